@@ -1,0 +1,61 @@
+"""Fixtures every test may use. Nothing here reaches beyond loopback."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools.core.contract import CallContext
+from tools.core.dispatch import run_action
+from tools.core.results import ToolResult
+from tools.registry import load_spec
+
+
+def data_folder() -> Path | None:
+    """The folder of the real data sets: `MLOPS_DATA`, or `../shared/data` beside the project."""
+    configured = os.environ.get("MLOPS_DATA")
+    candidates = [Path(configured)] if configured else [Path(__file__).parents[2] / "shared" / "data"]
+    return next((path for path in candidates if path.is_dir()), None)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """Folder of the real data sets; skips where they are not available."""
+    folder = data_folder()
+    if folder is None:
+        pytest.skip("real data sets not found: set MLOPS_DATA to their folder")
+    return folder
+
+
+class Project:
+    """A temporary project: calls actions straight at the backends, without gateway or policy."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.backends: dict[str, Any] = {}
+        self.ctx = CallContext(project=root, home=root / ".mlops", run_id="test")
+
+    def call(self, integration: str, action: str, **arguments: Any) -> ToolResult:
+        spec = load_spec(integration)
+        if integration not in self.backends:
+            self.backends[integration] = spec.load_backend(spec.resolve_settings(os.environ))
+        return run_action(spec, self.backends[integration], action, arguments, self.ctx)
+
+    def ok(self, integration: str, action: str, **arguments: Any) -> dict[str, Any]:
+        """The data of a call that must succeed."""
+        result = self.call(integration, action, **arguments)
+        assert result.ok, result
+        assert result.data is not None
+        return result.data
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    made = Project(tmp_path)
+    yield made
+    for backend in made.backends.values():
+        backend.close()
+
+

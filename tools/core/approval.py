@@ -1,0 +1,171 @@
+"""Asks a person before a risky call, and remembers the answer for that exact call only.
+
+An approval is a file `<home>/approvals/<id>.json`, bound to the hash of the exact call (run, integration, action,
+arguments). It is answered in the terminal that runs the crew, or from another one with `mlops-crew approve ID`.
+An answer is used once: the gateway that asked consumes it, and a later identical call asks again.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+POLL_S = 0.2
+
+State = Literal["pending", "approved", "rejected", "expired", "used"]
+
+
+class ApprovalError(Exception):
+    """No such approval, or it is no longer pending."""
+
+
+class Approval(BaseModel):
+    """One question to a person.
+
+    `call_hash` binds it to the exact call; `reason` says why it is asked; `decided_by` and `note` hold the answer.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    run_id: str
+    integration: str
+    action: str
+    arguments: dict[str, Any]
+    role: str | None
+    reason: str
+    call_hash: str
+    created_ts: float
+    expires_ts: float
+    state: State = "pending"
+    decided_by: str = ""
+    note: str = ""
+
+
+def call_hash(run_id: str, integration: str, action: str, arguments: Mapping[str, Any]) -> str:
+    """SHA-256 over the exact call."""
+    text = json.dumps([run_id, integration, action, arguments], sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class ApprovalStore:
+    """The approvals on disk. Answers are decided once: the first one wins, whoever else writes at the same time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def create(self, approval: Approval) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._write(approval)
+
+    def get(self, approval_id: str) -> Approval:
+        """The approval.
+
+        Raises:
+            ApprovalError: no such approval; names the pending ones.
+        """
+        path = self._path(approval_id)
+        if not path.is_file():
+            pending = ", ".join(a.id for a in self.pending()) or "none"
+            raise ApprovalError(f"no approval {approval_id!r} in {self.folder}; pending: {pending}")
+        return Approval.model_validate_json(path.read_text(encoding="utf-8"))
+
+    def pending(self) -> list[Approval]:
+        """Those that still wait for an answer, oldest first."""
+        if not self.folder.is_dir():
+            return []
+        found = [Approval.model_validate_json(p.read_text(encoding="utf-8")) for p in self.folder.glob("*.json")]
+        now = time.time()
+        return sorted(
+            (a for a in found if a.state == "pending" and a.expires_ts > now), key=lambda approval: approval.created_ts
+        )
+
+    def decide(self, approval_id: str, state: Literal["approved", "rejected"], by: str, note: str = "") -> Approval:
+        """Record a person's answer.
+
+        Raises:
+            ApprovalError: unknown, already decided, or expired.
+        """
+        approval = self.get(approval_id)
+        if approval.state == "pending" and approval.expires_ts <= time.time():
+            approval = self._settle(approval, "expired", "nobody", "")
+        if approval.state != "pending":
+            raise ApprovalError(f"approval {approval_id} is already {approval.state}")
+        return self._settle(approval, state, by, note)
+
+    def consume(self, approval_id: str) -> None:
+        """Mark an approved one as used."""
+        approval = self.get(approval_id)
+        if approval.state != "approved":
+            raise ApprovalError(f"approval {approval_id} is {approval.state}, not approved")
+        self._write(approval.model_copy(update={"state": "used"}))
+
+    def expire(self, approval_id: str) -> Approval:
+        """Close one that nobody answered in time; an answer that came first stands."""
+        approval = self.get(approval_id)
+        return self._settle(approval, "expired", "nobody", "") if approval.state == "pending" else approval
+
+    def _settle(self, approval: Approval, state: State, by: str, note: str) -> Approval:
+        marker = self.folder / f"{approval.id}.decided"
+        try:
+            os.close(os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError:
+            raise ApprovalError(f"approval {approval.id} is already decided") from None
+        decided = approval.model_copy(update={"state": state, "decided_by": by, "note": note})
+        self._write(decided)
+        return decided
+
+    def _path(self, approval_id: str) -> Path:
+        return self.folder / f"{Path(approval_id).name}.json"
+
+    def _write(self, approval: Approval) -> None:
+        temporary = self.folder / f".{approval.id}.{secrets.token_hex(4)}.tmp"
+        temporary.write_text(approval.model_dump_json(indent=2), encoding="utf-8")
+        os.chmod(temporary, 0o600)
+        os.replace(temporary, self._path(approval.id))
+
+
+class Prompt(Protocol):
+    """Asks in the terminal. Returns True or False, or None when there is nobody to ask there."""
+
+    def __call__(self, approval: Approval, answered: Callable[[], bool]) -> bool | None: ...
+
+
+class Approver:
+    """Gets an answer for a call: from the terminal when there is one, else from another process through the store."""
+
+    def __init__(self, store: ApprovalStore, *, prompt: Prompt | None, who: str) -> None:
+        self.store = store
+        self._prompt = prompt
+        self._who = who
+
+    def ask(self, approval: Approval, is_cancelled: Callable[[], bool]) -> Approval:
+        """Block until the approval is decided, expires or the run is stopped; returns it as decided. Asked once."""
+        self.store.create(approval)
+        if self._prompt is not None:
+            threading.Thread(target=self._ask_terminal, args=(approval,), daemon=True).start()
+        while time.time() < approval.expires_ts and not is_cancelled():
+            current = self.store.get(approval.id)
+            if current.state != "pending":
+                break
+            time.sleep(POLL_S)
+        decided = self.store.expire(approval.id)
+        if decided.state == "approved":
+            self.store.consume(approval.id)
+        return decided
+
+    def _ask_terminal(self, approval: Approval) -> None:
+        assert self._prompt is not None
+        answer = self._prompt(approval, lambda: self.store.get(approval.id).state != "pending")
+        if answer is not None:
+            # Another terminal may have answered meanwhile; the first answer stands.
+            with contextlib.suppress(ApprovalError):
+                self.store.decide(approval.id, "approved" if answer else "rejected", by=self._who)

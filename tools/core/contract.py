@@ -1,0 +1,273 @@
+"""The contract of an integration: light data that describes it, and a lazily imported backend that does the work.
+
+An integration is one folder `tools/<name>/`:
+
+- `spec.py`: argument and result models and one `Integration` named `SPEC`. Imports nothing heavier than pydantic.
+- `backend.py`: the class named by `SPEC.backend`, one method per action, and the only place that imports the library
+  (inside the methods, not at the top).
+- `tool.py`: the tool class that notebooks and agents use.
+
+Listing every integration therefore imports no vendor library.
+"""
+
+import importlib
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tools.core.errors import CallCancelled, FixableError, MissingDependencyError, NeedsPersonError
+
+PARAM_LIMIT = "limit"
+
+
+class Effect(StrEnum):
+    """What a call does to the world; the policy decides on it."""
+
+    READ = "read"  # changes nothing
+    WRITE = "write"  # adds something of the run's own: an experiment, a snapshot, a model version
+    RISKY = "risky"  # changes what production does, or removes something
+
+
+class Args(BaseModel):
+    """Base of argument models: unknown arguments are errors."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Data(BaseModel):
+    """Base of result models."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class NoArgs(Args):
+    """An action without arguments."""
+
+
+def Limited(limit: str, description: str, default: Any = ..., **constraints: Any) -> Any:  # noqa: N802 - reads as Field
+    """A pydantic field whose value the policy compares with its limit of that name (for example `traffic_percent`)."""
+    return Field(default, description=description, json_schema_extra={PARAM_LIMIT: limit}, **constraints)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of an integration, read from the environment or `.env`.
+
+    Args:
+        name: the environment variable.
+        description: what it is, with its unit and what leaving it unset means.
+        default: the value when unset; None means "embedded" or "not configured".
+        secret: never shown, journalled or logged.
+        real: setting it points the integration at a real server, cluster or account (autonomy then defaults to
+            `supervised`).
+        required: the integration cannot work without it.
+    """
+
+    name: str
+    description: str
+    default: str | None = None
+    secret: bool = False
+    real: bool = False
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing an integration can do.
+
+    Args:
+        name: snake_case verb phrase; also the backend's method and the MCP tool name.
+        summary: one short sentence for the model (it pays for every token).
+        args: argument model; every field described.
+        result: result model.
+        effect: what it does to the world.
+        idempotent: repeating it with the same arguments has no further effect, so the gateway may retry it.
+        timeout_s: seconds after which the gateway stops waiting.
+    """
+
+    name: str
+    summary: str
+    args: type[Args]
+    result: type[Data]
+    effect: Effect = Effect.READ
+    idempotent: bool = False
+    timeout_s: float = 120.0
+
+    def limits(self) -> dict[str, str]:
+        """Argument name -> policy limit name, for the arguments declared with `Limited`."""
+        found: dict[str, str] = {}
+        for name, info in self.args.model_fields.items():
+            extra = info.json_schema_extra
+            if isinstance(extra, dict) and PARAM_LIMIT in extra:
+                found[name] = str(extra[PARAM_LIMIT])
+        return found
+
+
+@dataclass(frozen=True)
+class Integration:
+    """An integration: what it is called, what it needs, what it can do.
+
+    Args:
+        name: the folder and the name used in YAML (`great_expectations`).
+        title: the name people use ("Great Expectations").
+        summary: one sentence.
+        actions: what it can do.
+        backend: `module:Class`, imported at the first call only.
+        requires: distributions that must be installed.
+        extra: the extra of pyproject.toml that brings them; None if they are core dependencies.
+        settings: what it reads from the environment.
+    """
+
+    name: str
+    title: str
+    summary: str
+    actions: tuple[Action, ...]
+    backend: str
+    requires: tuple[str, ...] = ()
+    extra: str | None = None
+    settings: tuple[Setting, ...] = ()
+
+    def action(self, name: str) -> Action:
+        """The action of that name.
+
+        Raises:
+            FixableError: no such action; names the valid ones.
+        """
+        for action in self.actions:
+            if action.name == name:
+                return action
+        valid = ", ".join(a.name for a in self.actions)
+        raise FixableError(f"{self.name} has no action {name!r}; valid actions: {valid}")
+
+    def missing(self) -> list[str]:
+        """Distributions that are required and not installed."""
+        return [d for d in self.requires if not _installed(d)]
+
+    def install_command(self) -> str:
+        """The exact command that installs what is missing."""
+        if self.extra:
+            return f"uv sync --inexact --extra {self.extra}"
+        return "uv sync --inexact"
+
+    def require(self) -> None:
+        """Raise `MissingDependencyError` with the install command unless everything needed is installed."""
+        missing = self.missing()
+        if missing:
+            raise MissingDependencyError(
+                f"{self.title} needs {', '.join(missing)}, which is not installed; run: {self.install_command()}",
+                tried="the installed distributions of this environment",
+            )
+
+    def resolve_settings(self, env: Mapping[str, str]) -> dict[str, str | None]:
+        """The integration's own settings, and only those, out of `env`. An empty value counts as unset."""
+        return {s.name: (env.get(s.name) or s.default) for s in self.settings}
+
+    def is_real(self, env: Mapping[str, str]) -> bool:
+        """Whether the environment points this integration at a real system."""
+        return any(s.real and env.get(s.name) for s in self.settings)
+
+    def load_backend(self, settings: Mapping[str, str | None]) -> "Backend":
+        """Import and build the backend.
+
+        Raises:
+            MissingDependencyError: a library is not installed.
+            NeedsPersonError: a required setting is missing; names it and where it was searched.
+        """
+        self.require()
+        for setting in self.settings:
+            if setting.required and not settings.get(setting.name):
+                raise NeedsPersonError(
+                    f"{self.title} needs the setting {setting.name} ({setting.description})",
+                    tried=f"environment variable {setting.name} and {setting.name} in .env",
+                )
+        module, _, attribute = self.backend.partition(":")
+        return getattr(importlib.import_module(module), attribute)(settings)
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _no_progress(done: float, total: float | None, message: str) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True)
+class CallContext:
+    """Where a call happens. Handed to every backend method; nothing else tells a backend about the run.
+
+    Args:
+        project: the project folder; relative paths in arguments start here.
+        home: the state folder (`.mlops` or `MLOPS_HOME`); embedded stores live here.
+        run_id: the run the call belongs to.
+    """
+
+    project: Path
+    home: Path
+    run_id: str
+    report_progress: Callable[[float, float | None, str], None] = field(default=_no_progress)
+    is_cancelled: Callable[[], bool] = field(default=lambda: False)
+
+    @property
+    def workspace(self) -> Path:
+        """Folder for files this run makes (`<home>/runs/<run_id>/files`), created on first use."""
+        path = self.home / "runs" / self.run_id / "files"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def store(self, name: str) -> Path:
+        """Folder of an embedded store that outlives the run (`<home>/<name>`), created on first use."""
+        path = self.home / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def path(self, value: str) -> Path:
+        """An argument's path: absolute as it is, relative to the project folder otherwise."""
+        path = Path(value).expanduser()
+        return path if path.is_absolute() else self.project / path
+
+    def show(self, path: Path) -> str:
+        """How a path is returned to callers: relative to the project folder when inside it, else absolute."""
+        resolved = path.resolve()
+        project = self.project.resolve()
+        return str(resolved.relative_to(project)) if resolved.is_relative_to(project) else str(resolved)
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Tell the caller how far a long call is.
+
+        Raises:
+            CallCancelled: the run is being stopped; let it pass.
+        """
+        if self.is_cancelled():
+            raise CallCancelled
+        self.report_progress(done, total, message)
+
+
+class Backend:
+    """Base of backends: one method `name(args, ctx) -> result model` per action of the spec.
+
+    The kit calls the methods of one backend one at a time, in a worker thread, so they may block and need no locks.
+    """
+
+    def __init__(self, settings: Mapping[str, str | None]) -> None:
+        self.settings = settings
+
+    def health(self, ctx: CallContext) -> str:
+        """One line on what was reached, for `doctor`.
+
+        Raises:
+            ToolError: it cannot be reached; the message says how to fix it.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Stop what the backend started (processes, servers). Called once, when the server stops."""

@@ -1,0 +1,85 @@
+"""Runs one action of one integration: validate, call the backend, translate every error once."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from tools.core.contract import Action, Backend, CallContext, Integration
+from tools.core.errors import ErrorKind, FixableError, NoDataError, ToolError, UnknownOutcomeError
+from tools.core.results import ErrorInfo, Status, ToolResult
+
+MAX_MESSAGE_CHARS = 600
+
+
+def validate_arguments(action: Action, arguments: Mapping[str, Any]) -> Any:
+    """The typed arguments.
+
+    Raises:
+        FixableError: names each wrong argument, what was got, and the valid arguments.
+    """
+    try:
+        return action.args.model_validate(dict(arguments))
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc']) or 'arguments'}: {item['msg']} (got {short(item['input'])})"
+            for item in error.errors(include_url=False)
+        )
+        valid = ", ".join(action.args.model_fields) or "none"
+        raise FixableError(f"{action.name}: {problems}. Valid arguments: {valid}") from error
+
+
+def short(value: object, limit: int = 80) -> str:
+    """`repr(value)`, cut in the middle of nowhere but never longer than `limit` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def failure(error: ToolError) -> ToolResult:
+    """The result that reports an error to its reader."""
+    match error:
+        case NoDataError():
+            status = Status.NO_DATA
+        case UnknownOutcomeError():
+            status = Status.UNKNOWN
+        case ToolError(kind=ErrorKind.DENIED):
+            status = Status.DENIED
+        case _:
+            status = Status.FAILED
+    message = error.message[:MAX_MESSAGE_CHARS]
+    return ToolResult(
+        status=status,
+        message=message,
+        error=ErrorInfo(kind=error.kind, message=message, tried=error.tried),
+    )
+
+
+def run_action(
+    spec: Integration, backend: Backend, name: str, arguments: Mapping[str, Any], ctx: CallContext
+) -> ToolResult:
+    """Run one action in this thread. Never raises but for cancellation: every failure is a result."""
+    try:
+        action = spec.action(name)
+        args = validate_arguments(action, arguments)
+        outcome = getattr(backend, action.name)(args, ctx)
+        if not isinstance(outcome, action.result):
+            raise TypeError(f"{spec.name}.{name} returned {type(outcome).__name__}, not {action.result.__name__}")
+        data = outcome.model_dump(mode="json")
+        return ToolResult(status=Status.OK, message=str(data.pop("message", "") or ""), data=data)
+    except ToolError as error:
+        return failure(error)
+    except Exception as error:  # the boundary: a library's error becomes a result here, once
+        return failure(translate(spec, name, error))
+
+
+def translate(spec: Integration, action: str, error: Exception) -> ToolError:
+    """A library's exception as one of ours: type and first lines kept, the rest dropped."""
+    from tools.core.errors import FinalError, MissingDependencyError
+
+    if isinstance(error, ModuleNotFoundError):
+        return MissingDependencyError(
+            f"{spec.title} needs the module {error.name}, which is not installed; run: {spec.install_command()}",
+            tried="the installed packages of this environment",
+        )
+    text = " ".join(str(error).split()) or "no message"
+    return FinalError(f"{spec.title} {action} failed: {type(error).__name__}: {text}"[:MAX_MESSAGE_CHARS])

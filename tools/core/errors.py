@@ -1,0 +1,92 @@
+"""One error type per reader: whoever catches it knows what to do next without parsing text.
+
+A backend raises these; the server kit turns them into a `ToolResult`; the gateway retries only `RetryableError`, and
+only where the action allows it. Any other exception of a library is translated to `FinalError` at the server's
+boundary (type and first line kept, redacted, truncated).
+"""
+
+from enum import StrEnum
+
+
+class ErrorKind(StrEnum):
+    """Who can do something about a failure."""
+
+    FIXABLE = "fixable"  # the caller: change the arguments and call again
+    RETRY = "retry"  # nobody: wait, then the same call may work
+    FINAL = "final"  # nobody now: the call will not work as it is
+    DENIED = "denied"  # the policy forbids it
+    NEEDS_PERSON = "needs_person"  # a person must decide or provide something
+
+
+class ToolError(Exception):
+    """Base of every error a tool reports.
+
+    Args:
+        message: one sentence: what was got, and what is valid.
+        tried: what was tried or searched, when that helps the reader.
+    """
+
+    kind: ErrorKind = ErrorKind.FINAL
+
+    def __init__(self, message: str, *, tried: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.tried = tried
+
+
+class FixableError(ToolError):
+    """The arguments are wrong; the message says what is valid."""
+
+    kind = ErrorKind.FIXABLE
+
+
+class RetryableError(ToolError):
+    """A passing fault (a server restarting, a lock, a rate limit)."""
+
+    kind = ErrorKind.RETRY
+
+
+class FinalError(ToolError):
+    """The call cannot work as it is, and repeating it will not help."""
+
+    kind = ErrorKind.FINAL
+
+
+class DeniedError(ToolError):
+    """The policy forbids the call."""
+
+    kind = ErrorKind.DENIED
+
+
+class NeedsPersonError(ToolError):
+    """A person must decide, or provide a setting, a login or a file."""
+
+    kind = ErrorKind.NEEDS_PERSON
+
+
+class UnknownOutcomeError(ToolError):
+    """A write whose outcome could not be learned: read back before any retry."""
+
+    kind = ErrorKind.FINAL
+
+
+class NoDataError(ToolError):
+    """There was nothing to return; `tried` says where it was looked for. Not a failure."""
+
+    kind = ErrorKind.FINAL
+
+    def __init__(self, message: str, *, tried: str) -> None:
+        super().__init__(message, tried=tried)
+
+
+class MissingDependencyError(ToolError):
+    """A library that the integration needs is not installed; the message holds the install command."""
+
+    kind = ErrorKind.NEEDS_PERSON
+
+
+class CallCancelled(BaseException):
+    """Raised inside a backend (by `CallContext.progress`) when the run is being stopped.
+
+    A `BaseException`, so that no `except Exception` of a library on the way swallows it.
+    """

@@ -1,0 +1,390 @@
+"""The one path by which a tool is called, whoever calls: agents, notebooks, the command line, outside MCP clients.
+
+validate arguments -> policy -> (a person) -> journal the intent -> call -> check the result -> journal the outcome
+
+The gateway owns an event loop in a thread of its own, so that it may be called from any thread and from any loop.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import anyio
+import anyio.abc
+import anyio.from_thread
+from pydantic import ValidationError
+
+from tools.core.approval import Approval, Approver, call_hash
+from tools.core.client import Connection, ConnectionLostError, RawResult, TimedOutError
+from tools.core.contract import Action, Effect
+from tools.core.dispatch import failure, validate_arguments
+from tools.core.errors import (
+    DeniedError,
+    ErrorKind,
+    FinalError,
+    FixableError,
+    RetryableError,
+    ToolError,
+    UnknownOutcomeError,
+)
+from tools.core.journal import Journal
+from tools.core.policy import Decision, Policy, Question, Verdict
+from tools.core.redact import Redactor
+from tools.core.results import ErrorInfo, Status, ToolResult
+from tools.core.server import IntegrationServer
+from tools.core.stack import Stack
+
+ATTEMPTS = 3  # of reads and idempotent calls that failed with a passing fault
+BACKOFF_S = 0.3
+THIRD_PARTY_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks. `role` None is a person; `granted` is what the role's YAML names (`integration` or
+    `integration.action`)."""
+
+    role: str | None = None
+    task: str | None = None
+    granted: frozenset[str] | None = None
+
+
+PERSON = Caller()
+
+
+@dataclass
+class _Call:
+    """One call on its way through the gateway."""
+
+    id: str
+    server: str
+    action: str
+    caller: Caller
+    effect: Effect
+    arguments: dict[str, Any]
+    limited: dict[str, str]
+    may_repeat: bool
+    timeout_s: float
+    definition: Action | None
+    used: dict[str, float] = field(default_factory=dict[str, float])
+
+
+class Gateway:
+    """Calls tools under a policy, with a journal.
+
+    Thread-safe. Use as a context manager, or call `close`; closing stops every server and what it started.
+
+    Args:
+        stack: the servers.
+        policy: what may be called.
+        journal: where calls are recorded; not closed by the gateway.
+        approver: asks a person; None denies what needs one.
+        redactor: applied to results before anybody sees them.
+        project, home, run_id: see `CallContext`.
+    """
+
+    def __init__(
+        self,
+        *,
+        stack: Stack,
+        policy: Policy,
+        journal: Journal,
+        approver: Approver | None,
+        redactor: Redactor,
+        project: Path,
+        home: Path,
+        run_id: str,
+    ) -> None:
+        self.stack = stack
+        self.policy = policy
+        self.journal = journal
+        self.run_id = run_id
+        self.project = project
+        self.home = home
+        self._approver = approver
+        self._redactor = redactor
+        self._connections: dict[str, Connection] = {}
+        self._used: dict[str, float] = {}
+        self._count = 0
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._exit = ExitStack()
+        self._portal: anyio.from_thread.BlockingPortal | None = None
+
+    def __enter__(self) -> "Gateway":
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    def call(self, tool: str, arguments: Mapping[str, Any], caller: Caller = PERSON) -> ToolResult:
+        """Call `tool` (a server's name) with `{"action": ..., **arguments}` and wait. Never from the event loop.
+
+        Raises:
+            JournalError: the call cannot be recorded; if it had begun, its effect is in the journal as an intent.
+        """
+        return self._submit(tool, arguments, caller).result()
+
+    async def call_tool(self, tool: str, arguments: Mapping[str, Any], caller: Caller = PERSON) -> ToolResult:
+        """`call`, to be awaited in any event loop."""
+        return await asyncio.wrap_future(self._submit(tool, arguments, caller))
+
+    def stop(self) -> None:
+        """Ask every long call to end soon; new calls are refused. Returns at once."""
+        self._stopping.set()
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    def close(self) -> None:
+        """Stop every server and what it started. Safe to call twice."""
+        self._stopping.set()
+        portal, self._portal = self._portal, None
+        if portal is not None:
+            portal.call(self._close_all)
+            self._exit.close()
+
+    def tools(self, server: str) -> list[dict[str, Any]]:
+        """The tools of a third-party server as `{"name", "description", "inputSchema"}`, asked of the server itself."""
+        found = self._start().call(self._list, server)
+        return [{"name": t.name, "description": t.description or "", "inputSchema": t.inputSchema} for t in found]
+
+    def _submit(self, tool: str, arguments: Mapping[str, Any], caller: Caller) -> "Future[ToolResult]":
+        return self._start().start_task_soon(self._call, tool, dict(arguments), caller)
+
+    def _start(self) -> anyio.from_thread.BlockingPortal:
+        with self._lock:
+            if self._portal is None:
+                if self.is_stopping:
+                    raise FinalError("the gateway is closed")
+                self._portal = self._exit.enter_context(anyio.from_thread.start_blocking_portal("asyncio"))
+                self._tasks = self._exit.enter_context(
+                    self._portal.wrap_async_context_manager(_task_group())
+                )
+            return self._portal
+
+    async def _call(self, tool: str, arguments: dict[str, Any], caller: Caller) -> ToolResult:
+        started = time.monotonic()
+        call_id = self._next_id()
+        try:
+            call = self._prepare(call_id, tool, arguments, caller)
+        except ToolError as error:
+            # Nothing was decided or begun, but an attempt is evidence too.
+            self.journal.append(
+                "intent", call_id=call_id, server=tool, action=arguments.get("action"), arguments=arguments,
+                role=caller.role, task=caller.task, decision="invalid", rule=error.message,
+            )  # fmt: skip
+            return self._finish(call_id, failure(error), started, attempts=0)
+        decision = self.policy.decide(self._question(call))
+        intent = self.journal.append(
+            "intent", call_id=call.id, server=call.server, action=call.action, arguments=call.arguments,
+            role=caller.role, task=caller.task, effect=call.effect.value, decision=decision.verdict.value,
+            rule=decision.rule, level=decision.level.value, real=self.stack.is_real(call.server),
+        )  # fmt: skip
+        if decision.verdict is Verdict.ASK:
+            decision = await self._ask_person(call, decision)
+            if decision.verdict is Verdict.ASK:
+                result = ToolResult(
+                    status=Status.NEEDS_APPROVAL,
+                    message=decision.rule,
+                    error=ErrorInfo(kind=ErrorKind.NEEDS_PERSON, message=decision.rule),
+                )
+                return self._finish(call.id, result, started, attempts=0)
+        if decision.verdict is Verdict.DENY:
+            return self._finish(call.id, failure(DeniedError(decision.rule)), started, attempts=0)
+        self._use(call)
+        result, attempts = await self._attempt(call, str(intent["ts"]))
+        return self._finish(call.id, result, started, attempts)
+
+    def _prepare(self, call_id: str, tool: str, arguments: dict[str, Any], caller: Caller) -> _Call:
+        """Validate. Raises `FixableError` for an unknown tool or action, or wrong arguments."""
+        if self.is_stopping:
+            raise FinalError("the run is being stopped; no further call is made")
+        if tool not in self.stack.names:
+            raise FixableError(f"unknown tool {tool!r}; valid tools: {', '.join(self.stack.names)}")
+        # A model that must fill every parameter sends null for those it leaves out.
+        given = {key: value for key, value in arguments.items() if value is not None}
+        action_name = given.pop("action", None)
+        spec = self.stack.spec(tool)
+        if spec is None:
+            if not isinstance(action_name, str):
+                raise FixableError(f"{tool}: 'action' must name one of the server's tools, got {action_name!r}")
+            return _Call(
+                id=call_id, server=tool, action=action_name, caller=caller, arguments=given,
+                effect=self.policy.effect_of(tool, action_name), limited={}, may_repeat=False,
+                timeout_s=THIRD_PARTY_TIMEOUT_S, definition=None,
+            )  # fmt: skip
+        action = spec.action(str(action_name))
+        typed = validate_arguments(action, given)
+        return _Call(
+            id=call_id, server=tool, action=action.name, caller=caller,
+            arguments=typed.model_dump(mode="json", exclude_none=True), effect=action.effect, limited=action.limits(),
+            may_repeat=action.effect is Effect.READ or action.idempotent, timeout_s=action.timeout_s, definition=action,
+        )  # fmt: skip
+
+    def _question(self, call: _Call) -> Question:
+        return Question(
+            integration=call.server,
+            action=call.action,
+            effect=call.effect,
+            arguments=call.arguments,
+            limited=call.limited,
+            role=call.caller.role,
+            granted=call.caller.granted,
+            real=self.stack.is_real(call.server),
+            used=dict(self._used),
+        )
+
+    async def _ask_person(self, call: _Call, decision: Decision) -> Decision:
+        if self._approver is None:
+            return Decision(Verdict.ASK, f"{decision.rule}; nobody can be asked here", decision.level)
+        now = time.time()
+        approval = Approval(
+            id=f"{self.run_id}-{call.id}", run_id=self.run_id, integration=call.server, action=call.action,
+            arguments=self._redactor.data(call.arguments), role=call.caller.role, reason=decision.rule,
+            call_hash=call_hash(self.run_id, call.server, call.action, call.arguments),
+            created_ts=now, expires_ts=now + self.policy.approval_timeout_s,
+        )  # fmt: skip
+        self.journal.append("approval_requested", call_id=call.id, approval=approval.model_dump())
+        decided = await anyio.to_thread.run_sync(self._approver.ask, approval, lambda: self.is_stopping)
+        bound = decided.call_hash == call_hash(self.run_id, call.server, call.action, call.arguments)
+        self.journal.append(
+            "approval_decided", call_id=call.id, approval_id=approval.id, state=decided.state, by=decided.decided_by,
+            note=decided.note, call_hash=decided.call_hash,
+        )  # fmt: skip
+        if decided.state == "approved" and bound:
+            return Decision(Verdict.ALLOW, f"approved by {decided.decided_by}", decision.level)
+        if decided.state == "rejected":
+            note = f": {decided.note}" if decided.note else ""
+            return Decision(Verdict.DENY, f"rejected by {decided.decided_by}{note}", decision.level)
+        return Decision(Verdict.ASK, f"{decision.rule}; nobody answered approval {approval.id}", decision.level)
+
+    async def _attempt(self, call: _Call, begun: str) -> tuple[ToolResult, int]:
+        """Call, and repeat what may be repeated. Nothing else in the project repeats a call."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                result = await self._send(call)
+            except RetryableError as error:  # it did not begin
+                result = failure(error)
+            except (TimedOutError, ConnectionLostError) as error:
+                if call.effect is Effect.READ:
+                    result = failure(RetryableError(str(error)))
+                else:
+                    result = failure(
+                        UnknownOutcomeError(f"{error}; read the state back before repeating (begun {begun})")
+                    )
+                if isinstance(error, TimedOutError):
+                    return result, attempt
+            except ToolError as error:
+                result = failure(error)
+            passing = result.error is not None and result.error.kind is ErrorKind.RETRY
+            unknown = result.status is Status.UNKNOWN
+            if not (call.may_repeat and (passing or unknown)) or attempt == ATTEMPTS or self.is_stopping:
+                return result, attempt
+            await anyio.sleep(BACKOFF_S * attempt)
+        raise AssertionError("unreachable")
+
+    async def _send(self, call: _Call) -> ToolResult:
+        async def on_progress(done: float, total: float | None, message: str | None) -> None:
+            self.journal.publish(
+                {
+                    "kind": "progress", "call_id": call.id, "server": call.server, "action": call.action,
+                    "done": done, "total": total, "message": self._redactor.text(message or ""),
+                }  # fmt: skip
+            )
+
+        assert self._tasks is not None
+        raw = await self._connection(call.server).call(
+            self._tasks, call.action, call.arguments, run_id=self.run_id, call_id=call.id,
+            timeout_s=call.timeout_s, on_progress=on_progress,
+        )  # fmt: skip
+        return _typed(call, raw)
+
+    async def _list(self, server: str) -> list[Any]:
+        assert self._tasks is not None
+        return await self._connection(server).list_tools(self._tasks)
+
+    def _connection(self, name: str) -> Connection:
+        if name not in self._connections:
+            self._connections[name] = Connection(name, self.stack.config(name), lambda: self._make_server(name))
+        return self._connections[name]
+
+    def _make_server(self, name: str) -> IntegrationServer:
+        return IntegrationServer(
+            self.stack.load_spec(name),
+            env=self.stack.env,
+            project=self.project,
+            home=self.home,
+            run_id=self.run_id,
+            is_stopping=self._stopping.is_set,
+        )
+
+    def _use(self, call: _Call) -> None:
+        amounts = {limit: call.arguments.get(argument) for argument, limit in call.limited.items()}
+        amounts["calls"] = 1
+        for limit, amount in amounts.items():
+            if isinstance(amount, int | float):
+                self._used[limit] = self._used.get(limit, 0.0) + amount
+
+    def _next_id(self) -> str:
+        with self._lock:
+            self._count += 1
+            return f"c{self._count:04d}"
+
+    def _finish(self, call_id: str, result: ToolResult, started: float, attempts: int) -> ToolResult:
+        clean = ToolResult.model_validate(self._redactor.data(result.model_dump(mode="json")))
+        clean.call_id = call_id
+        self.journal.append(
+            "outcome", call_id=call_id, status=clean.status.value, message=clean.message, data=clean.data,
+            error=clean.error.model_dump(mode="json") if clean.error else None,
+            duration_s=round(time.monotonic() - started, 4), attempts=attempts,
+        )  # fmt: skip
+        return clean
+
+    async def _close_all(self) -> None:
+        for connection in self._connections.values():
+            await connection.close()
+        for connection in self._connections.values():
+            if connection.server is not None:
+                await anyio.to_thread.run_sync(connection.server.close)
+
+
+@asynccontextmanager
+async def _task_group() -> AsyncIterator[anyio.abc.TaskGroup]:
+    """A task group made inside the event loop that will run it."""
+    async with anyio.create_task_group() as group:
+        yield group
+
+
+def _typed(call: _Call, raw: RawResult) -> ToolResult:
+    """The server's answer as a checked `ToolResult`."""
+    if call.definition is None:
+        return _from_third_party(raw)
+    try:
+        result = ToolResult.model_validate(raw.structured)
+        if result.ok:
+            call.definition.result.model_validate(result.data)
+    except ValidationError as error:
+        raise FinalError(
+            f"{call.server}.{call.action} returned something else than it promises: {error.errors()[0]['msg']}"
+        ) from error
+    return result
+
+
+def _from_third_party(raw: RawResult) -> ToolResult:
+    data = raw.structured if raw.structured is not None else {"text": raw.text}
+    if raw.is_error:
+        error = ErrorInfo(kind=ErrorKind.FIXABLE, message=raw.text or "the server reported an error without a text")
+        return ToolResult(status=Status.FAILED, message=error.message, error=error)
+    return ToolResult(status=Status.OK, data=data)
+
+

@@ -1,0 +1,49 @@
+"""What a tool call returns, whatever the transport and whoever asked."""
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from tools.core.errors import ErrorKind
+
+
+class Status(StrEnum):
+    """How a call ended."""
+
+    OK = "ok"
+    NO_DATA = "no_data"  # nothing to return; the message says where it was looked for
+    FAILED = "failed"
+    DENIED = "denied"
+    NEEDS_APPROVAL = "needs_approval"
+    UNKNOWN = "unknown"  # a write whose outcome could not be learned
+
+
+class ErrorInfo(BaseModel):
+    """Why a call did not return data, for the reader named by `kind`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: ErrorKind
+    message: str
+    tried: str | None = None
+
+
+class ToolResult(BaseModel):
+    """The envelope of every call: a status, typed data, a short message and the id in the journal."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Status
+    message: str = ""
+    data: dict[str, Any] | None = None
+    error: ErrorInfo | None = None
+    call_id: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.status is Status.OK
+
+    def for_agent(self) -> str:
+        """The text a model reads: compact JSON without empty fields."""
+        return self.model_dump_json(exclude_none=True, exclude_defaults=False)

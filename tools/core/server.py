@@ -1,0 +1,215 @@
+"""Makes an MCP server out of an integration's spec. The only module, with `client`, that knows the MCP SDK.
+
+Every action becomes one MCP tool with annotations, a described input schema and a typed output schema. Backend
+methods run one at a time in a worker thread; long ones report progress to the caller.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+import mcp.types as types
+from mcp.server.lowlevel import Server
+
+from tools.core.contract import Action, Backend, CallContext, Effect, Integration
+from tools.core.dispatch import failure, run_action
+from tools.core.errors import CallCancelled, FinalError, ToolError, UnknownOutcomeError
+from tools.core.results import ToolResult
+from tools.core.schema import input_schema, output_schema
+
+PROGRESS_EVERY_S = 0.1
+META_RUN = "mlops/run_id"
+META_CALL = "mlops/call_id"
+META_TIMEOUT = "mlops/timeout_s"
+
+
+class IntegrationServer:
+    """One integration behind MCP.
+
+    Args:
+        spec: what to serve.
+        env: settings are read from here, and only the integration's own.
+        project, home: see `CallContext`.
+        run_id: used when the caller names no run (an outside client).
+        is_stopping: true once the process is being stopped; long calls then end at their next progress report.
+    """
+
+    def __init__(
+        self,
+        spec: Integration,
+        *,
+        env: Mapping[str, str],
+        project: Path,
+        home: Path,
+        run_id: str,
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.spec = spec
+        self._env = env
+        self._project = project
+        self._home = home
+        self._run_id = run_id
+        self._is_stopping = is_stopping
+        self._backend: Backend | None = None
+        self._one_at_a_time = threading.Lock()
+        self._actions = {action.name: action for action in spec.actions}
+        self.mcp: Server[Any, Any] = Server(spec.name, instructions=spec.summary)
+        self.mcp.list_tools()(self._list_tools)
+        self.mcp.call_tool(validate_input=False)(self._call_tool)
+
+    def close(self) -> None:
+        """Stop what the backend started. Waits for a call under way to notice that it is being stopped."""
+        with self._one_at_a_time:
+            if self._backend is not None:
+                self._backend.close()
+                self._backend = None
+
+    async def _list_tools(self) -> list[types.Tool]:
+        return [tool_definition(action) for action in self.spec.actions]
+
+    async def _call_tool(self, name: str, arguments: dict[str, Any]) -> types.CallToolResult:
+        request = self.mcp.request_context
+        meta: dict[str, Any] = (request.meta.model_extra or {}) if request.meta else {}
+        token = request.meta.progressToken if request.meta else None
+        timeout_s = meta.get(META_TIMEOUT)
+        deadline = time.monotonic() + float(timeout_s) if timeout_s is not None else None
+        last_sent = 0.0
+
+        def is_cancelled() -> bool:
+            return self._is_stopping() or (deadline is not None and time.monotonic() > deadline)
+
+        def report(done: float, total: float | None, message: str) -> None:
+            nonlocal last_sent
+            now = time.monotonic()
+            if token is None or (now - last_sent < PROGRESS_EVERY_S and done != total):
+                return
+            last_sent = now
+            anyio.from_thread.run(
+                partial(request.session.send_progress_notification, token, done, total, message or None)
+            )
+
+        ctx = CallContext(
+            project=self._project,
+            home=self._home,
+            run_id=str(meta.get(META_RUN) or self._run_id),
+            report_progress=report,
+            is_cancelled=is_cancelled,
+        )
+        result = await anyio.to_thread.run_sync(self._run, name, arguments, ctx)
+        result.call_id = str(meta.get(META_CALL, ""))
+        return types.CallToolResult(
+            content=[types.TextContent(type="text", text=result.message or result.status.value)],
+            structuredContent=result.model_dump(mode="json"),
+            isError=result.error is not None and result.status.value != "no_data",
+        )
+
+    def _run(self, name: str, arguments: dict[str, Any], ctx: CallContext) -> ToolResult:
+        with self._one_at_a_time:
+            if ctx.is_cancelled():
+                return failure(FinalError(f"{self.spec.name}.{name} was stopped before it began"))
+            try:
+                if self._backend is None:
+                    self._backend = self.spec.load_backend(self.spec.resolve_settings(self._env))
+                return run_action(self.spec, self._backend, name, arguments, ctx)
+            except ToolError as error:
+                return failure(error)
+            except CallCancelled:
+                stopped = f"{self.spec.name}.{name} was stopped before it finished"
+                if self._actions[name].effect is Effect.READ:
+                    return failure(FinalError(stopped))
+                return failure(UnknownOutcomeError(f"{stopped}; read the state back before repeating it"))
+
+
+def tool_definition(action: Action, name: str | None = None) -> types.Tool:
+    """An action as an MCP tool; `name` replaces its own."""
+    return types.Tool(
+        name=name or action.name,
+        description=action.summary,
+        inputSchema=input_schema(action),
+        outputSchema=output_schema(action),
+        annotations=types.ToolAnnotations(
+            readOnlyHint=action.effect is Effect.READ,
+            destructiveHint=action.effect is Effect.RISKY,
+            idempotentHint=action.effect is Effect.READ or action.idempotent,
+            openWorldHint=False,
+        ),
+    )
+
+
+async def serve_stdio(server: "Server[Any, Any]") -> None:
+    """Serve on standard input and output until the client goes away.
+
+    The protocol keeps the two streams for itself: what a library or a child process prints goes to standard error, and
+    nobody else can read the client's bytes.
+    """
+    import os
+
+    from mcp.server.stdio import stdio_server
+
+    protocol_in, protocol_out = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    stdin = anyio.wrap_file(os.fdopen(protocol_in, encoding="utf-8", errors="replace"))
+    stdout = anyio.wrap_file(os.fdopen(protocol_out, "w", encoding="utf-8"))
+    async with stdio_server(stdin, stdout) as (read, write):
+        await server.run(read, write, server.create_initialization_options())
+
+
+async def serve_http(
+    server: "Server[Any, Any]", *, host: str, port: int, token: str | None, announce: Callable[[str], None]
+) -> None:
+    """Serve streamable HTTP at `/mcp` until stopped.
+
+    Args:
+        host, port: where to listen; port 0 picks a free one.
+        token: when set, requests must carry it as a bearer token.
+        announce: called once with the URL, when connections are accepted.
+
+    Raises:
+        FinalError: the port is taken or not allowed; names it.
+    """
+    import contextlib
+    import hmac
+    import socket
+    from collections.abc import AsyncIterator
+
+    import uvicorn
+    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Mount
+    from starlette.types import Receive, Scope, Send
+
+    manager = StreamableHTTPSessionManager(app=server, json_response=False)
+
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+        if token is not None and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+            await PlainTextResponse("missing or wrong bearer token", status_code=401)(scope, receive, send)
+            return
+        await manager.handle_request(scope, receive, send)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with manager.run():
+            yield
+
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise FinalError(f"cannot listen on {host}:{port}: {error.strerror}; choose another port (0: any)") from error
+    config = uvicorn.Config(
+        Starlette(routes=[Mount("/", app=handle)], lifespan=lifespan), log_level="error", access_log=False
+    )
+    announce(f"http://{host}:{listener.getsockname()[1]}/mcp")
+    await uvicorn.Server(config).serve(sockets=[listener])

@@ -1,0 +1,121 @@
+"""Opens the gateway from a project folder: the one place that puts policy, journal, stack and approvals together."""
+
+import getpass
+import os
+import secrets
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tools.core.approval import ApprovalStore, Approver, Prompt
+from tools.core.gateway import PERSON, Caller, Gateway
+from tools.core.journal import Journal
+from tools.core.policy import Policy
+from tools.core.redact import Redactor
+from tools.core.results import ToolResult
+from tools.core.stack import Stack, read_env
+from tools.registry import INTEGRATIONS, load_spec
+
+
+def project_folder() -> Path:
+    """The project: `MLOPS_PROJECT`, or the nearest folder from here upwards that holds `config/policy.yaml`, or here."""
+    configured = os.environ.get("MLOPS_PROJECT")
+    if configured:
+        return Path(configured).expanduser().resolve()
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "config" / "policy.yaml").is_file()), here)
+
+
+def state_folder(project: Path, env: Mapping[str, str]) -> Path:
+    """Where state lives: `MLOPS_HOME`, else `.mlops` in the project folder."""
+    configured = env.get("MLOPS_HOME")
+    return Path(configured).expanduser().resolve() if configured else project / ".mlops"
+
+
+def new_run_id() -> str:
+    """A run id that sorts by time, for example `20261123-142501-3f2a`."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def open_stack(project: Path, env: Mapping[str, str]) -> Stack:
+    """The stack of a project. Raises `ConfigError` when `config/stack.yaml` is missing or wrong."""
+    return Stack.load(
+        project / "config" / "stack.yaml",
+        own=INTEGRATIONS,
+        load_spec=load_spec,
+        env=env,
+        project=project,
+        home=state_folder(project, env),
+    )
+
+
+def open_gateway(
+    project: Path | None = None,
+    *,
+    run_id: str | None = None,
+    prompt: Prompt | None = None,
+    policy: Policy | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Gateway:
+    """A gateway for a project, with a journal of its own at `<home>/runs/<run_id>/journal.jsonl`.
+
+    Args:
+        project: the project folder; found from the working directory when None.
+        run_id: a new one when None.
+        prompt: asks in the terminal; None leaves approvals to `mlops-crew approve`.
+        policy: instead of `config/policy.yaml`.
+        env: instead of the environment and `.env`.
+
+    Raises:
+        ConfigError: a configuration file is missing or wrong.
+        JournalError: the journal cannot be written.
+    """
+    project = project or project_folder()
+    env = env if env is not None else read_env(project)
+    home = state_folder(project, env)
+    run_id = run_id or new_run_id()
+    stack = open_stack(project, env)
+    policy = policy or Policy.load(project / "config" / "policy.yaml")
+    secret_names = [s.name for name in stack.own for s in load_spec(name).settings if s.secret]
+    redactor = Redactor(env, secret_names)
+    return Gateway(
+        stack=stack,
+        policy=policy,
+        journal=Journal(home / "runs" / run_id / "journal.jsonl", redactor),
+        approver=Approver(ApprovalStore(home / "approvals"), prompt=prompt, who=getpass.getuser()),
+        redactor=redactor,
+        project=project,
+        home=home,
+        run_id=run_id,
+    )
+
+
+_default: Gateway | None = None
+_default_lock = threading.Lock()
+
+
+def default_gateway() -> Gateway:
+    """The gateway of this process, opened from the working directory at the first use; closed at exit."""
+    import atexit
+
+    global _default
+    with _default_lock:
+        if _default is None or _default.is_stopping:
+            _default = open_gateway()
+            atexit.register(_default.close)
+        return _default
+
+
+async def call_tool(tool: str, arguments: Mapping[str, Any], caller: Caller = PERSON) -> ToolResult:
+    """Call any tool: `await call_tool("mlflow", {"action": "get_champion", "name": "churn"})`.
+
+    The same path as an agent's call: policy, approval and journal apply. Errors come back as a result's status.
+    """
+    return await default_gateway().call_tool(tool, arguments, caller)
+
+
+def call_tool_sync(tool: str, arguments: Mapping[str, Any], caller: Caller = PERSON) -> ToolResult:
+    """`call_tool` where there is no event loop."""
+    return default_gateway().call(tool, arguments, caller)
