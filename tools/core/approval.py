@@ -57,14 +57,19 @@ def call_hash(run_id: str, integration: str, action: str, arguments: Mapping[str
 
 
 class ApprovalStore:
-    """The approvals on disk. Answers are decided once: the first one wins, whoever else writes at the same time."""
+    """The approvals on disk: the question in `ID.json`, the answer in `ID.answer`, `ID.used` once it was acted on.
+
+    The answer appears whole or not at all, and once: the first one wins, whoever else writes at the same time.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def create(self, approval: Approval) -> None:
+        """Put a question. Raises `ApprovalError` when there is one of that id."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._write(approval)
+        if not self._publish(approval, self._path(approval.id, "json")):
+            raise ApprovalError(f"there is an approval {approval.id} already")
 
     def get(self, approval_id: str) -> Approval:
         """The approval.
@@ -72,17 +77,20 @@ class ApprovalStore:
         Raises:
             ApprovalError: no such approval; names the pending ones.
         """
-        path = self._path(approval_id)
-        if not path.is_file():
-            pending = ", ".join(a.id for a in self.pending()) or "none"
-            raise ApprovalError(f"no approval {approval_id!r} in {self.folder}; pending: {pending}")
-        return Approval.model_validate_json(path.read_text(encoding="utf-8"))
+        for kind in ("answer", "json"):
+            path = self._path(approval_id, kind)
+            if path.is_file():
+                found = Approval.model_validate_json(path.read_text(encoding="utf-8"))
+                used = self._path(approval_id, "used").exists()
+                return found.model_copy(update={"state": "used"}) if used else found
+        pending = ", ".join(a.id for a in self.pending()) or "none"
+        raise ApprovalError(f"no approval {approval_id!r} in {self.folder}; pending: {pending}")
 
     def pending(self) -> list[Approval]:
         """Those that still wait for an answer, oldest first."""
         if not self.folder.is_dir():
             return []
-        found = [Approval.model_validate_json(p.read_text(encoding="utf-8")) for p in self.folder.glob("*.json")]
+        found = [self.get(path.stem) for path in self.folder.glob("*.json")]
         now = time.time()
         return sorted(
             (a for a in found if a.state == "pending" and a.expires_ts > now), key=lambda approval: approval.created_ts
@@ -95,42 +103,50 @@ class ApprovalStore:
             ApprovalError: unknown, already decided, or expired.
         """
         approval = self.get(approval_id)
-        if approval.state == "pending" and approval.expires_ts <= time.time():
-            approval = self._settle(approval, "expired", "nobody", "")
-        if approval.state != "pending":
-            raise ApprovalError(f"approval {approval_id} is already {approval.state}")
-        return self._settle(approval, state, by, note)
+        late = approval.state == "pending" and approval.expires_ts <= time.time()
+        settled, is_ours = self._settle(approval, "expired" if late else state, "nobody" if late else by, note)
+        if not is_ours or late:
+            raise ApprovalError(f"approval {approval_id} is already {settled.state}")
+        return settled
 
     def consume(self, approval_id: str) -> None:
-        """Mark an approved one as used."""
+        """Mark an approved one as used. Raises `ApprovalError` unless it is approved and was not used before."""
         approval = self.get(approval_id)
         if approval.state != "approved":
             raise ApprovalError(f"approval {approval_id} is {approval.state}, not approved")
-        self._write(approval.model_copy(update={"state": "used"}))
+        try:
+            os.close(os.open(self._path(approval_id, "used"), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError:
+            raise ApprovalError(f"approval {approval_id} is already used") from None
 
     def expire(self, approval_id: str) -> Approval:
         """Close one that nobody answered in time; an answer that came first stands."""
-        approval = self.get(approval_id)
-        return self._settle(approval, "expired", "nobody", "") if approval.state == "pending" else approval
+        return self._settle(self.get(approval_id), "expired", "nobody", "")[0]
 
-    def _settle(self, approval: Approval, state: State, by: str, note: str) -> Approval:
-        marker = self.folder / f"{approval.id}.decided"
-        try:
-            os.close(os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        except FileExistsError:
-            raise ApprovalError(f"approval {approval.id} is already decided") from None
+    def _settle(self, approval: Approval, state: State, by: str, note: str) -> tuple[Approval, bool]:
+        """The approval as it is decided from now on, and whether this answer decided it."""
+        if approval.state != "pending":
+            return approval, False
         decided = approval.model_copy(update={"state": state, "decided_by": by, "note": note})
-        self._write(decided)
-        return decided
+        if self._publish(decided, self._path(approval.id, "answer")):
+            return decided, True
+        return self.get(approval.id), False
 
-    def _path(self, approval_id: str) -> Path:
-        return self.folder / f"{Path(approval_id).name}.json"
+    def _path(self, approval_id: str, kind: Literal["json", "answer", "used"]) -> Path:
+        return self.folder / f"{Path(approval_id).name}.{kind}"
 
-    def _write(self, approval: Approval) -> None:
-        temporary = self.folder / f".{approval.id}.{secrets.token_hex(4)}.tmp"
-        temporary.write_text(approval.model_dump_json(indent=2), encoding="utf-8")
-        os.chmod(temporary, 0o600)
-        os.replace(temporary, self._path(approval.id))
+    def _publish(self, approval: Approval, path: Path) -> bool:
+        """Make the file appear with its whole content, unless it is there already."""
+        temporary = self.folder / f".{secrets.token_hex(8)}.tmp"
+        try:
+            with open(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
+                file.write(approval.model_dump_json(indent=2))
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
 
 
 class Prompt(Protocol):

@@ -65,10 +65,10 @@ def run_action(
         if not isinstance(outcome, action.result):
             raise TypeError(f"{spec.name}.{name} returned {type(outcome).__name__}, not {action.result.__name__}")
         data = outcome.model_dump(mode="json")
-        return ToolResult(status=Status.OK, message=str(data.pop("message", "") or ""), data=data)
+        return ToolResult(status=Status.OK, message=str(data.get("message") or ""), data=data)
     except ToolError as error:
         return failure(error)
-    except Exception as error:  # the boundary: a library's error becomes a result here, once
+    except Exception as error:  # noqa: BLE001 - the boundary: a library's error becomes a result here, once
         return failure(translate(spec, name, error))
 
 

@@ -8,7 +8,7 @@ The gateway owns an event loop in a thread of its own, so that it may be called 
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -30,6 +30,7 @@ from tools.core.errors import (
     ErrorKind,
     FinalError,
     FixableError,
+    NeedsPersonError,
     RetryableError,
     ToolError,
     UnknownOutcomeError,
@@ -40,6 +41,7 @@ from tools.core.redact import Redactor
 from tools.core.results import ErrorInfo, Status, ToolResult
 from tools.core.server import IntegrationServer
 from tools.core.stack import Stack
+from tools.core.yamlfile import ConfigError
 
 ATTEMPTS = 3  # of reads and idempotent calls that failed with a passing fault
 BACKOFF_S = 0.3
@@ -49,7 +51,7 @@ THIRD_PARTY_TIMEOUT_S = 120.0
 @dataclass(frozen=True)
 class Caller:
     """Who asks. `role` None is a person; `granted` is what the role's YAML names (`integration` or
-    `integration.action`)."""
+    `integration.action`); a role without it may use nothing."""
 
     role: str | None = None
     task: str | None = None
@@ -112,7 +114,9 @@ class Gateway:
         self._redactor = redactor
         self._connections: dict[str, Connection] = {}
         self._used: dict[str, float] = {}
-        self._count = 0
+        # A journal may be continued; its call ids must stay unique.
+        self._count = sum(record["kind"] == "intent" for record in journal.records())
+        self._closed = False
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -148,10 +152,12 @@ class Gateway:
     def close(self) -> None:
         """Stop every server and what it started. Safe to call twice."""
         self._stopping.set()
-        portal, self._portal = self._portal, None
+        with self._lock:
+            self._closed = True
+            portal, self._portal = self._portal, None
         if portal is not None:
-            portal.call(self._close_all)
-            self._exit.close()
+            with self._exit:
+                portal.call(self._close_all)
 
     def tools(self, server: str) -> list[dict[str, Any]]:
         """The tools of a third-party server as `{"name", "description", "inputSchema"}`, asked of the server itself."""
@@ -164,12 +170,10 @@ class Gateway:
     def _start(self) -> anyio.from_thread.BlockingPortal:
         with self._lock:
             if self._portal is None:
-                if self.is_stopping:
+                if self._closed:
                     raise FinalError("the gateway is closed")
                 self._portal = self._exit.enter_context(anyio.from_thread.start_blocking_portal("asyncio"))
-                self._tasks = self._exit.enter_context(
-                    self._portal.wrap_async_context_manager(_task_group())
-                )
+                self._tasks = self._exit.enter_context(self._portal.wrap_async_context_manager(_task_group()))
             return self._portal
 
     async def _call(self, tool: str, arguments: dict[str, Any], caller: Caller) -> ToolResult:
@@ -179,9 +183,11 @@ class Gateway:
             call = self._prepare(call_id, tool, arguments, caller)
         except ToolError as error:
             # Nothing was decided or begun, but an attempt is evidence too.
+            given = {name: value for name, value in arguments.items() if name != "action"}
             self.journal.append(
-                "intent", call_id=call_id, server=tool, action=arguments.get("action"), arguments=arguments,
-                role=caller.role, task=caller.task, decision="invalid", rule=error.message,
+                "intent", call_id=call_id, server=tool, action=arguments.get("action"), arguments=given,
+                role=caller.role, task=caller.task, effect=None, decision="invalid", rule=error.message, level=None,
+                real=None,
             )  # fmt: skip
             return self._finish(call_id, failure(error), started, attempts=0)
         decision = self.policy.decide(self._question(call))
@@ -202,7 +208,12 @@ class Gateway:
         if decision.verdict is Verdict.DENY:
             return self._finish(call.id, failure(DeniedError(decision.rule)), started, attempts=0)
         self._use(call)
-        result, attempts = await self._attempt(call, str(intent["ts"]))
+        try:
+            result, attempts = await self._attempt(call, str(intent["ts"]))
+        except BaseException as error:  # the waiting caller was cancelled, or we have a bug: the record says so
+            lost = UnknownOutcomeError(f"the call was abandoned ({type(error).__name__}); read the state back")
+            self._finish(call.id, failure(lost), started, attempts=1)
+            raise
         return self._finish(call.id, result, started, attempts)
 
     def _prepare(self, call_id: str, tool: str, arguments: dict[str, Any], caller: Caller) -> _Call:
@@ -262,6 +273,10 @@ class Gateway:
             note=decided.note, call_hash=decided.call_hash,
         )  # fmt: skip
         if decided.state == "approved" and bound:
+            # While the person thought, other calls may have used up what a run may use.
+            again = self.policy.decide(self._question(call))
+            if again.verdict is Verdict.DENY:
+                return again
             return Decision(Verdict.ALLOW, f"approved by {decided.decided_by}", decision.level)
         if decided.state == "rejected":
             note = f": {decided.note}" if decided.note else ""
@@ -286,6 +301,8 @@ class Gateway:
                     return result, attempt
             except ToolError as error:
                 result = failure(error)
+            except ConfigError as error:  # how the server is reached is read at its first call
+                result = failure(NeedsPersonError(str(error)))
             passing = result.error is not None and result.error.kind is ErrorKind.RETRY
             unknown = result.status is Status.UNKNOWN
             if not (call.may_repeat and (passing or unknown)) or attempt == ATTEMPTS or self.is_stopping:
@@ -294,13 +311,11 @@ class Gateway:
         raise AssertionError("unreachable")
 
     async def _send(self, call: _Call) -> ToolResult:
-        async def on_progress(done: float, total: float | None, message: str | None) -> None:
+        async def on_progress(progress: float, total: float | None, message: str | None) -> None:
             self.journal.publish(
-                {
-                    "kind": "progress", "call_id": call.id, "server": call.server, "action": call.action,
-                    "done": done, "total": total, "message": self._redactor.text(message or ""),
-                }  # fmt: skip
-            )
+                {"kind": "progress", "call_id": call.id, "server": call.server, "action": call.action, "done": progress,
+                 "total": total, "message": self._redactor.text(message or "")}
+            )  # fmt: skip
 
         assert self._tasks is not None
         raw = await self._connection(call.server).call(
@@ -351,15 +366,22 @@ class Gateway:
         return clean
 
     async def _close_all(self) -> None:
-        for connection in self._connections.values():
-            await connection.close()
+        async with anyio.create_task_group() as closing:
+            for connection in self._connections.values():
+                closing.start_soon(connection.close)
+        failed: list[Exception] = []
         for connection in self._connections.values():
             if connection.server is not None:
-                await anyio.to_thread.run_sync(connection.server.close)
+                try:
+                    await anyio.to_thread.run_sync(connection.server.close)
+                except Exception as error:  # noqa: BLE001 - the others must be stopped all the same
+                    failed.append(error)
+        if failed:
+            raise ExceptionGroup("not everything could be stopped", failed)
 
 
 @asynccontextmanager
-async def _task_group() -> AsyncIterator[anyio.abc.TaskGroup]:
+async def _task_group() -> AsyncGenerator[anyio.abc.TaskGroup]:
     """A task group made inside the event loop that will run it."""
     async with anyio.create_task_group() as group:
         yield group
@@ -369,6 +391,8 @@ def _typed(call: _Call, raw: RawResult) -> ToolResult:
     """The server's answer as a checked `ToolResult`."""
     if call.definition is None:
         return _from_third_party(raw)
+    if raw.structured is None:
+        raise FinalError(f"{call.server}.{call.action} returned no result: {raw.text or 'no text'}")
     try:
         result = ToolResult.model_validate(raw.structured)
         if result.ok:
@@ -386,5 +410,3 @@ def _from_third_party(raw: RawResult) -> ToolResult:
         error = ErrorInfo(kind=ErrorKind.FIXABLE, message=raw.text or "the server reported an error without a text")
         return ToolResult(status=Status.FAILED, message=error.message, error=error)
     return ToolResult(status=Status.OK, data=data)
-
-

@@ -4,7 +4,8 @@ The policy is pure: it reads `config/policy.yaml` once and answers questions. It
 anything; the gateway does what it says. No prompt or model output reaches it but the arguments it judges.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tools.core.contract import Effect
-from tools.core.yamlfile import load_yaml_model
+from tools.core.contract import Effect, Integration
+from tools.core.yamlfile import ConfigError, load_yaml_model
 
 
 class Level(StrEnum):
@@ -128,6 +129,30 @@ class Policy:
     def approval_timeout_s(self) -> float:
         return self.file.approval_timeout_s
 
+    def check(self, specs: Iterable[Integration], third_party: Iterable[str], where: str) -> None:
+        """Compare every name in the policy with what exists: a misspelt `forbid` would forbid nothing.
+
+        Raises:
+            ConfigError: names each unknown integration, action or limit, and the valid ones.
+        """
+        ours = {spec.name: spec for spec in specs}
+        others = set(third_party)
+        limits = {name for spec in ours.values() for action in spec.actions for name in action.limits().values()}
+        problems = [_unknown("limit", name, {*limits, "calls"}, f"{where}: limits") for name in self.file.limits] + [
+            _unknown("integration", name, {*ours, *others}, f"{where}: integrations") for name in self.file.integrations
+        ]
+        for name, block in self.file.integrations.items():
+            if name in ours:
+                actions = {action.name for action in ours[name].actions}
+                allowed = [] if block.allow == "*" else block.allow
+                named = [*allowed, *block.forbid, *block.ask]
+                problems += [_unknown("action", action, actions, f"{where}: integrations.{name}") for action in named]
+                if block.effects:
+                    problems.append(f"{where}: integrations.{name}.effects is for third-party servers only")
+        found = [problem for problem in problems if problem]
+        if found:
+            raise ConfigError("; ".join(found))
+
     def level(self, integration: str, real: bool) -> Level:
         """The autonomy level in force for calls to an integration."""
         block = self.file.integrations.get(integration)
@@ -147,8 +172,10 @@ class Policy:
         level = self.level(question.integration, question.real)
         name = f"{question.integration}.{question.action}"
         block = self.file.integrations.get(question.integration)
-        if question.granted is not None and not question.granted & {question.integration, name}:
-            usable = ", ".join(sorted(question.granted)) or "nothing"
+        # A role whose grants are not known may use nothing; only a person needs none.
+        granted = frozenset[str]() if question.role is not None and question.granted is None else question.granted
+        if granted is not None and not granted & {question.integration, name}:
+            usable = ", ".join(sorted(granted)) or "nothing"
             return Decision(Verdict.DENY, f"role {question.role} may not use {name}; it may use: {usable}", level)
         if block is None:
             return Decision(Verdict.DENY, f"the policy has no block for {question.integration} (default: deny)", level)
@@ -172,8 +199,10 @@ class Policy:
         amounts["calls"] = 1
         for limit_name, amount in amounts.items():
             limit = self.file.limits.get(limit_name)
-            if limit is None or not isinstance(amount, int | float):
+            if limit is None or amount is None:
                 continue
+            if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 <= amount < math.inf:
+                return f"{limit_name} {amount!r} cannot be compared with the policy's limit"
             if limit.max is not None and amount > limit.max:
                 return f"{limit_name} {amount:g} is above the policy's limit of {limit.max:g} for one call"
             used = question.used.get(limit_name, 0.0)
@@ -183,3 +212,8 @@ class Policy:
                     f"of {limit.per_run:g} for a run"
                 )
         return None
+
+
+def _unknown(kind: str, name: str, valid: set[str], where: str) -> str:
+    """What is wrong with a name; empty when it is one of the valid ones."""
+    return "" if name in valid else f"{where}: unknown {kind} {name!r} (valid: {', '.join(sorted(valid))})"

@@ -1,5 +1,6 @@
 """What a tool call returns, whatever the transport and whoever asked."""
 
+import json
 from enum import StrEnum
 from typing import Any
 
@@ -45,5 +46,16 @@ class ToolResult(BaseModel):
         return self.status is Status.OK
 
     def for_agent(self) -> str:
-        """The text a model reads: compact JSON without empty fields."""
-        return self.model_dump_json(exclude_none=True, exclude_defaults=False)
+        """The text a model reads: compact JSON, the message once."""
+        content = {key: value for key, value in self.model_dump(mode="json").items() if value is not None}
+        if isinstance(content.get("data"), dict):
+            content["data"].pop("message", None)
+        return json.dumps(content, separators=(",", ":"))
+
+    @classmethod
+    def from_agent_text(cls, text: str) -> "ToolResult":
+        """`for_agent` undone. Raises `ValueError` when the text is something else."""
+        result = cls.model_validate_json(text)
+        if result.data is not None:
+            result.data.setdefault("message", result.message)
+        return result

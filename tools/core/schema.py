@@ -4,6 +4,7 @@ Models pay for each token of a definition on each request, so what pydantic adds
 titles, `null` alternatives with `default: null`, and the object's own description.
 """
 
+import copy
 from typing import Any
 
 from pydantic import BaseModel
@@ -69,20 +70,20 @@ def _named(members: Any) -> Any:
 
 
 def model_of(action: Action) -> type[BaseModel]:
-    """The argument model, as CrewAI's `args_schema`: the compact schema, and no validation of its own.
+    """An action's arguments as CrewAI's `args_schema`; see `schema_model`."""
+    return schema_model(action.name, input_schema(action))
+
+
+def schema_model(name: str, schema: dict[str, Any]) -> type[BaseModel]:
+    """A model that shows `schema` and validates nothing.
 
     The gateway validates, so that a wrong call is journalled and answered like any other; CrewAI would otherwise
     answer it itself, out of the journal's sight.
     """
-    schema = input_schema(action)
 
     def model_json_schema(cls: type[BaseModel], *_: Any, **__: Any) -> dict[str, Any]:
-        import copy
-
         return copy.deepcopy(schema)
 
     return type(
-        f"{action.name}_arguments",
-        (BaseModel,),
-        {"__module__": __name__, "model_json_schema": classmethod(model_json_schema)},
+        f"{name}_arguments", (BaseModel,), {"__module__": __name__, "model_json_schema": classmethod(model_json_schema)}
     )

@@ -4,12 +4,14 @@ Every action becomes one MCP tool with annotations, a described input schema and
 methods run one at a time in a worker thread; long ones report progress to the caller.
 """
 
+import contextlib
+import os
 import threading
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.from_thread
@@ -18,11 +20,20 @@ import mcp.types as types
 from mcp.server.lowlevel import Server
 
 from tools.core.contract import Action, Backend, CallContext, Effect, Integration
-from tools.core.dispatch import failure, run_action
-from tools.core.errors import CallCancelled, FinalError, ToolError, UnknownOutcomeError
-from tools.core.results import ToolResult
+from tools.core.dispatch import failure, run_action, translate
+from tools.core.errors import (
+    CallCancelled,
+    FinalError,
+    NeedsPersonError,
+    RetryableError,
+    ToolError,
+    UnknownOutcomeError,
+)
+from tools.core.redact import Redactor
+from tools.core.results import Status, ToolResult
 from tools.core.schema import input_schema, output_schema
 
+LOOPBACK = ("127.0.0.1", "localhost")
 PROGRESS_EVERY_S = 0.1
 META_RUN = "mlops/run_id"
 META_CALL = "mlops/call_id"
@@ -38,6 +49,7 @@ class IntegrationServer:
         project, home: see `CallContext`.
         run_id: used when the caller names no run (an outside client).
         is_stopping: true once the process is being stopped; long calls then end at their next progress report.
+        redactor: applied to results; None where the gateway, in the same process, does it.
     """
 
     def __init__(
@@ -49,8 +61,10 @@ class IntegrationServer:
         home: Path,
         run_id: str,
         is_stopping: Callable[[], bool] = lambda: False,
+        redactor: Redactor | None = None,
     ) -> None:
         self.spec = spec
+        self._redactor = redactor
         self._env = env
         self._project = project
         self._home = home
@@ -91,7 +105,7 @@ class IntegrationServer:
                 return
             last_sent = now
             anyio.from_thread.run(
-                partial(request.session.send_progress_notification, token, done, total, message or None)
+                partial(_send_progress, request.session, token, done, total, self._clean(message) or None)
             )
 
         ctx = CallContext(
@@ -103,16 +117,22 @@ class IntegrationServer:
         )
         result = await anyio.to_thread.run_sync(self._run, name, arguments, ctx)
         result.call_id = str(meta.get(META_CALL, ""))
+        structured = result.model_dump(mode="json")
         return types.CallToolResult(
-            content=[types.TextContent(type="text", text=result.message or result.status.value)],
-            structuredContent=result.model_dump(mode="json"),
-            isError=result.error is not None and result.status.value != "no_data",
+            content=[types.TextContent(type="text", text=self._clean(result.message) or result.status.value)],
+            structuredContent=self._redactor.data(structured) if self._redactor else structured,
+            isError=result.error is not None and result.status is not Status.NO_DATA,
         )
+
+    def _clean(self, text: str) -> str:
+        return self._redactor.text(text) if self._redactor else text
 
     def _run(self, name: str, arguments: dict[str, Any], ctx: CallContext) -> ToolResult:
         with self._one_at_a_time:
-            if ctx.is_cancelled():
+            if self._is_stopping():
                 return failure(FinalError(f"{self.spec.name}.{name} was stopped before it began"))
+            if ctx.is_cancelled():
+                return failure(RetryableError(f"{self.spec.name}.{name} waited for another call and did not begin"))
             try:
                 if self._backend is None:
                     self._backend = self.spec.load_backend(self.spec.resolve_settings(self._env))
@@ -120,12 +140,22 @@ class IntegrationServer:
             except ToolError as error:
                 return failure(error)
             except CallCancelled:
-                stopped = f"{self.spec.name}.{name} was stopped before it finished"
+                why = "was stopped before it finished" if self._is_stopping() else "did not finish in time"
+                stopped = f"{self.spec.name}.{name} {why}"
                 if self._actions[name].effect is Effect.READ:
                     return failure(FinalError(stopped))
                 return failure(UnknownOutcomeError(f"{stopped}; read the state back before repeating it"))
+            except Exception as error:  # noqa: BLE001 - the backend's module or constructor failed
+                return failure(translate(self.spec, name, error))
 
 
+async def _send_progress(session: Any, token: str | int, done: float, total: float | None, message: str | None) -> None:
+    """Report progress to the caller; one that went away stops nothing."""
+    with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+        await session.send_progress_notification(token, done, total, message)
+
+
+@cache
 def tool_definition(action: Action, name: str | None = None) -> types.Tool:
     """An action as an MCP tool; `name` replaces its own."""
     return types.Tool(
@@ -142,14 +172,15 @@ def tool_definition(action: Action, name: str | None = None) -> types.Tool:
     )
 
 
-async def serve_stdio(server: "Server[Any, Any]") -> None:
+async def serve_stdio(server: "Server[Any, Any]", on_stop: Callable[[], None] = lambda: None) -> None:
     """Serve on standard input and output until the client goes away.
 
     The protocol keeps the two streams for itself: what a library or a child process prints goes to standard error, and
     nobody else can read the client's bytes.
-    """
-    import os
 
+    Args:
+        on_stop: called when the client has gone, so that calls under way end at their next progress report.
+    """
     from mcp.server.stdio import stdio_server
 
     protocol_in, protocol_out = os.dup(0), os.dup(1)
@@ -158,46 +189,70 @@ async def serve_stdio(server: "Server[Any, Any]") -> None:
     os.dup2(2, 1)
     stdin = anyio.wrap_file(os.fdopen(protocol_in, encoding="utf-8", errors="replace"))
     stdout = anyio.wrap_file(os.fdopen(protocol_out, "w", encoding="utf-8"))
-    async with stdio_server(stdin, stdout) as (read, write):
+
+    async def lines() -> AsyncIterator[str]:
+        async for line in stdin:
+            yield line
+        on_stop()
+
+    # The SDK only iterates over its input.
+    async with stdio_server(cast("anyio.AsyncFile[str]", lines()), stdout) as (read, write):
         await server.run(read, write, server.create_initialization_options())
 
 
 async def serve_http(
-    server: "Server[Any, Any]", *, host: str, port: int, token: str | None, announce: Callable[[str], None]
+    server: "Server[Any, Any]",
+    *,
+    host: str,
+    port: int,
+    token: str | None,
+    announce: Callable[[str], None],
+    on_stop: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve streamable HTTP at `/mcp` until stopped.
+    """Serve streamable HTTP at `/mcp` until stopped by SIGINT or SIGTERM.
 
     Args:
         host, port: where to listen; port 0 picks a free one.
-        token: when set, requests must carry it as a bearer token.
+        token: when set, requests must carry it as a bearer token. Other machines are not served without one.
         announce: called once with the URL, when connections are accepted.
+        on_stop: called when it is being stopped, so that calls under way end at their next progress report.
 
     Raises:
         FinalError: the port is taken or not allowed; names it.
+        NeedsPersonError: no token, and the address can be reached from other machines.
     """
-    import contextlib
     import hmac
     import socket
-    from collections.abc import AsyncIterator
+    from types import FrameType
 
     import uvicorn
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+    from mcp.server.transport_security import TransportSecuritySettings
     from starlette.applications import Starlette
     from starlette.responses import PlainTextResponse
     from starlette.routing import Mount
     from starlette.types import Receive, Scope, Send
 
-    manager = StreamableHTTPSessionManager(app=server, json_response=False)
+    if host not in LOOPBACK and not token:
+        raise NeedsPersonError(f"serving on {host} lets other machines call the tools: set MLOPS_SERVER_TOKEN first")
+    # Without a token, a web page in the user's browser must not reach us under a name of its own (DNS rebinding).
+    names = [f"{name}:*" for name in LOOPBACK]
+    security = TransportSecuritySettings(
+        enable_dns_rebinding_protection=not token,
+        allowed_hosts=names,
+        allowed_origins=[f"http://{name}" for name in names],
+    )
+    manager = StreamableHTTPSessionManager(app=server, json_response=False, security_settings=security)
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-        if token is not None and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        if token and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
             await PlainTextResponse("missing or wrong bearer token", status_code=401)(scope, receive, send)
             return
         await manager.handle_request(scope, receive, send)
 
     @contextlib.asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
         async with manager.run():
             yield
 
@@ -205,11 +260,21 @@ async def serve_http(
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(128)  # from here on clients may connect; they are answered once the server runs
     except OSError as error:
         listener.close()
         raise FinalError(f"cannot listen on {host}:{port}: {error.strerror}; choose another port (0: any)") from error
+
+    class StoppableServer(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            on_stop()
+            super().handle_exit(sig, frame)
+
     config = uvicorn.Config(
-        Starlette(routes=[Mount("/", app=handle)], lifespan=lifespan), log_level="error", access_log=False
+        Starlette(routes=[Mount("/", app=handle)], lifespan=lifespan),
+        log_level="error",
+        access_log=False,
+        timeout_graceful_shutdown=2,  # a client's open event stream would otherwise keep the server alive
     )
     announce(f"http://{host}:{listener.getsockname()[1]}/mcp")
-    await uvicorn.Server(config).serve(sockets=[listener])
+    await StoppableServer(config).serve(sockets=[listener])

@@ -5,18 +5,30 @@ listed under `mcpServers` in the form every MCP client uses.
 """
 
 import os
+import string
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tools.core.client import ServerConfig
 from tools.core.contract import Integration
 from tools.core.yamlfile import ConfigError, load_yaml_model
 
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "SSL_CERT_FILE", "MLOPS_HOME")
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """How a server is reached. `command` and `env` belong to stdio, `url` and `headers` to http."""
+
+    transport: Literal["in-process", "stdio", "http"]
+    command: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+    url: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class OwnServer(BaseModel):
@@ -61,7 +73,7 @@ class StackFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     servers: dict[str, OwnServer] = Field(default_factory=dict[str, OwnServer])
-    mcpServers: dict[str, ThirdPartyServer] = Field(default_factory=dict[str, ThirdPartyServer])  # noqa: N815
+    mcpServers: dict[str, ThirdPartyServer] = Field(default_factory=dict[str, ThirdPartyServer])  # noqa: N815 - the name all clients use
 
 
 class Stack:
@@ -164,12 +176,13 @@ class Stack:
 
 
 def _expand(value: str, env: Mapping[str, str]) -> str:
-    import string
-
     try:
         return string.Template(value).substitute(env)
     except KeyError as error:
         raise ConfigError(f"stack.yaml refers to ${error.args[0]}, which is not in the environment or .env") from None
+    except ValueError:
+        # Never the value: it may be a secret.
+        raise ConfigError("stack.yaml: a value holds a $ that is not part of a $NAME; write it as $$") from None
 
 
 def read_env(project: Path) -> dict[str, str]:

@@ -16,7 +16,7 @@ class IntegrationTool:
 
     Args:
         gateway: the path of every call.
-        caller: on whose behalf; a person by default. Called at each call, when it is a function.
+        caller: on whose behalf; a person by default.
 
     Example:
         `MLflowTool(gateway).call("get_champion", name="churn")`
@@ -45,7 +45,9 @@ class IntegrationTool:
                 name=agent_tool_name(self.spec.name, action.name),
                 description=action.summary,
                 args_schema=model_of(action),
-                call=lambda arguments: self.call(action.name, **arguments),
+                call=lambda arguments: self.gateway.call(
+                    self.spec.name, {**arguments, "action": action.name}, self.caller
+                ),
             )
 
         return [make(action) for action in self.spec.actions if allowed is None or action.name in allowed]

@@ -1,0 +1,232 @@
+"""Builds the CrewAI crew from the YAML roles and tasks: agents, tasks, guardrails, and who thinks for them."""
+
+import json
+from typing import Any, Literal
+
+from crewai import LLM, Agent, BaseLLM, Crew, Process, Task
+from crewai.tasks.output_format import OutputFormat
+from crewai.tasks.task_output import TaskOutput
+from crewai.tools import BaseTool
+from pydantic import PrivateAttr, ValidationError
+
+from crew.goal import ModelSettings
+from crew.models import ReasoningLLM, RunbookLLM, RunbookManagerLLM
+from crew.roles import MANAGER, AgentConfig
+from crew.run import Run
+from tasks.base import TaskFailedError, TaskResult
+from tasks.grounding import ungrounded
+from tools.core.contract import Integration
+from tools.core.crewai_tool import GatewayTool
+from tools.core.schema import model_of, schema_model
+from tools.core.tool import agent_tool_name
+from tools.core.yamlfile import ConfigError
+
+MAX_STEPS = 200  # model calls of one task; a canary in small batches needs two for each
+ATTEMPTS = 3  # answers of a model that its guardrail may refuse, before the runbook takes over
+
+ProcessName = Literal["sequential", "hierarchical"]
+
+
+class RoleTask(Task):
+    """A task that knows when it is due, and that its runbook finishes where a model cannot."""
+
+    _run: Run = PrivateAttr()
+    _key: str = PrivateAttr()
+    _agent_key: str = PrivateAttr()
+    _thinks: bool = PrivateAttr(default=False)
+
+    def bind(self, run: Run, key: str, agent_key: str, thinks: bool) -> "RoleTask":
+        """Tie the task to a run. `thinks`: a model answers for its agent."""
+        self._run, self._key, self._agent_key, self._thinks = run, key, agent_key, thinks
+        return self
+
+    def execute_sync(
+        self, agent: Any = None, context: str | None = None, tools: list[BaseTool] | None = None
+    ) -> TaskOutput:
+        run = self._run
+        reason = run.skip_reason(self._key)
+        if reason is not None:
+            run.skip(self._key, self._agent_key, reason)
+            return TaskOutput(
+                name=self._key,
+                description=self.description,
+                raw=f"Skipped: {reason}.",
+                agent=run.roles.agents[self._agent_key].role,
+                output_format=OutputFormat.RAW,
+            )
+        title = run.roles.agents[self._agent_key].role
+        with run.task(self._key, self._agent_key, title, "llm" if self._thinks else "runbook") as current:
+            try:
+                output = super().execute_sync(agent, context, tools)
+            except Exception as error:  # CrewAI raises whatever went wrong; a model's task still has its runbook
+                run.check()
+                if current.mode != "llm":
+                    raise
+                run.fall_back(f"{type(error).__name__}: {error}")
+                output = super().execute_sync(agent, context, tools)
+            run.check()
+        return output
+
+
+def build_crew(run: Run, model: ModelSettings, process: ProcessName) -> Crew:
+    """The crew of a run.
+
+    Raises:
+        ConfigError: a hierarchical run without a manager role, or a model that CrewAI cannot build.
+    """
+    runbook = RunbookLLM(run)
+    agents = {
+        key: _agent(run, key, config, _thinker(run, config.llm, model, runbook))
+        for key, config in run.roles.agents.items()
+        if key != MANAGER
+    }
+    tasks: dict[str, Task] = {}
+    for key, config in run.roles.tasks.items():
+        definition = run.roles.definitions[key]
+        placeholders = run.goal.placeholders()
+        task = RoleTask(
+            name=key,
+            description=config.description.format_map(placeholders).strip(),
+            expected_output=config.expected_output.format_map(placeholders).strip(),
+            agent=agents[config.agent],
+            output_pydantic=definition.result,
+            guardrail=_guardrail(run, key),
+            guardrail_max_retries=ATTEMPTS,
+            context=[tasks[name] for name in (tasks if config.context is None else config.context)] or None,
+        )
+        tasks[key] = task.bind(run, key, config.agent, isinstance(agents[config.agent].llm, ReasoningLLM))
+    shared: dict[str, Any] = {
+        "agents": list(agents.values()),
+        "tasks": list(tasks.values()),
+        "cache": False,
+        "verbose": False,
+        "memory": False,
+    }
+    if process == "sequential":
+        return Crew(process=Process.sequential, **shared)
+    if MANAGER not in run.roles.agents:
+        raise ConfigError(f"a hierarchical run needs a role {MANAGER!r} in agents.yaml")
+    config = run.roles.agents[MANAGER]
+    manager = _agent(run, MANAGER, config, _thinker(run, config.llm, model, RunbookManagerLLM(run)))
+    return Crew(process=Process.hierarchical, manager_agent=manager, **shared)
+
+
+def _agent(run: Run, key: str, config: AgentConfig, llm: BaseLLM) -> Agent:
+    return Agent(
+        role=config.role,
+        goal=config.goal,
+        backstory=config.backstory,
+        llm=llm,
+        tools=agent_tools(run, config),
+        cache=False,
+        max_iter=MAX_STEPS,
+        max_retry_limit=0,  # a failed task falls back to its runbook; repeating it blindly would repeat its effects
+        allow_delegation=key == MANAGER,
+        verbose=False,
+    )
+
+
+def agent_tools(run: Run, config: AgentConfig) -> list[BaseTool]:
+    """The tools a role's YAML names, each call going through the run to the gateway."""
+    tools: list[BaseTool] = []
+    for name, actions in config.integrations.items():
+        spec = run.gateway.stack.spec(name)
+        if spec is None:
+            tools += _third_party_tools(run, name, actions)
+            continue
+        for action in _granted(spec, actions):
+            tools.append(_tool(run, name, action.name, action.summary, model_of(action)))
+    return tools
+
+
+def _granted(spec: Integration, actions: list[str] | None) -> list[Any]:
+    return [action for action in spec.actions if actions is None or action.name in actions]
+
+
+def _third_party_tools(run: Run, server: str, actions: list[str] | None) -> list[BaseTool]:
+    return [
+        _tool(run, server, tool["name"], tool["description"], schema_model(tool["name"], tool["inputSchema"]))
+        for tool in run.gateway.tools(server)
+        if actions is None or tool["name"] in actions
+    ]
+
+
+def _tool(run: Run, server: str, action: str, summary: str, arguments: Any) -> GatewayTool:
+    return GatewayTool(
+        name=agent_tool_name(server, action),
+        description=summary or action,
+        args_schema=arguments,
+        call=lambda given: run.call(server, {**given, "action": action}),
+    )
+
+
+def _thinker(run: Run, own: str | None, model: ModelSettings, runbook: RunbookLLM) -> BaseLLM:
+    """A role's own model, the run's model, or its runbook."""
+    name = own or model.name
+    if name is None:
+        return runbook
+    return ReasoningLLM(run, _provider(name, model), runbook)
+
+
+def _provider(name: str, model: ModelSettings) -> BaseLLM:
+    settings: dict[str, Any] = {"timeout": model.timeout_s, "temperature": 0.0}
+    if model.base_url:
+        # Any server that speaks OpenAI's protocol; many want no key, and the client wants one.
+        settings |= {"base_url": model.base_url, "custom_openai": True}
+        settings["api_key"] = model.api_key or "not-needed"
+        name = name.removeprefix("openai/")
+    elif model.api_key:
+        settings["api_key"] = model.api_key
+    try:
+        return LLM(model=name, **settings)
+    except (ImportError, ValueError, NotImplementedError) as error:
+        raise ConfigError(f"MODEL {name!r} cannot be used: {' '.join(str(error).split())[:400]}") from error
+
+
+def _guardrail(run: Run, key: str) -> Any:
+    """The check of a task's answer: it must be the typed result, and the journal must carry what it claims."""
+    definition = run.roles.definitions[key]
+
+    def check(output):  # type: ignore[no-untyped-def]  # CrewAI rejects annotations it cannot evaluate
+        current = run.current
+        assert current is not None
+        try:
+            result: TaskResult = definition.result.model_validate(_json_in(output.raw))
+        except (ValidationError, ValueError) as error:
+            problems = [f"the answer is not the JSON asked for: {_first_line(error)}"]
+            result = None  # type: ignore[assignment]
+        else:
+            evidence = run.evidence()
+            problems = ungrounded(result, evidence) if current.mode == "llm" else []
+            if definition.guardrail is not None:
+                problems += definition.guardrail(result, evidence)
+        if not problems:
+            run.results[key] = result
+            return True, result.model_dump_json()
+        reason = "; ".join(problems)
+        current.guardrail_failures += 1
+        run.journal.append("guardrail", task=key, ok=False, reason=reason, attempt=current.guardrail_failures)
+        if current.mode == "runbook":
+            run.fatal = run.fatal or TaskFailedError(f"task {key}: {reason}")
+        elif current.guardrail_failures >= ATTEMPTS:
+            run.fall_back(f"its answers were refused {ATTEMPTS} times, last because {reason}")
+        return False, reason
+
+    return check
+
+
+def _json_in(text: str) -> Any:
+    """The first JSON object in a text: models like to wrap it in prose or a code fence."""
+    start = text.find("{")
+    while start != -1:
+        try:
+            return json.JSONDecoder().raw_decode(text, start)[0]
+        except json.JSONDecodeError:
+            start = text.find("{", start + 1)
+    raise ValueError(f"no JSON object in {text[:120]!r}")
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)[:5])
+    return str(error)

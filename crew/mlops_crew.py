@@ -1,0 +1,244 @@
+"""The crew as a whole: opens the gateway, runs the tasks, writes the report, and leaves nothing behind.
+
+From a notebook: `MlopsCrew(goal="config/goal.yaml").run()`.
+"""
+
+import importlib.metadata
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from crew.environment import prepare
+from crew.goal import ModelSettings, load_goal
+from crew.outcome import EXIT_CODES, Outcome, outcome_of
+from crew.roles import load_roles
+from crew.run import Run
+from tasks.base import TaskFailedError, TaskResult
+from tasks.goal import Goal
+from tools.core.approval import Prompt
+from tools.core.errors import ToolError
+from tools.core.gateway import Gateway
+from tools.core.journal import Journal, JournalError, Record
+from tools.core.policy import Level, Policy
+from tools.core.stack import Stack
+from tools.core.yamlfile import ConfigError
+from tools.registry import INTEGRATIONS, load_spec
+from tools.session import new_run_id, open_gateway, open_stack, project_folder, state_folder
+
+POLL_S = 0.2
+SHOWN_VERSIONS = ("crewai", "mcp", "mlflow", "optuna", "hyperopt", "evidently", "great-expectations", "scikit-learn")
+
+
+class RunStopped(Exception):  # noqa: N818 - not an error: a person stopped the run
+    """The run was stopped by a person."""
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended.
+
+    Args:
+        outcome: what was decided.
+        summary: one or two sentences.
+        exit_code: 0 for every decision the crew may take, 1 failed, 3 data rejected, 130 stopped.
+        results: task name -> its typed result; tasks that were skipped are not in it.
+        report: the HTML report, None when it could not be written.
+    """
+
+    run_id: str
+    outcome: Outcome
+    summary: str
+    exit_code: int
+    folder: Path
+    report: Path | None = None
+    results: dict[str, TaskResult] = field(default_factory=dict[str, TaskResult])
+
+
+class MlopsCrew:
+    """Runs one goal with the crew.
+
+    Args:
+        goal: a goal file (relative to the project) or a `Goal`; `config/goal.yaml` by default.
+        project: the project folder; found from the working directory by default.
+        process: `sequential`, or `hierarchical` with the manager of agents.yaml.
+        seed: of everything random; the same seed on the same data repeats every decision.
+        autonomy: instead of the level in policy.yaml.
+        on_record: called with every journal record and progress report, possibly from other threads.
+        prompt: asks for approvals in the terminal; without it they wait for `mlops-crew approve`.
+        runbook: ignore MODEL and follow the runbooks.
+
+    Raises:
+        ConfigError: a configuration file is missing or wrong; nothing has been done.
+    """
+
+    def __init__(
+        self,
+        goal: "str | Path | Goal" = "config/goal.yaml",
+        *,
+        project: Path | None = None,
+        process: Literal["sequential", "hierarchical"] = "sequential",
+        seed: int = 0,
+        autonomy: Level | None = None,
+        on_record: Callable[[Record], None] | None = None,
+        prompt: Prompt | None = None,
+        runbook: bool = False,
+    ) -> None:
+        self.project = (project or project_folder()).resolve()
+        self.run_id = new_run_id()
+        self.process: Literal["sequential", "hierarchical"] = process
+        self.seed = seed
+        self._goal_path = None if isinstance(goal, Goal) else self.project / goal
+        self.goal = goal if isinstance(goal, Goal) else load_goal(self.project / goal)
+        self._env = prepare(self.project, state_folder(self.project, {}))
+        self._env = prepare(self.project, state_folder(self.project, self._env))
+        self._home = state_folder(self.project, self._env)
+        self.model = ModelSettings.from_env({} if runbook else self._env)
+        self._policy = Policy.load(self.project / "config" / "policy.yaml")
+        if autonomy is not None:
+            self._policy = Policy(self._policy.file.model_copy(update={"autonomy": autonomy.value}))
+        stack = open_stack(self.project, self._env)
+        self.roles = load_roles(
+            self.project / "config", {name: stack.spec(name) for name in stack.names}, self.goal.placeholders()
+        )
+        self._check_data_files()
+        self._on_record = on_record
+        self._prompt = prompt
+        self._run: Run | None = None
+        self._stop_asked = threading.Event()
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's journal, files and report are."""
+        return self._home / "runs" / self.run_id
+
+    def run(self) -> RunOutcome:
+        """Run the loop to its end. Never raises for what the loop met: that is in the outcome.
+
+        Raises:
+            JournalError: the journal cannot be written, so nothing may be done.
+        """
+        started = time.monotonic()
+        gateway = open_gateway(
+            self.project, run_id=self.run_id, prompt=self._prompt, policy=self._policy, env=self._env
+        )
+        if self._on_record is not None:
+            gateway.journal.subscribe(self._on_record)
+        outcome: Outcome
+        try:
+            self._journal_start(gateway)
+            outcome, summary, results = self._loop(gateway)
+        except (TaskFailedError, ConfigError, ToolError, JournalError) as error:
+            outcome, summary, results = "failed", str(error), self._results()
+        except RunStopped as stopped:
+            outcome, summary, results = "stopped", str(stopped), self._results()
+        finally:
+            gateway.close()
+        exit_code = EXIT_CODES.get(outcome, 0)
+        report = self._close_run(gateway.journal, outcome, summary, exit_code, time.monotonic() - started)
+        return RunOutcome(self.run_id, outcome, summary, exit_code, self.folder, report, results)
+
+    def stop(self) -> None:
+        """Ask the run to stop; it ends after the step under way, or after the task where that must not be cut."""
+        self._stop_asked.set()
+
+    def _loop(self, gateway: Gateway) -> tuple[Outcome, str, dict[str, TaskResult]]:
+        """Run the tasks in a thread of their own, so that a stop, and a notebook's event loop, do not meet CrewAI."""
+        run = self._run = Run(
+            goal=self.goal,
+            roles=self.roles,
+            gateway=gateway,
+            seed=self.seed,
+            installed=frozenset(name for name in INTEGRATIONS if not load_spec(name).missing()),
+            price_per_mtok=self.model.price_per_mtok,
+        )
+        failure: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                from crew.assembly import build_crew
+
+                build_crew(run, self.model, self.process).kickoff()
+            except BaseException as error:  # handed to the thread that waits
+                failure.append(error)
+
+        worker = threading.Thread(target=work, name="crew", daemon=True)
+        worker.start()
+        while worker.is_alive():
+            try:
+                worker.join(POLL_S)
+                if self._stop_asked.is_set():
+                    self._stop(run)
+            except KeyboardInterrupt:
+                if self._stop_asked.is_set():
+                    raise  # asked twice: do not wait for anything
+                self._stop_asked.set()
+        if run.fatal is not None:
+            raise run.fatal
+        if failure:
+            raise TaskFailedError(f"{type(failure[0]).__name__}: {failure[0]}") from failure[0]
+        return *outcome_of(run.results), run.results
+
+    def _stop(self, run: Run) -> None:
+        current = run.current
+        if current is not None and self.roles.definitions[current.task].atomic:
+            return  # it is asked again until the task is done
+        if run.fatal is None:
+            doing = f" during {current.task}" if current else ""
+            run.fatal = RunStopped(f"Stopped by a person{doing}; production serves the champion it had.")
+        run.gateway.stop()
+
+    def _results(self) -> dict[str, TaskResult]:
+        return self._run.results if self._run is not None else {}
+
+    def _check_data_files(self) -> None:
+        """A missing file is told before anything starts, with the key that names it."""
+        data = self.goal.data
+        for key in ("reference", "current", "source", "suite"):
+            value = getattr(data, key)
+            if value and not (self.project / Path(value).expanduser()).is_file():
+                where = self._goal_path or "the goal"
+                raise ConfigError(f"{where}: data.{key}: no such file: {self.project / value}")
+
+    def _journal_start(self, gateway: Gateway) -> None:
+        gateway.journal.append(
+            "run_started", run_id=self.run_id, goal=self.goal.model_dump(mode="json"),
+            goal_path=str(self._goal_path) if self._goal_path else None, seed=self.seed, process=self.process,
+            mode="runbook" if self.model.name is None else "llm", model=self.model.name, mode_note=self.model.note,
+            versions=_versions(), autonomy=_autonomy(self._policy, gateway.stack),
+        )  # fmt: skip
+
+    def _close_run(
+        self, journal: Journal, outcome: Outcome, summary: str, exit_code: int, duration_s: float
+    ) -> Path | None:
+        """Record the end and write the report. A disk that is full must not hide how the run ended."""
+        from crew.report import write_report
+
+        try:
+            if outcome == "failed":
+                journal.append("error", message=summary)
+            journal.append(
+                "run_finished", outcome=outcome, summary=summary, exit_code=exit_code, duration_s=round(duration_s, 3)
+            )
+            return write_report(self.folder).html
+        except (JournalError, OSError):
+            return None
+        finally:
+            journal.close()
+
+
+def _versions() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in SHOWN_VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _autonomy(policy: Policy, stack: Stack) -> dict[str, str]:
+    """Integration -> the level in force."""
+    return {name: policy.level(name, stack.is_real(name)).value for name in stack.names}

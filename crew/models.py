@@ -1,0 +1,221 @@
+"""The models that think for agents: runbooks replayed as a CrewAI model, and a real model with the runbook below it.
+
+`RunbookLLM` keeps no state. At each call it replays the current task's runbook over the tool results that are already
+in the conversation, and answers with the next tool call, or with the result as JSON.
+"""
+
+import json
+from typing import Any
+
+from crewai import BaseLLM
+from pydantic import PrivateAttr
+
+from crew.run import Run
+from tasks.base import TaskFailedError, TaskResult, ToolCall
+from tools.core.results import ToolResult
+from tools.core.tool import agent_tool_name
+
+CONTEXT_TOKENS = 1_000_000
+CHARS_PER_TOKEN = 4
+DELEGATE = "delegate_work_to_coworker"
+
+
+class RunbookLLM(BaseLLM):
+    """Answers for a working agent by the current task's runbook."""
+
+    llm_type: str = "runbook"
+    _run: Run = PrivateAttr()
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(model="runbook", provider="runbook")
+        self._run = run
+
+    def supports_function_calling(self) -> bool:
+        """CrewAI then passes tools natively rather than as text."""
+        return True
+
+    def get_context_window_size(self) -> int:
+        """Large enough that nothing is summarised away: the replay reads every result."""
+        return CONTEXT_TOKENS
+
+    def get_input_tokens_count(self, messages: Any, tools: Any = None, response_model: Any = None) -> int:
+        return len(str(messages)) // CHARS_PER_TOKEN
+
+    def call(self, messages: Any, tools: Any = None, *_: Any, **__: Any) -> Any:
+        """The next tool call, or the task's result as JSON.
+
+        Raises:
+            TaskFailedError: the runbook cannot go on.
+        """
+        self._run.check()
+        try:
+            return self._next(_conversation(messages))
+        except TaskFailedError as error:
+            self._run.fatal = error
+            raise
+
+    async def acall(self, messages: Any, tools: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return self.call(messages, tools, *args, **kwargs)
+
+    def _next(self, past: "list[tuple[str, dict[str, Any], ToolResult]]") -> Any:
+        current = self._run.current
+        assert current is not None
+        definition = self._run.roles.definitions[current.task]
+        if definition.runbook is None:
+            raise TaskFailedError(
+                f"task {current.task} has no runbook (no module tasks/{current.task}.py), so it needs a model: set MODEL "
+                "and the provider's key, or remove the task from tasks.yaml"
+            )
+        book = definition.runbook(self._run.inputs())
+        asked = 0
+        try:
+            wanted = next(book)
+            while True:
+                found = _take(past, wanted)
+                if found is None:
+                    return [_tool_request(wanted, asked)]
+                asked += 1
+                wanted = book.send(found)
+        except StopIteration as done:
+            result: TaskResult = done.value
+            return result.model_dump_json()
+
+
+class RunbookManagerLLM(RunbookLLM):
+    """Answers for the manager of a hierarchical run: delegates the task, then passes the answer on."""
+
+    def _next(self, past: "list[tuple[str, dict[str, Any], ToolResult]]") -> Any:
+        raise NotImplementedError
+
+    def call(self, messages: Any, tools: Any = None, *_: Any, **__: Any) -> Any:
+        self._run.check()
+        answers = [str(m.get("content")) for m in _as_list(messages) if m.get("role") == "tool"]
+        if answers:
+            return answers[-1]
+        current = self._run.current
+        assert current is not None
+        task = self._run.roles.tasks[current.task]
+        arguments = {
+            "task": task.description.format_map(self._run.goal.placeholders()).strip(),
+            "context": task.expected_output,
+            "coworker": self._run.roles.agents[current.agent].role,
+        }
+        return [_request("delegate", DELEGATE, arguments)]
+
+
+class ReasoningLLM(BaseLLM):
+    """A real model; from its first failure in a task on, that task's runbook answers instead.
+
+    Args:
+        run: the run; counts tokens and knows which task is on.
+        inner: the real model.
+        runbook: what answers when the real one cannot.
+    """
+
+    llm_type: str = "reasoning"
+    _run: Run = PrivateAttr()
+    _inner: BaseLLM = PrivateAttr()
+    _runbook: RunbookLLM = PrivateAttr()
+
+    def __init__(self, run: Run, inner: BaseLLM, runbook: RunbookLLM) -> None:
+        super().__init__(model=inner.model, provider=getattr(inner, "provider", "openai"))
+        self._run = run
+        self._inner = inner
+        self._runbook = runbook
+
+    def supports_function_calling(self) -> bool:
+        """Always: without native tool calls there is no replay of the runbook over what the model already did."""
+        return True
+
+    def get_context_window_size(self) -> int:
+        return self._inner.get_context_window_size()
+
+    def get_input_tokens_count(self, messages: Any, tools: Any = None, response_model: Any = None) -> int:
+        return len(str(messages)) // CHARS_PER_TOKEN
+
+    def call(self, messages: Any, tools: Any = None, *args: Any, **kwargs: Any) -> Any:
+        self._run.check()
+        current = self._run.current
+        assert current is not None
+        if current.mode == "runbook":
+            return self._runbook.call(messages, tools)
+        before = self._inner.get_token_usage_summary()
+        try:
+            answer = self._inner.call(messages, tools, *args, **kwargs)
+            if answer is None or (isinstance(answer, str) and not answer.strip()):
+                raise ValueError("the model gave an empty answer")
+        except Exception as error:  # any provider may fail in any way; the runbook is the floor, and the reason is kept
+            self._run.fall_back(f"{type(error).__name__}: {error}")
+            return self._runbook.call(messages, tools)
+        finally:
+            after = self._inner.get_token_usage_summary()
+            current.usage.calls += 1
+            current.usage.prompt += after.prompt_tokens - before.prompt_tokens
+            current.usage.completion += after.completion_tokens - before.completion_tokens
+        return answer
+
+    async def acall(self, messages: Any, tools: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return self.call(messages, tools, *args, **kwargs)
+
+
+def _take(past: "list[tuple[str, dict[str, Any], ToolResult]]", wanted: ToolCall) -> ToolResult | None:
+    """The result of the first unused call that is exactly the wanted one, taken out of `past`."""
+    name = agent_tool_name(wanted.tool, wanted.action)
+    arguments = json.loads(json.dumps(wanted.arguments, default=str))
+    for index, (done, given, _) in enumerate(past):
+        if done == name and given == arguments:
+            return past.pop(index)[2]
+    return None
+
+
+def _conversation(messages: Any) -> list[tuple[str, dict[str, Any], ToolResult]]:
+    """The finished tool calls of a conversation, oldest first: name, arguments, result."""
+    asked: dict[str, tuple[str, dict[str, Any]]] = {}
+    found: list[tuple[str, dict[str, Any], ToolResult]] = []
+    for message in _as_list(messages):
+        for request in message.get("tool_calls") or ():
+            function = request["function"]
+            parsed = _parsed(function["arguments"])
+            if parsed is not None:
+                asked[request["id"]] = (function["name"], parsed)
+        if message.get("role") == "tool" and message.get("tool_call_id") in asked:
+            name, arguments = asked[message["tool_call_id"]]
+            result = _result_in(str(message.get("content")))
+            if result is not None:
+                found.append((name, arguments, result))
+    return found
+
+
+def _parsed(arguments: str) -> dict[str, Any] | None:
+    """Arguments as sent; None where a model sent something that is not a JSON object."""
+    try:
+        value = json.loads(arguments)
+    except json.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _result_in(content: str) -> ToolResult | None:
+    """The result in a tool message; None where CrewAI wrote a message of its own (an unknown tool, say)."""
+    try:
+        return ToolResult.from_agent_text(content)
+    except ValueError:
+        return None
+
+
+def _as_list(messages: Any) -> list[dict[str, Any]]:
+    return messages if isinstance(messages, list) else [{"role": "user", "content": str(messages)}]
+
+
+def _tool_request(wanted: ToolCall, index: int) -> dict[str, Any]:
+    return _request(f"call_{index}", agent_tool_name(wanted.tool, wanted.action), wanted.arguments)
+
+
+def _request(call_id: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": call_id,
+        "type": "function",
+        "function": {"name": name, "arguments": json.dumps(arguments, default=str)},
+    }
+
+

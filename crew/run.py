@@ -1,0 +1,155 @@
+"""One run's state: the goal, the results so far, which task is on, who thinks in it. The crew's parts share it.
+
+The journal is the record; this is what the run must know while it is under way.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from crew.roles import Roles
+from tasks.base import Evidence, Inputs, TaskResult
+from tasks.goal import Goal
+from tools.core.gateway import Caller, Gateway
+from tools.core.journal import JournalError
+from tools.core.results import ToolResult
+
+Mode = Literal["runbook", "llm"]
+
+
+@dataclass
+class Usage:
+    """Tokens of one task, and their cost where prices are known."""
+
+    prompt: int = 0
+    completion: int = 0
+    calls: int = 0
+
+
+@dataclass
+class Current:
+    """The task under way."""
+
+    task: str
+    agent: str
+    mode: Mode
+    started: float
+    usage: Usage = field(default_factory=Usage)
+    calls: list[tuple[str, str, dict[str, Any], ToolResult]] = field(
+        default_factory=list[tuple[str, str, dict[str, Any], ToolResult]]
+    )
+    guardrail_failures: int = 0
+
+
+class Run:
+    """State of one run. Results are written by the main thread; calls may come from several.
+
+    Args:
+        price_per_mtok: US dollars per million prompt and completion tokens; None when not known.
+    """
+
+    def __init__(
+        self,
+        *,
+        goal: Goal,
+        roles: Roles,
+        gateway: Gateway,
+        seed: int,
+        installed: frozenset[str],
+        price_per_mtok: tuple[float, float] | None = None,
+    ) -> None:
+        self.goal = goal
+        self.roles = roles
+        self.gateway = gateway
+        self.seed = seed
+        self.installed = installed
+        self.results: dict[str, TaskResult] = {}
+        self.fatal: BaseException | None = None
+        self.current: Current | None = None
+        self._price = price_per_mtok
+        self._lock = threading.Lock()
+
+    @property
+    def journal(self) -> Any:
+        return self.gateway.journal
+
+    def inputs(self) -> Inputs:
+        """What the current task's runbook may know."""
+        return Inputs(goal=self.goal, results=dict(self.results), seed=self.seed, installed=self.installed)
+
+    def evidence(self) -> Evidence:
+        """The calls of the current task, as they were journalled."""
+        current = self._on()
+        with self._lock:
+            return Evidence(calls=tuple(current.calls), inputs=self.inputs())
+
+    def skip_reason(self, task: str) -> str | None:
+        """Why a task is not due, None when it is."""
+        unmet = [c for c in self.roles.conditions(task) if not c.holds(self.goal, self.results)]
+        return f"{' and '.join(map(str, unmet))} does not hold" if unmet else None
+
+    def skip(self, task: str, agent: str, reason: str) -> None:
+        self.journal.append("task_skipped", task=task, agent=agent, reason=reason)
+
+    @contextmanager
+    def task(self, task: str, agent: str, title: str, mode: Mode) -> Iterator[Current]:
+        """The time during which a task is on. Leaving it normally needs a result in `results`."""
+        self.journal.append("task_started", task=task, agent=agent, title=title, mode=mode)
+        self.current = Current(task=task, agent=agent, mode=mode, started=time.monotonic())
+        try:
+            yield self.current
+            self._finish(self.current)
+        finally:
+            self.current = None
+
+    def _finish(self, current: Current) -> None:
+        usage = current.usage
+        cost = None
+        if self._price is not None and usage.calls:
+            cost = round((usage.prompt * self._price[0] + usage.completion * self._price[1]) / 1e6, 6)
+        self.journal.append(
+            "task_finished", task=current.task, agent=current.agent, mode=current.mode,
+            result=self.results[current.task].model_dump(mode="json"),
+            duration_s=round(time.monotonic() - current.started, 3),
+            tokens={"prompt": usage.prompt, "completion": usage.completion} if usage.calls else None, cost_usd=cost,
+        )  # fmt: skip
+
+    def fall_back(self, reason: str) -> None:
+        """From here on the current task is finished by its runbook."""
+        current = self._on()
+        if current.mode == "llm":
+            current.mode = "runbook"
+            self.journal.append("fallback", task=current.task, reason=reason[:500])
+
+    def call(self, tool: str, arguments: dict[str, Any]) -> ToolResult:
+        """A tool call of the current task's agent.
+
+        CrewAI turns whatever a tool raises into text for the model, so an error that must end the run is kept here too,
+        and raised by the next model call.
+        """
+        current = self._on()
+        granted = self.roles.agents[current.agent].granted
+        try:
+            result = self.gateway.call(
+                tool, arguments, Caller(role=current.agent, task=current.task, granted=granted)
+            )
+        except JournalError as error:
+            self.fatal = error
+            raise
+        with self._lock:
+            action = str(arguments.get("action"))
+            current.calls.append((tool, action, {k: v for k, v in arguments.items() if k != "action"}, result))
+        return result
+
+    def check(self) -> None:
+        """Raise what must end the run."""
+        if self.fatal is not None:
+            raise self.fatal
+
+    def _on(self) -> Current:
+        if self.current is None:
+            raise RuntimeError("no task is under way")
+        return self.current

@@ -1,0 +1,136 @@
+"""Check that the current data is fit to be used; broken data stops the run before any model sees it."""
+
+from collections.abc import Generator
+from typing import Any
+
+from pydantic import Field
+
+from tasks import version_data
+from tasks.base import Evidence, Inputs, Runbook, TaskResult, ToolCall, call, data_of
+from tools.core.results import ToolResult
+
+SHOWN_FINDINGS = 5
+
+
+class Result(TaskResult):
+    """`usable` is false when a critical check failed and setting bad rows aside was not allowed or did not help.
+
+    `slices` are the paths that later tasks use: those staged, or cleaned copies where rows were set aside.
+    """
+
+    usable: bool
+    quarantined_rows: int = Field(description="rows set aside, 0 when none")
+    critical: list[str] = Field(description="critical findings in words")
+    warnings: int = Field(description="number of warnings")
+    slices: dict[str, str] = Field(description="slice name to path, as staged, or of the cleaned copies")
+
+
+def runbook(inputs: Inputs) -> Runbook:
+    goal = inputs.goal
+    staged = inputs.need("version_data", version_data.Result)
+    slices = {name: getattr(staged, name) for name in version_data.SLICES}
+    checks: dict[str, Any] = {"target": goal.target, "task": goal.task, "max_null_share": goal.data.max_null_share}
+    if goal.data.suite:
+        checks["suite"] = goal.data.suite
+    report = yield from _validate(slices, checks)
+    found = [finding["reason"] for finding in report["critical"]]
+    quarantined = 0
+    if not report["passed"] and goal.data.on_bad_rows == "quarantine" and report["bad_rows_path"]:
+        slices, quarantined = yield from _set_aside(inputs, slices, report["bad_rows_path"], checks)
+        report = yield from _validate(slices, checks)
+    critical = [finding["reason"] for finding in report["critical"]]
+    if not report["passed"]:
+        summary = f"The current data failed {len(critical)} critical checks: {'; '.join(critical[:SHOWN_FINDINGS])}."
+    elif quarantined:
+        summary = f"{quarantined} bad rows were set aside ({'; '.join(found[:SHOWN_FINDINGS])}); the rest passed."
+    else:
+        summary = f"The current data passed {report['expectations']} checks with {len(report['warnings'])} warnings."
+    return Result(
+        usable=report["passed"],
+        quarantined_rows=quarantined,
+        critical=critical,
+        warnings=len(report["warnings"]),
+        slices=slices,
+        summary=summary,
+    )
+
+
+def _validate(slices: dict[str, str], checks: dict[str, Any]) -> Generator[ToolCall, ToolResult, dict[str, Any]]:
+    result = yield call(
+        "great_expectations", "validate", data=slices["current_all"], reference=slices["reference_all"], **checks
+    )
+    return data_of(result, "checking the data")
+
+
+def _set_aside(
+    inputs: Inputs, slices: dict[str, str], bad_rows_path: str, checks: dict[str, Any]
+) -> Generator[ToolCall, ToolResult, tuple[dict[str, str], int]]:
+    """Clean both files and stage the slices anew from the cleaned ones; returns them and the number of rows set aside."""
+    goal = inputs.goal
+    kept: dict[str, str] = {"reference": slices["reference_all"]}
+    cleaned = data_of(
+        (yield call("great_expectations", "quarantine_rows", data=slices["current_all"], bad_rows_path=bad_rows_path)),
+        "setting bad rows of the current data aside",
+    )
+    kept["current"], count = cleaned["kept"], int(cleaned["quarantined_rows"])
+    of_reference = data_of(
+        (yield call("great_expectations", "validate", data=slices["reference_all"], **checks)),
+        "checking the reference data",
+    )
+    if of_reference["bad_rows_path"]:
+        cleaned = data_of(
+            (
+                yield call(
+                    "great_expectations",
+                    "quarantine_rows",
+                    data=slices["reference_all"],
+                    bad_rows_path=of_reference["bad_rows_path"],
+                )
+            ),
+            "setting bad rows of the reference data aside",
+        )
+        kept["reference"] = cleaned["kept"]
+        count += int(cleaned["quarantined_rows"])
+    staged = data_of(
+        (
+            yield call(
+                "dvc",
+                "stage_data",
+                **kept,
+                target=goal.target,
+                name=f"{goal.name}-clean",
+                baseline_share=goal.data.baseline_share,
+            )
+        ),
+        "staging the cleaned data",
+    )
+    clean = {name: str(staged[name]) for name in version_data.SLICES}
+    data_of(
+        (
+            yield call(
+                "dvc", "version_data", paths=list(clean.values()), name=f"{goal.name}-clean", message="bad rows removed"
+            )
+        ),
+        "versioning the cleaned data",
+    )
+    return clean, count
+
+
+def guardrail(result: Result, evidence: Evidence) -> list[str]:
+    report = evidence.last("great_expectations", "validate")
+    if report is None:
+        return ["the data was not validated (great_expectations validate did not succeed)"]
+    problems: list[str] = []
+    if result.usable != report["passed"]:
+        problems.append(f"usable is {result.usable}, but the last validation returned passed={report['passed']}")
+    missing = [name for name in version_data.SLICES if name not in result.slices]
+    if missing:
+        problems.append(f"slices lacks {', '.join(missing)}")
+    staged = evidence.inputs.need("version_data", version_data.Result)
+    restaged = evidence.last("dvc", "stage_data") or {}
+    problems += [
+        f"slices.{name} is {path!r}, which was not staged"
+        for name, path in result.slices.items()
+        if path not in (getattr(staged, name, None), restaged.get(name))
+    ]
+    return problems

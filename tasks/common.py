@@ -1,0 +1,29 @@
+"""What several runbooks share: where the data is, what is not a feature, which files train a model."""
+
+from typing import Any
+
+from tasks import check_data, synthesize
+from tasks.base import Inputs
+from tasks.goal import Goal
+
+
+def slices(inputs: Inputs) -> dict[str, str]:
+    """Slice name -> path of the data that passed the checks."""
+    return inputs.need("check_data", check_data.Result).slices
+
+
+def dropped(goal: Goal) -> list[str]:
+    """Columns that no model may see: those the goal drops, and the time column, which only orders the rows."""
+    return list(dict.fromkeys([*goal.data.drop, *([goal.data.time_column] if goal.data.time_column else [])]))
+
+
+def training_files(inputs: Inputs) -> list[str]:
+    """The files a challenger may learn from, oldest first: reference, synthetic rows if any, current training slice."""
+    paths = slices(inputs)
+    made = inputs.get("synthesize", synthesize.Result)
+    return [paths["reference_all"], *([made.rows_path] if made else []), paths["train"]]
+
+
+def scoring(goal: Goal) -> dict[str, Any]:
+    """The arguments every evaluation shares."""
+    return {"target": goal.target, "task": goal.task, "metric": goal.metric, "drop": dropped(goal)}

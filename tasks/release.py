@@ -1,0 +1,64 @@
+"""Do what the judge said: promote the challenger in serving and registry, or roll the canary back."""
+
+from tasks import canary, establish_champion, register_challenger
+from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, call, data_of
+
+ATOMIC = True
+
+
+class Result(TaskResult):
+    promoted: bool
+    champion_version: int
+
+
+def runbook(inputs: Inputs) -> Runbook:
+    name = inputs.goal.registered_model
+    judged = inputs.need("canary", canary.Result)
+    champion = inputs.need("establish_champion", establish_champion.Result)
+    challenger = inputs.need("register_challenger", register_challenger.Result)
+    if judged.verdict != "promote":
+        data_of((yield call("serving", "rollback_canary")), "rolling the canary back")
+        why = "was harmful" if judged.verdict == "rollback" else "was not proven safe with the requests there were"
+        return Result(
+            promoted=False,
+            champion_version=champion.version,
+            summary=f"The canary {why}: it was rolled back, and version {champion.version} serves all traffic.",
+        )
+    promoted = yield call("serving", "promote_canary", version=str(challenger.version))
+    if not promoted.ok:
+        # A person may have refused, or the engine may be gone: nobody must be left with a canary.
+        yield call("serving", "rollback_canary")
+        data_of(promoted, "promoting the canary in serving")
+    registered = yield call(
+        "mlflow", "promote_version", name=name, version=challenger.version, reason=judged.summary
+    )
+    if not registered.ok:
+        # Serving and registry must agree, so what serves goes back to the version the registry still names.
+        back = yield call(
+            "serving", "deploy_model", model_uri=champion.model_uri, version=str(champion.version), name=name
+        )
+        state = "serving went back to the old champion" if back.ok else f"and serving could not go back: {back.message}"
+        raise TaskFailedError(f"promoting in the registry failed: {registered.message}; {state}")
+    return Result(
+        promoted=True,
+        champion_version=challenger.version,
+        summary=f"Version {challenger.version} of {name} is the champion and serves all traffic.",
+    )
+
+
+def guardrail(result: Result, evidence: Evidence) -> list[str]:
+    judged = evidence.inputs.need("canary", canary.Result)
+    if result.promoted:
+        if judged.verdict != "promote":
+            return [f"promoted is true, but the judge said {judged.verdict!r}"]
+        missing = [
+            what
+            for what in (("serving", "promote_canary"), ("mlflow", "promote_version"))
+            if not evidence.succeeded(*what)
+        ]
+        return [f"promoted is true, but {tool} {action} did not succeed" for tool, action in missing]
+    if judged.verdict == "promote":
+        return ["the judge said promote, but the challenger was not promoted"]
+    if not evidence.succeeded("serving", "rollback_canary"):
+        return ["the canary was not rolled back"]
+    return []

@@ -1,0 +1,47 @@
+"""Bring the previous champion back when production is not healthy after a promotion."""
+
+from tasks import establish_champion
+from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
+
+ATOMIC = True
+
+
+class Result(TaskResult):
+    restored: bool
+    champion_version: int
+
+
+def runbook(inputs: Inputs) -> Runbook:
+    champion = inputs.need("establish_champion", establish_champion.Result)
+    name = inputs.goal.registered_model
+    data_of(
+        (
+            yield call(
+                "serving", "deploy_model", model_uri=champion.model_uri, version=str(champion.version), name=name
+            )
+        ),
+        "serving the previous champion again",
+    )
+    data_of(
+        (
+            yield call(
+                "mlflow",
+                "promote_version",
+                name=name,
+                version=champion.version,
+                reason="production was not healthy after the promotion",
+            )
+        ),
+        "making the previous version the champion again",
+    )
+    return Result(
+        restored=True,
+        champion_version=champion.version,
+        summary=f"Version {champion.version} is the champion again and serves all traffic.",
+    )
+
+
+def guardrail(result: Result, evidence: Evidence) -> list[str]:
+    needed = (("serving", "deploy_model"), ("mlflow", "promote_version"))
+    missing = [f"{tool} {action}" for tool, action in needed if not evidence.succeeded(tool, action)]
+    return [f"restored is true, but {what} did not succeed" for what in missing] if result.restored else []

@@ -1,0 +1,118 @@
+"""Search model family, training window and architecture; every trial goes to MLflow and Weights & Biases."""
+
+from collections.abc import Generator
+from typing import Any
+
+from pydantic import Field
+
+from tasks import version_data
+from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, ToolCall, call, data_of
+from tasks.common import dropped, training_files
+from tools.core.results import ToolResult
+
+class Result(TaskResult):
+    """`config` is what the trainer takes; empty when the goal's own trainer declares no space to search."""
+
+    config: dict[str, Any]
+    value: float | None = Field(description="validation value of the best trial; null when nothing was searched")
+    trials: int
+
+
+def runbook(inputs: Inputs) -> Runbook:
+    goal = inputs.goal
+    if not goal.train.builtin:
+        return (yield from _search_own_trainer(inputs))
+    found = data_of(
+        (
+            yield call(
+                "optuna",
+                "search",
+                paths=training_files(inputs),
+                target=goal.target,
+                task=goal.task,
+                metric=goal.metric,
+                drop=dropped(goal),
+                trials=goal.budget.search_trials,
+                minutes=goal.budget.minutes,
+                seed=inputs.seed,
+            )
+        ),
+        "searching the architecture",
+    )
+    for tracker, place in (("mlflow", "experiment"), ("wandb", "project")):
+        data_of(
+            (yield call(tracker, "log_trials", trials_path=found["trials_path"], **{place: goal.name})),
+            f"logging the trials to {tracker}",
+        )
+    return Result(
+        config=found["best_config"],
+        value=found["best_value"],
+        trials=found["completed"],
+        summary=found["message"],
+    )
+
+
+def _search_own_trainer(inputs: Inputs) -> Generator[ToolCall, ToolResult, Result]:
+    """Ask Optuna, train with the goal's own trainer, tell Optuna: the trainer stays a black box."""
+    goal = inputs.goal
+    if not goal.train.space:
+        return Result(
+            config={}, value=None, trials=0, summary="The goal's own trainer declares no space: nothing to search."
+        )
+    study = f"{goal.name}-{inputs.need('version_data', version_data.Result).version[:8]}-{inputs.seed}"
+    direction = "minimize" if goal.minimize else "maximize"
+    for index in range(goal.budget.search_trials):
+        asked = data_of(
+            (
+                yield call(
+                    "optuna",
+                    "ask",
+                    study=study,
+                    index=index,
+                    space=goal.train.space,
+                    direction=direction,
+                    seed=inputs.seed,
+                )
+            ),
+            "asking for parameters",
+        )
+        trained = yield call(
+            "mlflow",
+            "train_model",
+            train=training_files(inputs),
+            target=goal.target,
+            task=goal.task,
+            metric=goal.metric,
+            drop=dropped(goal),
+            config=asked["params"],
+            trainer=goal.train.trainer,
+            seed=inputs.seed,
+            run_name=f"trial-{index}",
+        )
+        value = trained.data["validation_value"] if trained.ok and trained.data else None
+        told = {"value": value} if value is not None else {}
+        data_of((yield call("optuna", "tell", study=study, index=index, **told)), "reporting a trial")
+    best = data_of((yield call("optuna", "best_trial", study=study)), "reading the best trial")
+    if not best["completed"]:
+        raise TaskFailedError(f"none of {goal.budget.search_trials} trials of the goal's own trainer succeeded")
+    return Result(
+        config=best["params"],
+        value=best["value"],
+        trials=best["completed"],
+        summary=f"Best of {best['completed']} trials of the goal's own trainer: {goal.metric} {best['value']:.4f}.",
+    )
+
+
+def guardrail(result: Result, evidence: Evidence) -> list[str]:
+    if not evidence.inputs.goal.train.builtin:
+        best = evidence.last("optuna", "best_trial")
+        expected = best["params"] if best else {}
+    else:
+        found = evidence.last("optuna", "search")
+        if found is None:
+            return ["nothing was searched (optuna search did not succeed)"]
+        missing = [t for t in ("mlflow", "wandb") if not evidence.succeeded(t, "log_trials")]
+        if missing:
+            return [f"the trials were not logged to {' and '.join(missing)}"]
+        expected = found["best_config"]
+    return [] if result.config == expected else [f"config must be exactly the best one found: {expected}"]

@@ -1,0 +1,50 @@
+"""Make synthetic rows for training, only when the goal asks for them, and say how real they are."""
+
+from pydantic import Field
+
+from tasks import check_data
+from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
+
+
+class Result(TaskResult):
+    rows_path: str = Field(description="path of the synthetic rows")
+    rows: int
+    quality: float = Field(description="overall quality, 0 to 1")
+
+
+def runbook(inputs: Inputs) -> Runbook:
+    goal = inputs.goal
+    train = inputs.need("check_data", check_data.Result).slices["train"]
+    made = data_of(
+        (
+            yield call(
+                "synthetic",
+                "generate_rows",
+                data=train,
+                target=goal.target,
+                rows=goal.synthetic.rows,
+                balance=goal.synthetic.balance,
+                seed=inputs.seed,
+            )
+        ),
+        "making synthetic rows",
+    )
+    quality = data_of(
+        (yield call("synthetic", "score_quality", real=train, synthetic=made["path"], target=goal.target, seed=inputs.seed)),
+        "scoring the synthetic rows",
+    )
+    return Result(
+        rows_path=made["path"],
+        rows=made["rows"],
+        quality=quality["overall"],
+        summary=f"{made['rows']} synthetic rows made; overall quality {quality['overall']:.3f} of 1.",
+    )
+
+
+def guardrail(result: Result, evidence: Evidence) -> list[str]:
+    made = evidence.last("synthetic", "generate_rows")
+    if made is None:
+        return ["no rows were made (synthetic generate_rows did not succeed)"]
+    if not evidence.succeeded("synthetic", "score_quality"):
+        return ["the quality of the rows was not scored"]
+    return [] if result.rows_path == made["path"] else [f"rows_path is {result.rows_path!r}, made was {made['path']!r}"]

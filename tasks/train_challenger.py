@@ -1,0 +1,108 @@
+"""Train the challenger and compare it with the champion on the holdout slice, which neither has seen."""
+
+from typing import Any
+
+from pydantic import Field
+
+from tasks import establish_champion, tune
+from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
+from tasks.common import dropped, scoring, slices, training_files
+from tasks.goal import Goal
+
+MIB = 2**20
+
+
+class Result(TaskResult):
+    """`better`: the judge found the challenger better on the holdout, and it keeps to the goal's constraints."""
+
+    better: bool
+    model_uri: str
+    champion_value: float
+    challenger_value: float
+    broken_constraints: list[str]
+
+
+def broken_constraints(goal: Goal, evaluation: dict[str, Any]) -> list[str]:
+    """The goal's constraints that an evaluated model does not keep to, in words."""
+    constraints = goal.constraints
+    broken: list[str] = []
+    latency, size = evaluation["latency_ms_p95"], evaluation["size_bytes"] / MIB
+    if constraints.max_latency_ms is not None and latency > constraints.max_latency_ms:
+        broken.append(f"latency {latency:.1f} ms is above the goal's {constraints.max_latency_ms:g} ms")
+    if constraints.max_size_mib is not None and size > constraints.max_size_mib:
+        broken.append(f"size {size:.1f} MiB is above the goal's {constraints.max_size_mib:g} MiB")
+    if constraints.min_metric is not None:
+        value, bound = evaluation["value"], constraints.min_metric
+        if (value > bound) if goal.minimize else (value < bound):
+            broken.append(f"{evaluation['metric']} {value:.4f} misses the goal's {bound:g}")
+    return broken
+
+
+def runbook(inputs: Inputs) -> Runbook:
+    goal = inputs.goal
+    champion = inputs.need("establish_champion", establish_champion.Result)
+    holdout = slices(inputs)["holdout"]
+    trained = data_of(
+        (
+            yield call(
+                "mlflow",
+                "train_model",
+                train=training_files(inputs),
+                target=goal.target,
+                task=goal.task,
+                metric=goal.metric,
+                drop=dropped(goal),
+                config=inputs.need("tune", tune.Result).config,
+                trainer=goal.train.trainer,
+                seed=inputs.seed,
+                run_name="challenger",
+            )
+        ),
+        "training the challenger",
+    )
+    evaluations: list[dict[str, Any]] = []
+    for role, uri in (("champion", champion.model_uri), ("challenger", trained["model_uri"])):
+        evaluations.append(
+            data_of(
+                (yield call("mlflow", "evaluate_model", model_uri=uri, data=holdout, **scoring(goal))),
+                f"evaluating the {role} on the holdout",
+            )
+        )
+    before, after = evaluations
+    comparison = data_of(
+        (
+            yield call(
+                "judge",
+                "compare_models",
+                champion_scores=before["scores_path"],
+                challenger_scores=after["scores_path"],
+                metric=goal.metric,
+                task=goal.task,
+            )
+        ),
+        "comparing the challenger with the champion",
+    )
+    broken = broken_constraints(goal, after)
+    kept = "" if not broken else f" It breaks the goal's constraints: {'; '.join(broken)}."
+    return Result(
+        better=comparison["better"] and not broken,
+        model_uri=trained["model_uri"],
+        champion_value=comparison["champion_value"],
+        challenger_value=comparison["challenger_value"],
+        broken_constraints=broken,
+        summary=f"{comparison['message']}{kept}",
+    )
+
+
+def guardrail(result: Result, evidence: Evidence) -> list[str]:
+    comparison = evidence.last("judge", "compare_models")
+    if comparison is None:
+        return ["the models were not compared (judge compare_models did not succeed)"]
+    if result.better and not comparison["better"]:
+        return ["better is true, but the judge did not find the challenger better"]
+    trained = evidence.last("mlflow", "train_model")
+    if trained is None or result.model_uri != trained["model_uri"]:
+        return [f"model_uri is {result.model_uri!r}, which was not the model trained last"]
+    if not result.better and comparison["better"] and not result.broken_constraints:
+        return ["better is false, but the judge found the challenger better and no broken constraint is named"]
+    return []

@@ -1,0 +1,73 @@
+"""Stage the goal's data into time-ordered slices and version them."""
+
+from pydantic import Field
+
+from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
+
+
+class Result(TaskResult):
+    """Paths are Parquet files. `reference` trains the baseline; `reference_holdout` is its later part; `train`,
+    `holdout` and `live` are the current data in time order."""
+
+    version: str = Field(description="DVC version of the slices")
+    reference: str
+    reference_holdout: str
+    train: str
+    holdout: str
+    live: str
+    reference_all: str
+    current_all: str
+    rows: dict[str, int] = Field(description="rows of each slice")
+
+
+SLICES = ("reference", "reference_holdout", "train", "holdout", "live", "reference_all", "current_all")
+
+
+def runbook(inputs: Inputs) -> Runbook:
+    goal = inputs.goal
+    data = goal.data
+    where = (
+        {"source": data.source, "time_column": data.time_column, "reference_share": data.reference_share}
+        if data.source
+        else {"reference": data.reference, "current": data.current, "time_column": data.time_column}
+    )
+    staged = data_of(
+        (
+            yield call(
+                "dvc", "stage_data", **where, target=goal.target, name=goal.name, baseline_share=data.baseline_share
+            )
+        ),
+        "staging the data",
+    )
+    paths = {name: str(staged[name]) for name in SLICES}
+    versioned = data_of(
+        (yield call("dvc", "version_data", paths=list(paths.values()), name=goal.name, message="staged for a run")),
+        "versioning the data",
+    )
+    rows = staged["rows"]
+    return Result(
+        version=versioned["version"],
+        rows=rows,
+        **paths,
+        summary=(
+            f"{rows['reference_all']} reference and {rows['current_all']} current rows staged and versioned as "
+            f"{str(versioned['version'])[:12]}."
+        ),
+    )
+
+
+def guardrail(result: Result, evidence: Evidence) -> list[str]:
+    versioned = evidence.last("dvc", "version_data")
+    if versioned is None:
+        return ["no data was versioned (dvc version_data did not succeed)"]
+    staged = evidence.last("dvc", "stage_data")
+    if staged is None:
+        return ["no data was staged (dvc stage_data did not succeed)"]
+    problems = [
+        f"{name} is {getattr(result, name)!r}, staged was {staged[name]!r}"
+        for name in SLICES
+        if getattr(result, name) != staged[name]
+    ]
+    if result.version != versioned["version"]:
+        problems.append(f"version is {result.version!r}, DVC returned {versioned['version']!r}")
+    return problems
