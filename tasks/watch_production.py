@@ -4,12 +4,13 @@ from typing import Any
 
 from pydantic import Field
 
-from tasks import canary
+from tasks import canary, check_data, version_data
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
-from tasks.common import slices
+from tools.core.results import Status
 
 WATCH_S = 2.0
-LOOKBACK_S = 300.0
+LOOKBACK_S = 60.0
+WATCH_BATCH = 10_000  # apart from the canary's batches in the evidence
 MAX_ERROR_RATE = 0.01  # where the goal names none
 
 
@@ -25,37 +26,39 @@ def runbook(inputs: Inputs) -> Runbook:
     status = data_of((yield call("serving", "status")), "reading what production serves")
     if not status["running"]:
         return Result(healthy=False, error_rate=None, latency_p95_ms=None, summary="Production does not answer.")
-    data = slices(inputs)["live"]
-    sent = yield call(
-        "serving",
-        "send_traffic",
-        data=data,
-        target=goal.target,
-        task=goal.task,
-        start=judged.next_row,
-        rows=goal.canary.batch_requests,
-        batch=10_000,  # apart from the canary's batches
-        seed=inputs.seed,
-    )
-    failed_requests = int(sent.data["failed_requests"]) if sent.ok and sent.data else 0
-    watched = data_of(
+    target = status["metrics_url"]
+    # Counters tell nothing by themselves: this reading is what the later one is compared with.
+    baseline = yield call("prometheus", "watch", target=target, seconds=0.0)
+    if baseline.status is not Status.NO_DATA:
+        data_of(baseline, "reading the metrics")
+    live = inputs.need("check_data", check_data.Result).slices["live"]
+    rows = inputs.need("version_data", version_data.Result).rows["live"]
+    start = judged.next_row if judged.next_row < rows else 0  # all sent already: they serve once more, as load
+    sent = data_of(
         (
             yield call(
-                "prometheus",
-                "watch",
-                target=status["metrics_url"],
-                seconds=WATCH_S,
-                interval=1.0,
-                lookback=LOOKBACK_S,
+                "serving",
+                "send_traffic",
+                data=live,
+                target=goal.target,
+                task=goal.task,
+                start=start,
+                rows=goal.canary.batch_requests,
+                batch=WATCH_BATCH,
+                seed=inputs.seed,
             )
         ),
+        "sending traffic",
+    )
+    watched = data_of(
+        (yield call("prometheus", "watch", target=target, seconds=WATCH_S, interval=1.0, lookback=LOOKBACK_S)),
         "watching production",
     )
     problems = _problems(inputs, watched)
-    if failed_requests:
-        problems.append(f"{failed_requests} requests got no answer")
+    if sent["failed_requests"]:
+        problems.append(f"{sent['failed_requests']} requests got no answer")
     rate = watched["error_rate"]
-    measured = "" if rate is None else f" Error rate {rate:.4f}."
+    measured = "" if rate is None else f" Error rate {rate:.4f} over {watched['requests']:.0f} requests."
     return Result(
         healthy=not problems,
         error_rate=rate,
@@ -69,7 +72,9 @@ def _problems(inputs: Inputs, watched: dict[str, Any]) -> list[str]:
     problems: list[str] = []
     bound = inputs.goal.canary.max_error_rate
     bound = MAX_ERROR_RATE if bound is None else bound
-    if watched["error_rate"] is not None and watched["error_rate"] > bound:
+    if watched["error_rate"] is None:
+        problems.append("no request was measured")
+    elif watched["error_rate"] > bound:
         problems.append(f"error rate {watched['error_rate']:.4f} is above {bound:g}")
     return problems
 

@@ -20,7 +20,7 @@ from tools.registry import INTEGRATIONS, load_spec
 
 
 def project_folder() -> Path:
-    """The project: `MLOPS_PROJECT`, or the nearest folder from here upwards that holds `config/policy.yaml`, or here."""
+    """The project: `MLOPS_PROJECT`, or the nearest folder upwards with `config/policy.yaml`, or where we are."""
     configured = os.environ.get("MLOPS_PROJECT")
     if configured:
         return Path(configured).expanduser().resolve()
@@ -77,19 +77,30 @@ def open_gateway(
     home = state_folder(project, env)
     run_id = run_id or new_run_id()
     stack = open_stack(project, env)
-    policy = policy or Policy.load(project / "config" / "policy.yaml")
-    secret_names = [s.name for name in stack.own for s in load_spec(name).settings if s.secret]
-    redactor = Redactor(env, secret_names)
+    specs = [load_spec(name) for name in stack.own]
+    policy_path = project / "config" / "policy.yaml"
+    if policy is None:
+        policy = Policy.load(policy_path)
+        policy.check(specs, stack.third_party, str(policy_path))
+    redactor = Redactor(env, [setting.name for spec in specs for setting in spec.settings if setting.secret])
     return Gateway(
         stack=stack,
         policy=policy,
         journal=Journal(home / "runs" / run_id / "journal.jsonl", redactor),
-        approver=Approver(ApprovalStore(home / "approvals"), prompt=prompt, who=getpass.getuser()),
+        approver=Approver(ApprovalStore(home / "approvals"), prompt=prompt, who=_user()),
         redactor=redactor,
         project=project,
         home=home,
         run_id=run_id,
     )
+
+
+def _user() -> str:
+    """Who answers approvals here. A container's user may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 _default: Gateway | None = None

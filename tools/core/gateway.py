@@ -150,14 +150,20 @@ class Gateway:
         return self._stopping.is_set()
 
     def close(self) -> None:
-        """Stop every server and what it started. Safe to call twice."""
+        """Stop every server and what it started. Safe to call twice.
+
+        Raises:
+            ExceptionGroup: what backends raised while they were stopped; everything else has been stopped all the same.
+        """
         self._stopping.set()
         with self._lock:
             self._closed = True
             portal, self._portal = self._portal, None
         if portal is not None:
             with self._exit:
-                portal.call(self._close_all)
+                failed = portal.call(self._close_all)
+            if failed:
+                raise ExceptionGroup("not everything could be stopped", failed)
 
     def tools(self, server: str) -> list[dict[str, Any]]:
         """The tools of a third-party server as `{"name", "description", "inputSchema"}`, asked of the server itself."""
@@ -365,7 +371,7 @@ class Gateway:
         )  # fmt: skip
         return clean
 
-    async def _close_all(self) -> None:
+    async def _close_all(self) -> list[Exception]:
         async with anyio.create_task_group() as closing:
             for connection in self._connections.values():
                 closing.start_soon(connection.close)
@@ -376,8 +382,7 @@ class Gateway:
                     await anyio.to_thread.run_sync(connection.server.close)
                 except Exception as error:  # noqa: BLE001 - the others must be stopped all the same
                     failed.append(error)
-        if failed:
-            raise ExceptionGroup("not everything could be stopped", failed)
+        return failed
 
 
 @asynccontextmanager

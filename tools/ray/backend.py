@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import shutil
+import socket
 import warnings
 from collections.abc import Generator
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tools.modeling.trial_runner import Tuning
 
 MAX_CPUS = 2
+CONNECT_TIMEOUT_S = 5.0
 OBJECT_STORE_BYTES = 256 * 2**20
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -66,7 +68,7 @@ def _run(tuning: "Tuning", scratch: Path) -> None:
     from ray import tune
 
     from tools.modeling.space import spread_tuning
-    from tools.modeling.trial_runner import run_trial
+    from tools.modeling.trial_runner import failed_trial, run_trial
     from tools.modeling.trials import Trial
     from tools.ray.progress import TrialProgress
 
@@ -92,9 +94,7 @@ def _run(tuning: "Tuning", scratch: Path) -> None:
             time_budget_s=max(1.0, runner.remaining_s),
             reuse_actors=True,  # else every trial pays for importing the libraries
         ),
-        run_config=tune.RunConfig(
-            name="trials", storage_path=str(scratch.resolve()), verbose=0, callbacks=[progress]
-        ),
+        run_config=tune.RunConfig(name="trials", storage_path=str(scratch.resolve()), verbose=0, callbacks=[progress]),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -129,6 +129,8 @@ def _cluster(address: str | None) -> Generator[Any]:
         yield ray
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": True, "logging_level": logging.CRITICAL}
+    if address:
+        _require_answer(address)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -153,6 +155,17 @@ def _cluster(address: str | None) -> Generator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Raise `RetryableError` unless something listens there: Ray itself would try for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto" and names of other schemes are Ray's to resolve
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise RetryableError(f"no Ray cluster answers at {address}: {error}") from error
 
 
 def _local_cpus() -> int:

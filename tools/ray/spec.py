@@ -24,7 +24,7 @@ SPEC = Integration(
     settings=(
         Setting(
             "RAY_ADDRESS",
-            "address of a running Ray cluster (host:port, ray://host:port, auto); unset: two local processes for the call",
+            "address of a running Ray cluster (host:port, ray://host:port, auto); unset: local processes for the call",
             real=True,
         ),
     ),

@@ -1,0 +1,358 @@
+"""The canary judge beside the rules of Flagger, Argo Rollouts and Kayenta, on the same requests.
+
+Run: python bench/canary.py [--seeds 1000] [--data ../shared/data]
+
+Every judge sees the same hour of traffic, 200 requests a minute, with labels at once, under its own schedule:
+
+- ours: 5 % of traffic, shadow scoring of the rest, a look every minute;
+- Flagger (docs.flagger.app/usage/deployment-strategies): a check every minute, 5 % more traffic after each passed check
+  up to 50 %, then promotion; rollback after `threshold` failed checks (1 is the code's default, 10 the docs' example).
+  Built-in checks: success rate of the minute >= 99 %, p99 of latency <= 500 ms. "+ accuracy" adds a custom metric: the
+  canary's error rate in the minute is at most 2 points above the primary's;
+- Argo Rollouts (argo-rollouts.readthedocs.io/en/stable/features/analysis): weights 20, 40, 60, 80 % for 10 minutes
+  each, a measurement of the last 5 minutes every 5 minutes, the same three conditions, abort when more than
+  `failureLimit` measurements failed (0 is the default, 3 the docs' example), promotion at the end;
+- Kayenta (NetflixACAJudge): canary and baseline at 25 % each, one point a minute for the hour; per metric (failed share,
+  error rate, mean latency) Mann-Whitney at 0.98 with a band of 0.25 of the Hodges-Lehmann estimate; score = share of
+  metrics that pass; promotion at 90, rollback below 75 (docs' example), else a person is asked.
+
+Printed per scenario: share rolled back and promoted, bad answers served (wrong or failed, more than the champion alone
+would have given; mean over the hour, also after a wrong promotion), requests until promotion (median).
+"""
+
+import argparse
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.judge.canary import trace
+from tools.judge.quality import Evidence, Rules
+
+PER_MINUTE, MINUTES = 200, 60
+REQUESTS = PER_MINUTE * MINUTES
+TOLERANCE = 0.02
+LATENCY_LIMIT_MS = 500.0
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What each model would answer to each request; shape (REQUESTS,). `lot` decides who serves it."""
+
+    champion_error: Floats
+    challenger_error: Floats
+    champion_loss: Floats
+    challenger_loss: Floats
+    champion_failed: Floats
+    challenger_failed: Floats
+    champion_ms: Floats
+    challenger_ms: Floats
+    lot: Floats
+    positive: Floats | None = None
+    champion_probability: Floats | None = None
+    challenger_probability: Floats | None = None
+
+    @property
+    def harm(self) -> NDArray[np.int64]:
+        """Per request: 1 where only the challenger's answer is bad (wrong or failed), -1 where only the champion's is."""
+        ours = (self.challenger_error > 0) | (self.challenger_failed > 0)
+        theirs = (self.champion_error > 0) | (self.champion_failed > 0)
+        return ours.astype(np.int64) - theirs
+
+
+@dataclass(frozen=True)
+class Outcome:
+    verdict: str
+    requests: int  # until the verdict
+    bad: int  # bad answers served within the hour, more than the champion alone would have given
+
+
+# --- the judges -------------------------------------------------------------------------------------------------
+
+
+def finish(traffic: Traffic, verdict: str, requests: int, weights: Floats) -> Outcome:
+    """Count the harm served: by the canary's share until the verdict, by everyone after a promotion."""
+    harm, served = traffic.harm, traffic.lot < weights
+    bad = int((harm * served)[:requests].sum())
+    if verdict == "promote":
+        bad += int(harm[requests:].sum())
+    elif verdict == "wait":
+        bad = int((harm * served).sum())
+    return Outcome(verdict, requests, bad)
+
+
+def ours(traffic: Traffic, metric: str) -> Outcome:
+    weights = np.full(REQUESTS, 0.05)
+    for requests in (REQUESTS // 6, REQUESTS):  # the verdict on a prefix stays, so most hours need not be traced whole
+        traced = trace(evidence(traffic, requests, weights), Rules(metric, "binary"))
+        rollback, promote = traced.first("rollback", PER_MINUTE), traced.first("promote", PER_MINUTE)
+        if rollback is not None and (promote is None or rollback <= promote):
+            return finish(traffic, "rollback", rollback, weights)
+        if promote is not None:
+            return finish(traffic, "promote", promote, weights)
+    return finish(traffic, "wait", REQUESTS, weights)
+
+
+def evidence(traffic: Traffic, requests: int, weights: Floats) -> Evidence:
+    """The first `requests` requests as the serving engine would record them."""
+    failed = {"champion": traffic.champion_failed > 0, "challenger": traffic.challenger_failed > 0}
+    columns: dict[str, Any] = {
+        "champion_latency_ms": traffic.champion_ms,
+        "challenger_latency_ms": traffic.challenger_ms,
+        "served_by_challenger": traffic.lot < weights,
+    }
+    for who, lost in failed.items():
+        columns[f"{who}_status"] = np.where(lost, 500.0, 200.0)
+        for what in ("error", "loss"):
+            columns[f"{who}_{what}"] = np.where(lost, np.nan, getattr(traffic, f"{who}_{what}"))
+    for name in ("positive", "champion_probability", "challenger_probability"):
+        columns[name] = getattr(traffic, name)
+    return Evidence(**{name: None if v is None else v[:requests] for name, v in columns.items()})
+
+
+def fails(traffic: Traffic, window: slice, weight: float, accuracy: bool) -> bool:
+    """Whether a point check of the canary on a window fails. No canary request in the window counts as failure."""
+    mine = traffic.lot[window] < weight
+    if not mine.any():
+        return True
+    answered = traffic.challenger_failed[window][mine] == 0
+    if answered.mean() < 0.99 or np.quantile(traffic.challenger_ms[window][mine], 0.99) > LATENCY_LIMIT_MS:
+        return True
+    if not accuracy or mine.all() or not answered.any():
+        return False
+    wrong = traffic.challenger_error[window][mine][answered].mean()
+    return bool(wrong > traffic.champion_error[window][~mine].mean() + TOLERANCE)
+
+
+def flagger(traffic: Traffic, *, threshold: int, accuracy: bool) -> Outcome:
+    weight, failed = 0.05, 0
+    weights = np.zeros(REQUESTS)
+    for minute in range(MINUTES):
+        window = slice(minute * PER_MINUTE, (minute + 1) * PER_MINUTE)
+        weights[window] = weight
+        if fails(traffic, window, weight, accuracy):
+            failed += 1
+            if failed >= threshold:
+                return finish(traffic, "rollback", window.stop, weights)
+        elif weight >= 0.5:
+            return finish(traffic, "promote", window.stop, weights)
+        else:
+            weight += 0.05
+    return finish(traffic, "wait", REQUESTS, weights)
+
+
+def argo(traffic: Traffic, *, limit: int) -> Outcome:
+    failed, weights = 0, np.zeros(REQUESTS)
+    step = 5 * PER_MINUTE
+    for i in range(8):
+        window = slice(i * step, (i + 1) * step)
+        weights[window] = 0.2 * (i // 2 + 1)
+        failed += fails(traffic, window, weights[window.start], accuracy=True)
+        if failed > limit:
+            return finish(traffic, "rollback", window.stop, weights)
+    return finish(traffic, "promote", 8 * step, weights)
+
+
+def kayenta_passes(canary: Floats, baseline: Floats) -> bool:
+    """Kayenta's Mann-Whitney classifier, direction "increase", tolerance 0.25, confidence 0.98."""
+    if np.array_equal(canary, baseline):
+        return True
+    m, n = len(canary), len(baseline)
+    shifts = np.sort((canary[:, None] - baseline[None, :]).ravel())
+    rank = int(np.floor(m * n / 2 - 2.326 * np.sqrt(m * n * (m + n + 1) / 12)))
+    lower = shifts[max(rank - 1, 0)]
+    return not lower > 0.25 * abs(float(np.median(shifts)))
+
+
+def kayenta(traffic: Traffic) -> Outcome:
+    canary, baseline = traffic.lot < 0.25, (traffic.lot >= 0.25) & (traffic.lot < 0.5)
+    shape = (MINUTES, PER_MINUTE)
+
+    def points(values: Floats, chosen: NDArray[np.bool_]) -> Floats:
+        return np.where(chosen, values, 0).reshape(shape).sum(axis=1) / chosen.reshape(shape).sum(axis=1)
+
+    metrics = (
+        (traffic.challenger_failed, traffic.champion_failed),
+        (traffic.challenger_error, traffic.champion_error),
+        (traffic.challenger_ms, traffic.champion_ms),
+    )
+    passed = sum(kayenta_passes(points(a, canary), points(b, baseline)) for a, b in metrics)
+    score = 100 * passed / len(metrics)
+    verdict = "promote" if score >= 90 else "rollback" if score < 75 else "wait"
+    return finish(traffic, verdict, REQUESTS, np.full(REQUESTS, 0.25))
+
+
+JUDGES: dict[str, Callable[[Traffic, str], Outcome]] = {
+    "ours": ours,
+    "Flagger, threshold 1": lambda t, _: flagger(t, threshold=1, accuracy=False),
+    "Flagger, threshold 10": lambda t, _: flagger(t, threshold=10, accuracy=False),
+    "Flagger + accuracy, 1": lambda t, _: flagger(t, threshold=1, accuracy=True),
+    "Flagger + accuracy, 10": lambda t, _: flagger(t, threshold=10, accuracy=True),
+    "Argo + accuracy, limit 0": lambda t, _: argo(t, limit=0),
+    "Argo + accuracy, limit 3": lambda t, _: argo(t, limit=3),
+    "Kayenta + accuracy": lambda t, _: kayenta(t),
+}
+
+
+# --- the traffic ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A kind of challenger. `verdict` is the right one."""
+
+    name: str
+    verdict: str
+    metric: str = "accuracy"
+    loss: float = 0.0
+    failed: tuple[float, float] = (0.005, 0.005)
+    slower: float = 1.0
+    pool: dict[str, Floats] | None = None  # scored rows of a real data set to draw from
+    swap: bool = False  # exchange the two models' answers at random: exactly equal models
+
+    def traffic(self, seed: int) -> Traffic:
+        random = np.random.default_rng(seed)
+        values = self._scored(random) if self.pool is not None else self._simulated(random)
+        failures = [(random.random(REQUESTS) < rate).astype(float) for rate in self.failed]
+        ms = [150 * random.lognormal(0, 0.3, REQUESTS) for _ in range(2)]
+        return Traffic(
+            **values,
+            champion_failed=failures[0],
+            challenger_failed=failures[1],
+            champion_ms=ms[0],
+            challenger_ms=ms[1] * self.slower,
+            lot=random.random(REQUESTS),
+        )
+
+    def _simulated(self, random: np.random.Generator) -> dict[str, Any]:
+        draw = random.random(REQUESTS)
+        both = draw < 0.10  # both wrong; each alone wrong on 2 % more, the challenger on `loss` more again
+        champion = (both | ((draw > 0.2) & (draw < 0.22 + max(-self.loss, 0)))).astype(float)
+        challenger = (both | ((draw > 0.3) & (draw < 0.32 + max(self.loss, 0)))).astype(float)
+        return {
+            "champion_error": champion,
+            "challenger_error": challenger,
+            "champion_loss": champion,
+            "challenger_loss": challenger,
+        }
+
+    def _scored(self, random: np.random.Generator) -> dict[str, Any]:
+        assert self.pool is not None
+        rows = random.integers(0, len(self.pool["positive"]), REQUESTS)
+        drawn: dict[str, Any] = {name: values[rows] for name, values in self.pool.items()}
+        if self.swap:
+            swapped = random.random(REQUESTS) < 0.5
+            for what in ("error", "loss", "probability"):
+                a, b = drawn[f"champion_{what}"], drawn[f"challenger_{what}"]
+                drawn[f"champion_{what}"] = np.where(swapped, b, a)
+                drawn[f"challenger_{what}"] = np.where(swapped, a, b)
+        return drawn
+
+
+def scored_rows(data: Path, name: str) -> dict[str, Floats]:
+    """Held-out rows scored by a champion and by a challenger trained on a tenth of the rows and half the columns."""
+    import pandas as pd
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.preprocessing import OrdinalEncoder
+
+    frame = pd.read_csv(data / name / f"{name}.csv.gz")
+    target, drop = {"telco_churn": ("Churn", ["customerID"]), "bank_marketing": ("y", ["duration"])}[name]
+    if name == "telco_churn":
+        frame["TotalCharges"] = pd.to_numeric(frame["TotalCharges"], errors="coerce")
+    frame = frame.sample(frac=1.0, random_state=0).reset_index(drop=True)
+    y = frame[target].map({"No": 0, "Yes": 1, "no": 0, "yes": 1}).to_numpy()
+    X = frame.drop(columns=[target, *drop])
+    text = X.select_dtypes(exclude="number").columns
+    X[text] = OrdinalEncoder().fit_transform(X[text])
+    half = len(X) // 2
+    weak = X.columns[::2]
+    champion = HistGradientBoostingClassifier(random_state=0).fit(X[:half], y[:half])
+    challenger = HistGradientBoostingClassifier(random_state=0).fit(X[weak][: half // 10], y[: half // 10])
+    out: dict[str, Floats] = {"positive": y[half:].astype(float)}
+    for who, p in (
+        ("champion", champion.predict_proba(X[half:])[:, 1]),
+        ("challenger", challenger.predict_proba(X[weak][half:])[:, 1]),
+    ):
+        right = np.clip(np.where(y[half:] == 1, p, 1 - p), 1e-6, 1)
+        out[f"{who}_probability"], out[f"{who}_loss"] = p, -np.log(right)
+        out[f"{who}_error"] = ((p > 0.5) != (y[half:] == 1)).astype(float)
+    return out
+
+
+def scenarios(data: Path) -> list[Scenario]:
+    made = [
+        Scenario("equal", "promote"),
+        Scenario("better by 2 points", "promote", loss=-0.02),
+        Scenario("worse by 1 point, half the tolerance", "either", loss=0.01),
+        Scenario("worse by 2 points", "rollback", loss=0.02),
+        Scenario("worse by 4 points", "rollback", loss=0.04),
+        Scenario("fails 3 % instead of 0.5 %", "rollback", failed=(0.005, 0.03)),
+        Scenario("twice as slow", "rollback", slower=2.0),
+    ]
+    for name, metrics in (("telco_churn", ("accuracy", "log_loss")), ("bank_marketing", ("roc_auc", "log_loss"))):
+        if not (data / name).is_dir():
+            print(f"{name} not found under {data}: skipped")
+            continue
+        pool = scored_rows(data, name)
+        worse = pool["challenger_error"].mean() - pool["champion_error"].mean()
+        for metric in metrics:
+            equal = Scenario(f"{name}, {metric}: equal", "promote", metric=metric, pool=pool, swap=True)
+            made += [
+                equal,
+                replace(
+                    equal,
+                    name=f"{name}, {metric}: weaker, {100 * worse:.1f} points",
+                    verdict="rollback",
+                    swap=False,
+                ),
+            ]
+    return made
+
+
+# --- the table --------------------------------------------------------------------------------------------------
+
+
+def run(job: tuple[Scenario, list[int]]) -> dict[str, list[Outcome]]:
+    scenario, seeds = job
+    found: dict[str, list[Outcome]] = {name: [] for name in JUDGES}
+    for seed in seeds:
+        traffic = scenario.traffic(seed)
+        for name, judge in JUDGES.items():
+            found[name].append(judge(traffic, scenario.metric))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=1000)
+    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    print(f"{options.seeds} seeds; {PER_MINUTE} requests a minute for {MINUTES} minutes\n")
+    print(
+        f"{'challenger':54s} {'judge':26s} {'rolled back':>11s} {'promoted':>9s} {'bad answers':>12s} {'requests':>9s}"
+    )
+    chunks = np.array_split(np.arange(options.seeds), options.workers * 4)
+    with ProcessPoolExecutor(options.workers) as pool:
+        for scenario in scenarios(options.data):
+            parts = list(pool.map(run, [(scenario, chunk.tolist()) for chunk in chunks if len(chunk)]))
+            for i, name in enumerate(JUDGES):
+                outcomes = [outcome for part in parts for outcome in part[name]]
+                promoted = [o.requests for o in outcomes if o.verdict == "promote"]
+                title = f"{scenario.name} (right: {scenario.verdict})" if i == 0 else ""
+                until = f"{np.median(promoted):.0f}" if promoted else "-"
+                print(
+                    f"{title:54s} {name:26s} {np.mean([o.verdict == 'rollback' for o in outcomes]):>11.1%} "
+                    f"{np.mean([o.verdict == 'promote' for o in outcomes]):>9.1%} "
+                    f"{np.mean([o.bad for o in outcomes]):>12.1f} {until:>9s}",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""`mlops-crew run`: one run of the crew, shown while it happens."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from crew.commands.console import CommandError, Place, ProjectOption, place_of
+from crew.commands.ending import end_at_once, tell_start
+
+if TYPE_CHECKING:
+    from crew.display import Display
+    from crew.mlops_crew import MlopsCrew, RunOutcome
+
+SAME_PRESS_S = 0.4  # a terminal and a parent process may both deliver one Ctrl-C
+STOPPED = 130
+DEFAULT_GOAL = "config/goal.yaml"
+
+
+def run(
+    goal: Annotated[str, typer.Argument(help="The goal file.", show_default=DEFAULT_GOAL)] = "",
+    goal_option: Annotated[str, typer.Option("--goal", metavar="FILE", help="The goal file, as an option.")] = "",
+    seed: Annotated[int, typer.Option(help="Of everything random: same seed, same data, same decisions.", min=0)] = 0,
+    process: Annotated[
+        Literal["sequential", "hierarchical"], typer.Option(help="How the tasks reach the agents.")
+    ] = "sequential",
+    autonomy: Annotated[
+        Literal["observe", "supervised", "autonomous"] | None,
+        typer.Option(help="What the agents may do on their own (default: what policy.yaml says)."),
+    ] = None,
+    runbook: Annotated[bool, typer.Option("--runbook", help="Follow the runbooks even if MODEL is set.")] = False,
+    project: ProjectOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON at the end; progress goes to stderr.")
+    ] = False,
+) -> int:
+    """Run the crew on a goal: check the data, find drift, retrain, canary, promote or roll back.
+
+    Exit codes: 0 the crew decided, 1 failed, 2 wrong use or configuration, 3 the data was rejected, 130 stopped.
+    """
+    if goal and goal_option:
+        raise CommandError("give the goal once: as an argument or with --goal", code=2)
+    tell_start(f"running {os.getpid()}")
+    place = place_of(project)
+    goal_file = _find_goal(place, goal or goal_option)
+    _check_sample(place, goal_file)
+
+    from crew.display import Display, terminal_prompt
+    from crew.mlops_crew import MlopsCrew
+    from tools.core.policy import Level
+
+    with _stdout_for_result(as_json) as write_result:
+        display = Display(sys.stderr if as_json else sys.stdout)
+        crew = MlopsCrew(
+            goal_file,
+            project=place.project,
+            process=process,
+            seed=seed,
+            autonomy=Level(autonomy) if autonomy else None,
+            on_record=display,
+            prompt=terminal_prompt(display) if sys.stdin.isatty() else None,
+            runbook=runbook,
+        )
+        report: Path | None = None
+        try:
+            with _stoppable(crew, display):
+                outcome = crew.run()
+                report = outcome.report
+        except KeyboardInterrupt:
+            return STOPPED
+        finally:
+            display.close(report)
+        if as_json:
+            import json
+
+            write_result(json.dumps(_as_json(outcome), indent=2, default=str) + "\n")
+        return outcome.exit_code
+
+
+def _find_goal(place: Place, given: str) -> Path:
+    """The goal file: from where the user is, else from the project's folder."""
+    if not given:
+        return place.project / DEFAULT_GOAL
+    path = Path(given).expanduser()
+    here = path if path.is_absolute() else Path.cwd() / path
+    return here if here.exists() else place.project / path
+
+
+def _check_sample(place: Place, goal_file: Path) -> None:
+    """A goal on the sample data, before it was written, is everybody's first mistake."""
+    from crew.goal import load_goal
+
+    data = load_goal(goal_file).data
+    sample = place.project / "sample"
+    for value in (data.reference, data.current, data.source):
+        path = place.project / Path(value).expanduser()
+        if value and path.is_relative_to(sample) and not path.is_file():
+            raise CommandError(
+                f"{goal_file}: the sample data does not exist yet: {path}\nWrite it with: mlops-crew sample", code=2
+            )
+
+
+@contextlib.contextmanager
+def _stdout_for_result(only: bool) -> Generator[Callable[[str], None]]:
+    """With `only`, standard output is kept for what is given to the yielded function, whatever prints meanwhile."""
+    if not only:
+        yield lambda _text: None
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield lambda text: _write_whole(kept, text.encode())
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _write_whole(file: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(file, data) :]
+
+
+@contextlib.contextmanager
+def _stoppable(crew: "MlopsCrew", display: "Display") -> Generator[None]:
+    """Ctrl-C, SIGTERM and a terminal that hangs up stop the run cleanly; the second time they end it at once."""
+    asked_at: list[float] = []
+
+    def tell() -> None:
+        display.pause()
+        display.write("\n  Stopping after the step under way; press Ctrl-C again to end at once.\n\n")
+        display.resume()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if not asked_at:
+            asked_at.append(now)
+            crew.stop()
+            threading.Thread(target=tell, daemon=True).start()  # the interrupted thread may hold the display's lock
+        elif now - asked_at[0] > SAME_PRESS_S:
+            end_at_once(STOPPED, display.close)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, on_signal) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _as_json(outcome: "RunOutcome") -> dict[str, Any]:
+    return {
+        "run_id": outcome.run_id,
+        "outcome": outcome.outcome,
+        "summary": outcome.summary,
+        "exit_code": outcome.exit_code,
+        "folder": str(outcome.folder),
+        "report": str(outcome.report) if outcome.report else None,
+        "results": {task: result.model_dump(mode="json") for task, result in outcome.results.items()},
+    }

@@ -1,0 +1,102 @@
+"""`mlops-crew serve`: the gateway as one MCP server for outside clients."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crew.commands.console import CommandError, ProjectOption, place_of
+from crew.commands.ending import end_at_once
+
+if TYPE_CHECKING:
+    from tools.core.gateway import Gateway
+
+STOPPED = 130
+
+
+def serve(
+    stdio: Annotated[bool, typer.Option("--stdio", help="Standard input and output (the default).")] = False,
+    http: Annotated[
+        int | None,
+        typer.Option("--http", metavar="PORT", help="Streamable HTTP at /mcp on this port (0: any).", min=0, max=65535),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Where to listen; beyond loopback it needs MLOPS_SERVER_TOKEN.")] = "127.0.0.1",
+    integration: Annotated[
+        list[str] | None, typer.Option("--integration", metavar="NAME", help="Offer only these (repeat it).")
+    ] = None,
+    project: ProjectOption = None,
+) -> int:
+    """Offer every allowed action as an MCP tool: each call passes the policy, approvals, journal and redaction.
+
+    With MLOPS_SERVER_TOKEN set, HTTP clients must send it as a bearer token. Calls that need a person wait for
+    `mlops-crew approve` in another terminal.
+    """
+    if stdio and http is not None:
+        raise CommandError("choose either --stdio or --http PORT", code=2)
+    place = place_of(project)
+
+    import anyio
+
+    from tools.core.errors import FixableError
+    from tools.core.gateway_server import GatewayServer
+    from tools.core.server import serve_http, serve_stdio
+    from tools.session import open_gateway
+
+    gateway = open_gateway(place.project, env=place.env)
+    try:
+        try:
+            server = GatewayServer(gateway, integration)
+        except FixableError as error:
+            raise CommandError(error.message, code=2) from error
+        _tell(f"Journal: {gateway.journal.path}")
+        _tell(f"{server.count} tools of {', '.join(server.names)}; calls that need a person wait for mlops-crew approve")
+        if http is None:
+            _end_on_signals(gateway)
+            _tell("MCP on standard input and output")
+            anyio.run(serve_stdio, server.mcp, gateway.stop)
+        else:
+
+            async def serve_until_stopped(port: int, announce: Callable[[str], None]) -> None:
+                token = place.env.get("MLOPS_SERVER_TOKEN")
+                await serve_http(
+                    server.mcp, host=host, port=port, token=token, announce=announce, on_stop=gateway.stop
+                )
+
+            anyio.run(serve_until_stopped, http, lambda url: _tell(f"MCP at {url}"))
+    except KeyboardInterrupt:
+        return STOPPED
+    finally:
+        gateway.close()
+        gateway.journal.close()
+    return 0
+
+
+def _tell(text: str) -> None:
+    """To standard error: standard output belongs to the protocol."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _end_on_signals(gateway: "Gateway") -> None:
+    """Stop what the calls started before a signal ends the process, also while a thread waits for the client's input."""
+    asked = threading.Event()
+
+    def end(code: int) -> None:
+        try:
+            gateway.close()
+        finally:
+            os._exit(code)
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        if asked.is_set():
+            end_at_once(128 + number, lambda: None)
+        asked.set()
+        gateway.stop()
+        threading.Thread(target=end, args=(128 + number,)).start()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, on_signal)

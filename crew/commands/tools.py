@@ -1,0 +1,136 @@
+"""`mlops-crew tools`: what each role may do, as the policy sees it now, and what its definitions cost a model."""
+
+import json
+import math
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from crew.commands.console import Colour, CommandError, JsonOption, ProjectOption, paint, place_of, print_json, table
+
+if TYPE_CHECKING:
+    from crew.roles import AgentConfig
+    from tools.core.contract import Action
+    from tools.core.policy import Policy
+    from tools.core.stack import Stack
+
+CHARS_PER_TOKEN = 4.0  # of compact JSON schemas; tokenizers of the large models count 3.8 to 4.4
+_VERDICTS: dict[str, Colour] = {"allow": "green", "ask": "yellow", "deny": "red"}
+
+
+def tools(
+    role: Annotated[str, typer.Argument(help="One role (default: all).", show_default=False)] = "",
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Show what each role may do: actions, effects, what the policy says, and tokens of the definitions."""
+    place = place_of(project)
+
+    from crew.goal import load_goal
+    from crew.roles import MANAGER, load_roles
+    from tools.core.policy import Policy
+    from tools.session import open_stack
+
+    config = place.project / "config"
+    stack = open_stack(place.project, place.env)
+    policy = Policy.load(config / "policy.yaml")
+    policy.check([stack.load_spec(name) for name in stack.own], stack.third_party, str(config / "policy.yaml"))
+    goal = load_goal(config / "goal.yaml")
+    roles = load_roles(config, {name: stack.spec(name) for name in stack.names}, goal.placeholders())
+    names = [name for name in roles.agents if name != MANAGER]
+    if role and role not in names:
+        raise CommandError(f"unknown role {role!r}; the roles are: {', '.join(names)}", code=2)
+    found = [_role(name, roles.agents[name], stack, policy) for name in ([role] if role else names)]
+    if as_json:
+        print_json({"roles": found, "characters_per_token": CHARS_PER_TOKEN})
+        return 0
+    for entry in found:
+        _print_role(entry)
+    print(f"Tokens are estimated ({CHARS_PER_TOKEN:g} characters each). `ask` waits for a person; arguments have limits too:")
+    print("config/policy.yaml says which.")
+    return 0
+
+
+def _role(name: str, config: "AgentConfig", stack: "Stack", policy: "Policy") -> dict[str, Any]:
+    integrations = [
+        _integration(integration, actions, name, config, stack, policy)
+        for integration, actions in config.integrations.items()
+    ]
+    return {
+        "role": name,
+        "title": config.role,
+        "tokens": sum(action["tokens"] or 0 for item in integrations for action in item["actions"]),
+        "integrations": integrations,
+    }
+
+
+def _integration(
+    name: str, granted: list[str] | None, role: str, config: "AgentConfig", stack: "Stack", policy: "Policy"
+) -> dict[str, Any]:
+    from tools.core.policy import Question
+
+    spec = stack.spec(name)
+    real = stack.is_real(name)
+    listed: list[tuple[str, Any, Action | None]]
+    if spec is not None:
+        listed = [(a.name, a.effect, a) for a in spec.actions if granted is None or a.name in granted]
+    else:  # only the server itself knows its tools, and starting it is not worth a listing
+        listed = [(action, policy.effect_of(name, action), None) for action in granted or ["*"]]
+    actions: list[dict[str, Any]] = []
+    for action, effect, definition in listed:
+        decision = policy.decide(Question(name, action, effect, {}, role=role, granted=config.granted, real=real))
+        actions.append(
+            {
+                "action": action,
+                "effect": effect.value,
+                "verdict": decision.verdict.value,
+                "rule": decision.rule,
+                "tokens": definition_tokens(name, definition) if definition else None,
+                "summary": definition.summary if definition else "a tool of a third-party server",
+            }
+        )
+    return {
+        "integration": name,
+        "title": spec.title if spec else name,
+        "level": policy.level(name, real).value,
+        "real": real,
+        "installed": not spec.missing() if spec else None,
+        "install": spec.install_command() if spec and spec.missing() else None,
+        "actions": actions,
+    }
+
+
+def definition_tokens(integration: str, action: "Action") -> int:
+    """About how many tokens a model reads for one action's definition."""
+    from tools.core.schema import input_schema
+    from tools.core.tool import agent_tool_name
+
+    definition = {
+        "name": agent_tool_name(integration, action.name),
+        "description": action.summary,
+        "parameters": input_schema(action),
+    }
+    return math.ceil(len(json.dumps(definition, separators=(",", ":"))) / CHARS_PER_TOKEN)
+
+
+def _print_role(entry: dict[str, Any]) -> None:
+    heading = paint(f"{entry['title']} ({entry['role']})", "bold")
+    print(f"{heading}  about {entry['tokens']:,} tokens of definitions")
+    if not entry["integrations"]:
+        print("  uses nothing")
+    for item in entry["integrations"]:
+        where = "a real system" if item["real"] else "embedded"
+        missing = f", not installed: {item['install']}" if item["install"] else ""
+        print(f"  {item['integration']}: {item['level']}, {where}{missing}")
+        rows = [
+            [
+                a["action"],
+                a["effect"],
+                a["verdict"],
+                str(a["tokens"] or "?").rjust(4),
+                a["summary"] if a["verdict"] == "allow" else f"{a['summary']} ({a['rule']})",
+            ]
+            for a in item["actions"]
+        ]
+        print(table(rows, indent=4, colours=[{2: _VERDICTS[a["verdict"]]} for a in item["actions"]]))
+    print()

@@ -1,0 +1,274 @@
+"""What the report shows of each integration's results: read from the outcomes, and from the run's files they name.
+
+Only files inside the run's folder are read. A file that is missing, unreadable or of another shape leaves its part out.
+"""
+
+import json
+import math
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+from crew.report.collect import Call, Run
+
+MAX_FILE_BYTES = 20_000_000
+SEARCHES = ("optuna.search", "hyperopt.tune", "ray.tune")
+
+Facts = dict[str, Any]
+
+
+def run_file(run: Run, shown: object) -> Path | None:
+    """A file of the run, by the path a result gave: relative to the project, or absolute. None unless it exists."""
+    if not isinstance(shown, str) or not shown:
+        return None
+    parts = PurePosixPath(shown).parts
+    if run.folder.name in parts:  # also when the folder was moved, or copied to another machine
+        inside = run.folder.joinpath(*parts[len(parts) - parts[::-1].index(run.folder.name) :])
+    else:
+        inside = Path(shown)
+    path = inside.resolve()
+    return path if path.is_relative_to(run.folder.resolve()) and path.is_file() else None
+
+
+def run_link(run: Run, shown: object) -> str:
+    """The address of a file of the run, relative to its report; empty when there is none."""
+    path = run_file(run, shown)
+    return quote(path.relative_to(run.folder.resolve()).as_posix()) if path else ""
+
+
+def read_json(run: Run, shown: object) -> Facts:
+    """The object in a JSON file of the run; empty when it cannot be had. NaN and infinities become None."""
+    path = run_file(run, shown)
+    try:
+        if path is None or path.stat().st_size > MAX_FILE_BYTES:
+            return {}
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return finite(found) if isinstance(found, dict) else {}
+
+
+def finite(value: Any) -> Any:
+    """JSON-like data without NaN and infinities, which JSON cannot hold."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def number_of(value: Any) -> float | None:
+    """A finite number, else None."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    return None
+
+
+def dicts(value: Any) -> list[Facts]:
+    """The objects in a list; empty for anything else."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def drift(run: Run) -> Facts | None:
+    """Evidently's verdict per column, with histograms; `strength` is 1 at the threshold and more beyond it."""
+    found = run.named("evidently.detect_drift")
+    if not found:
+        return None
+    call = found[-1]
+    columns = [
+        {**column, "strength": _strength(column)} for column in dicts(call.data.get("columns")) if column.get("column")
+    ]
+    profile = read_json(run, call.data.get("profile_path")).get("columns")
+    return {
+        "call": call.id,
+        "message": call.message,
+        "columns": columns,
+        "dataset_drift": bool(call.data.get("dataset_drift")),
+        "drifted_columns": call.data.get("drifted_columns"),
+        "drift_share": call.data.get("drift_share"),
+        "share_drifted": call.data.get("share_drifted"),
+        "skipped": skipped if isinstance(skipped := call.data.get("skipped"), dict) else {},
+        "rows": [call.data.get("reference_rows"), call.data.get("current_rows")],
+        "histograms": profile if isinstance(profile, dict) else {},
+        "evidently_report": run_link(run, call.data.get("report_path")),
+    }
+
+
+def _strength(column: Facts) -> float | None:
+    """How far a score is beyond its threshold, as a factor. Of a p-value, which drifts by being small, the factor
+    between the logarithms."""
+    score, threshold = number_of(column.get("score")), number_of(column.get("threshold"))
+    if score is None or not threshold or threshold <= 0:
+        return None
+    if "p_value" not in str(column.get("method")):
+        return score / threshold
+    return math.log(max(score, 1e-12)) / math.log(threshold) if threshold < 1 else None
+
+
+def data_checks(run: Run) -> list[Facts]:
+    """One row per validated file."""
+    return [
+        {
+            "call": call.id,
+            "file": Path(str(call.arguments.get("data", ""))).name,
+            "passed": bool(call.data.get("passed")),
+            "rows": call.data.get("rows"),
+            "expectations": call.data.get("expectations"),
+            "bad_rows": call.data.get("bad_rows"),
+            "critical": dicts(call.data.get("critical")),
+            "warnings": dicts(call.data.get("warnings")),
+        }
+        for call in run.named("great_expectations.validate")
+    ]
+
+
+def evaluations(run: Run) -> list[Facts]:
+    """The goal's metric of each model on each slice, in the order it was measured."""
+    names = _model_names(run)
+    return [
+        {
+            "call": call.id,
+            "at_s": call.start_s + (call.duration_s or 0.0),
+            "model": names.get(_uri(call), _uri(call)),
+            "data": Path(str(call.arguments.get("data", ""))).stem,
+            "metric": str(call.data.get("metric") or ""),
+            "value": number_of(call.data.get("value")),
+            "rows": call.data.get("rows"),
+            "latency_ms_p95": number_of(call.data.get("latency_ms_p95")),
+            "size_bytes": number_of(call.data.get("size_bytes")),
+        }
+        for call in run.named("mlflow.evaluate_model")
+    ]
+
+
+def _uri(call: Call) -> str:
+    return str(call.arguments.get("model_uri") or call.data.get("model_uri") or "")
+
+
+def _model_names(run: Run) -> dict[str, str]:
+    """Model address -> `version N`, for every address under which the run knew a version."""
+    names: dict[str, str] = {}
+    for call in run.calls:
+        version = call.data.get("version")
+        if version is None or call.name not in ("mlflow.get_champion", "mlflow.register_model"):
+            continue
+        for uri in (call.data.get("model_uri"), call.arguments.get("model_uri"), f"models:/{call.data.get('name')}/{version}"):
+            if uri:
+                names[str(uri)] = f"version {version}"
+    return names
+
+
+def searches(run: Run) -> list[Facts]:
+    """The studies of the run with their trials, oldest first."""
+    found = []
+    for call in run.calls:
+        if call.name not in SEARCHES or not call.ok:
+            continue
+        file = read_json(run, call.data.get("trials_path"))
+        trials = dicts(file.get("trials"))
+        found.append(
+            {
+                "call": call.id,
+                "engine": str(file.get("engine") or call.server),
+                "study": str(call.data.get("study") or ""),
+                "metric": str(call.data.get("metric") or ""),
+                "direction": str(call.data.get("direction") or "maximize"),
+                "start_value": number_of(call.data.get("start_value")),
+                "best_value": number_of(call.data.get("best_value")),
+                "best_config": call.data.get("best_config") or {},
+                "completed": call.data.get("completed"),
+                "failed": call.data.get("failed"),
+                "stopped_by": str(call.data.get("stopped_by") or ""),
+                "duration_s": call.duration_s,
+                "trials": [
+                    {
+                        "number": trial.get("number"),
+                        "value": number_of(trial.get("value")),
+                        "family": str((trial.get("config") or {}).get("family") or ""),
+                    }
+                    for trial in trials
+                    if isinstance(trial.get("config") or {}, dict)
+                ],
+            }
+        )
+    return found
+
+
+def comparison(run: Run) -> Facts | None:
+    """The judge's paired comparison on the holdout, the newest."""
+    found = run.named("judge.compare_models")
+    return {"call": found[-1].id, **found[-1].data} if found else None
+
+
+def retraining(run: Run) -> Facts | None:
+    """The judge's decision on whether to act, the newest."""
+    found = run.named("judge.decide_retraining")
+    return {"call": found[-1].id, **found[-1].data} if found else None
+
+
+def canary(run: Run) -> Facts | None:
+    """The canary: looks of the judge, the newest trajectory, and the traffic batch by batch."""
+    verdicts = run.named("judge.judge_canary")
+    started = run.named("serving.start_canary")
+    if not verdicts and not started:
+        return None
+    since = started[0].start_s if started else 0.0
+    trajectory: Facts = {}
+    for call in reversed(verdicts):
+        trajectory = read_json(run, call.data.get("trajectory_path"))
+        if trajectory:
+            break
+    batches = [
+        {"call": call.id, **{key: call.data.get(key) for key in ("batch", "requests", "failed_requests")},
+         "champion": _variant(call.data.get("champion")), "challenger": _variant(call.data.get("challenger"))}
+        for call in run.named("serving.send_traffic")
+        if call.start_s >= since and call.data.get("challenger")
+    ]  # fmt: skip
+    last = verdicts[-1] if verdicts else None
+    return {
+        "call": last.id if last else started[0].id,
+        "percent": started[0].arguments.get("percent") if started else None,
+        "verdict": last.data if last else {},
+        "message": last.message if last else "The canary was not judged.",
+        "looks": [
+            {"call": v.id, "verdict": v.data.get("verdict"), "requests": v.data.get("requests"),
+             "reasons": v.data.get("reasons") or []} for v in verdicts
+        ],
+        "trajectory": {**trajectory, "looks": dicts(trajectory.get("looks"))},
+        "batches": batches,
+    }  # fmt: skip
+
+
+def _variant(measured: Any) -> Facts:
+    """A variant's traffic in one batch, with the share of its answers that failed."""
+    found: Facts = measured if isinstance(measured, dict) else {}
+    scored, errors = number_of(found.get("scored")), number_of(found.get("errors"))
+    asked = None if scored is None or errors is None else scored + errors
+    return {**found, "error_rate": errors / asked if asked and errors is not None else None}
+
+
+def production(run: Run) -> list[Facts]:
+    """What was measured of production, one row per watch and variant."""
+    rows = []
+    for call in run.named("prometheus.watch"):
+        whole = {"variant": "all", "requests": call.data.get("requests"), "error_rate": call.data.get("error_rate"),
+                 "latency_p95_ms": call.data.get("latency_p95_ms")}  # fmt: skip
+        rows += [
+            {"call": call.id, "window_s": call.data.get("window_s"), **variant}
+            for variant in dicts(call.data.get("variants")) or [whole]
+        ]
+    return rows
+
+
+def versions(run: Run) -> list[Facts]:
+    """The registry's versions as last listed; else those this run registered."""
+    listed = run.named("mlflow.list_versions")
+    if listed:
+        return dicts(listed[-1].data.get("versions"))
+    return [
+        {"version": call.data.get("version"), "model_uri": call.data.get("model_uri"), "run_id": call.data.get("run_id"),
+         "aliases": [], "created": "", "retired": None, "note": str(call.arguments.get("note") or "")}
+        for call in reversed(run.named("mlflow.register_model"))
+    ]  # fmt: skip

@@ -1,0 +1,117 @@
+"""`stack.yaml`: how each server is reached, and which secrets it is given."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.core.fake import load
+from tools.core.stack import Stack, StackFile, read_env
+from tools.core.yamlfile import ConfigError
+
+ENV = {"PATH": "/bin", "FAKE_SECRET": "fake-secret", "OTHER_TOKEN": "other-secret", "OPENAI_API_KEY": "model-secret"}
+
+
+def make(content: dict[str, Any], env: dict[str, str] | None = None) -> Stack:
+    return Stack(
+        StackFile.model_validate(content),
+        own=["fake"],
+        load_spec=load,
+        env={**ENV, **(env or {})},
+        project=Path("/project"),
+        home=Path("/home/state"),
+    )
+
+
+def read(tmp_path: Path, text: str) -> Stack:
+    path = tmp_path / "stack.yaml"
+    path.write_text(text)
+    return Stack.load(path, own=["fake"], load_spec=load, env=ENV, project=tmp_path, home=tmp_path)
+
+
+def test_our_integrations_run_in_process_unless_the_file_says_otherwise() -> None:
+    stack = make({})
+    assert stack.config("fake").transport == "in-process"
+    assert stack.names == ("fake",) and stack.spec("fake") is not None
+
+
+def test_a_process_of_our_own_gets_its_settings_and_no_other_secret() -> None:
+    config = make({"servers": {"fake": {"transport": "stdio"}}}).config("fake")
+    assert config.command == (sys.executable, "-m", "tools", "fake")
+    assert config.env == {
+        "PATH": "/bin", "FAKE_SECRET": "fake-secret", "MLOPS_HOME": "/home/state", "MLOPS_PROJECT": "/project"
+    }  # fmt: skip
+
+
+def test_a_third_party_process_gets_only_what_the_file_hands_it() -> None:
+    server = {"command": "srv", "args": ["-x"], "env": {"TOKEN": "$OTHER_TOKEN", "PRICE": "5$$"}}
+    config = make({"mcpServers": {"other": server}}).config("other")
+    assert config.command == ("srv", "-x")
+    assert config.env == {"PATH": "/bin", "TOKEN": "other-secret", "PRICE": "5$"}
+
+
+def test_headers_take_their_secrets_from_the_environment() -> None:
+    server = {"url": "http://h/mcp", "headers": {"Authorization": "Bearer ${OTHER_TOKEN}"}}
+    config = make({"mcpServers": {"other": server}}).config("other")
+    assert (config.transport, config.url, config.headers["Authorization"]) == (
+        "http", "http://h/mcp", "Bearer other-secret"
+    )  # fmt: skip
+
+
+def test_our_http_servers_are_sent_the_server_token() -> None:
+    content = {"servers": {"fake": {"transport": "http", "url": "http://h/mcp"}}}
+    assert make(content).config("fake").headers == {}
+    assert make(content, {"MLOPS_SERVER_TOKEN": "tok"}).config("fake").headers == {"Authorization": "Bearer tok"}
+
+
+def test_an_unset_variable_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"\$NOT_SET"):
+        make({"mcpServers": {"other": {"command": "x", "env": {"A": "$NOT_SET"}}}}).config("other")
+
+
+def test_a_stray_dollar_is_an_error_that_does_not_show_the_value() -> None:
+    with pytest.raises(ConfigError) as caught:
+        make({"mcpServers": {"other": {"command": "x", "env": {"A": "pa$ w0rd"}}}}).config("other")
+    assert "w0rd" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "env", "name", "expected"),
+    [
+        ({}, {}, "fake", False),
+        ({}, {"FAKE_URL": "http://prod"}, "fake", True),
+        ({}, {"FAKE_URL": ""}, "fake", False),
+        ({"servers": {"fake": {"transport": "stdio"}}}, {}, "fake", False),
+        ({"servers": {"fake": {"transport": "http", "url": "http://h/mcp"}}}, {}, "fake", True),
+        ({"mcpServers": {"other": {"command": "x"}}}, {}, "other", True),
+    ],
+)
+def test_what_leaves_the_sandbox_counts_as_real(
+    content: dict[str, Any], env: dict[str, str], name: str, expected: bool
+) -> None:
+    assert make(content, env).is_real(name) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("servers: {mlfow: {transport: stdio}}", "unknown server 'mlfow'.*ours are: fake"),
+        ("mcpServers: {fake: {command: x}}", "'fake' under mcpServers is the name of one of our"),
+        ("servers: {fake: {transport: http}}", "needs a url"),
+        ("servers: {fake: {transport: grpc}}", "in-process"),
+        ("mcpServers: {other: {command: x, url: y}}", "either command or url"),
+        ("mcpServers: {other: {}}", "either command or url"),
+        ("server: {}", "did you mean 'servers'"),
+    ],
+)
+def test_a_wrong_file_is_an_error_that_names_the_valid(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        read(tmp_path, text)
+
+
+def test_dotenv_is_below_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("A_SETTING=file\nB_SETTING=file\nEMPTY\n")
+    monkeypatch.setenv("A_SETTING", "process")
+    env = read_env(tmp_path)
+    assert (env["A_SETTING"], env["B_SETTING"], "EMPTY" in env) == ("process", "file", False)

@@ -1,0 +1,565 @@
+"""The serving engine as a user meets it: real processes, real HTTP, real models, and what can go wrong with each."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests import odd_models
+from tests.conftest import Project
+from tools.core.results import Status
+from tools.modeling.metrics import row_losses
+from tools.modeling.models import build, default_config
+from tools.modeling.predictor import SklearnPredictor
+from tools.serving.routing import CHALLENGER, route
+from tools.serving.state import Canary, ModelRef, ProductionState, load_state, save_state
+
+# What MLflow's own import and its database set-up warn about, in this process.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:sqlalchemy"),
+]
+
+ROWS = 400
+TIMEOUT_S = 0.5
+BRIEF_COLUMNS = [
+    "request_id",
+    "served_by",
+    "y_true",
+    *(
+        f"{variant}_{what}"
+        for what in ("prediction", "probability", "loss", "error", "latency_ms", "status")
+        for variant in ("champion", "challenger")
+    ),
+    "batch",
+]
+
+
+def live_table() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "amount": rng.normal(100, 20, ROWS),
+            "plan": rng.choice(["basic", "plus"], ROWS),
+            "since": pd.date_range("2025-01-01", periods=ROWS, freq="h"),
+            "active": rng.random(ROWS) > 0.5,
+        }
+    )
+    noise = rng.normal(0, 20, ROWS)
+    table["churned"] = np.where(table["amount"] + noise > 100, "yes", "no")
+    table["level"] = pd.cut(table["amount"] + noise, [-1e9, 90, 110, 1e9], labels=["low", "mid", "high"]).astype(str)
+    table["spend"] = 3.0 * table["amount"] + noise
+    table.loc[3, "amount"] = np.nan
+    table.loc[4, "plan"] = None
+    table.loc[5, "plan"] = "never seen in training"
+    return table
+
+
+TARGETS = {"churned": "binary", "level": "multiclass", "spend": "regression"}
+FEATURES = ["amount", "plan", "since", "active"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Saved models and the live table, by name."""
+    from mlflow.sklearn import save_model
+
+    folder = tmp_path_factory.mktemp("models")
+    table = live_table()
+    table.to_parquet(folder / "live.parquet")
+    paths = {"live": folder / "live.parquet"}
+    for target, task in TARGETS.items():
+        for version, rows in (("1", table.iloc[20:120]), ("2", table.iloc[20:])):
+            config = default_config(task, "linear")  # type: ignore[arg-type]
+            model = build(config, task, rows[FEATURES], 0).fit(rows[FEATURES], rows[target])  # type: ignore[arg-type]
+            paths[f"{target}{version}"] = folder / f"{target}{version}"
+            save_model(model, folder / f"{target}{version}", serialization_format="cloudpickle", pip_requirements=["x"])
+    for kind in (odd_models.Raising, odd_models.Hanging, odd_models.Exiting, odd_models.Nan):
+        name = kind.__name__.lower()
+        paths[name] = folder / name
+        odd_models.save(kind(), str(paths[name]))
+    paths["broken"] = folder / "broken"
+    paths["broken"].mkdir()
+    (paths["broken"] / "MLmodel").write_text("flavors:\n  sklearn:\n    pickled_model: gone.pkl\n")
+    return paths
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """One engine for all tests that leave it running."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SERVING_CHALLENGER_TIMEOUT_S", str(TIMEOUT_S))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.delenv("SERVING_PORT", raising=False)
+        project = Project(tmp_path_factory.mktemp("shared"))
+        yield project
+        for backend in project.backends.values():
+            backend.close()
+
+
+@pytest.fixture
+def served(shared: Project, models: dict[str, Path]) -> Project:
+    """Version 1 of the binary model serves everything."""
+    shared.ok("serving", "deploy_model", model_uri=str(models["churned1"]), version="1", name="churn")
+    return shared
+
+
+def canary(project: Project, model: Path, percent: float = 20.0, version: str = "2") -> dict[str, Any]:
+    return project.ok("serving", "start_canary", model_uri=str(model), version=version, percent=percent)
+
+
+def traffic(project: Project, models: dict[str, Path], target: str = "churned", **more: Any) -> dict[str, Any]:
+    arguments = {"data": str(models["live"]), "target": target, "task": TARGETS[target], "rows": 40, **more}
+    return project.ok("serving", "send_traffic", **arguments)
+
+
+def evidence_of(project: Project, result: dict[str, Any], batch: int = 0) -> Any:
+    table = pd.read_parquet(project.root / result["evidence_path"])
+    return table[table["batch"] == batch].reset_index(drop=True)
+
+
+def group(leader: int) -> list[int]:
+    """Living processes of a process group."""
+    found: list[int] = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(pgrp) == leader and state != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def wait_for_end(leader: int, timeout_s: float = 15.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while group(leader):
+        assert time.monotonic() < deadline, f"still there: {group(leader)}"
+
+
+# --- answers
+
+
+def test_http_answers_are_those_of_the_model_itself(served: Project, models: dict[str, Path]) -> None:
+    from mlflow.sklearn import load_model
+
+    url = served.ok("serving", "status")["url"]
+    rows = live_table()[FEATURES].head(8)
+    body = {"rows": json.loads(rows.to_json(orient="records", date_format="iso", double_precision=15))}
+    answer = httpx.post(f"{url}/predict", json=body).raise_for_status().json()
+    model: Any = load_model(str(models["churned1"]))
+    assert answer["predictions"] == model.predict(rows).tolist()
+    assert np.allclose(answer["probabilities"], model.predict_proba(rows))
+    assert answer["classes"] == ["no", "yes"]
+    assert answer["served_by"] == "champion"
+    assert answer["model"]["version"] == "1"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"nonsense", b'{"rows": []}', b'{"rows": [1]}', b'{"rows": [{}]}', b'{"rows": "x"}']
+)
+def test_a_request_of_the_wrong_form_is_status_400_with_the_right_form(served: Project, body: bytes) -> None:
+    url = served.ok("serving", "status")["url"]
+    response = httpx.post(f"{url}/predict", content=body)
+    assert response.status_code == 400
+    assert response.json()["error"]
+
+
+def test_rows_a_model_cannot_use_are_status_500_and_the_next_request_is_answered(served: Project) -> None:
+    url = served.ok("serving", "status")["url"]
+    assert httpx.post(f"{url}/predict", json={"rows": [{"other": 1}]}).status_code == 500
+    assert httpx.post(f"{url}/predict", json={"rows": [{"amount": 1}]}).status_code == 200
+
+
+@pytest.mark.parametrize("action", ["deploy", "canary", "traffic", "promote", "rollback", "drain"])
+def test_administration_needs_the_token(served: Project, action: str) -> None:
+    url = served.ok("serving", "status")["url"]
+    for headers in ({}, {"Authorization": "Bearer wrong"}):
+        assert httpx.post(f"{url}/admin/{action}", json={}, headers=headers).status_code == 401
+
+
+def test_deploying_what_is_deployed_changes_nothing(served: Project, models: dict[str, Path]) -> None:
+    again = served.ok("serving", "deploy_model", model_uri=str(models["churned1"]), version="1", name="churn")
+    assert again["changed"] is False
+
+
+# --- canary, shadow scoring, evidence
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_evidence_holds_the_losses_of_both_models_for_every_row(
+    shared: Project, models: dict[str, Path], target: str
+) -> None:
+    from mlflow.sklearn import load_model
+
+    first, second = models[f"{target}1"], models[f"{target}2"]
+    shared.ok("serving", "deploy_model", model_uri=str(first), version=f"{target}-1")
+    canary(shared, second, version=f"{target}-2")
+    result = traffic(shared, models, target, start=1)
+    evidence = evidence_of(shared, result)
+    assert list(evidence.columns)[: len(BRIEF_COLUMNS)] == BRIEF_COLUMNS
+    assert len(evidence) == result["requests"] == 40
+    rows = live_table().iloc[1:41]
+    for variant, path in (("champion", first), ("challenger", second)):
+        predictions = SklearnPredictor(load_model(str(path))).predict(rows[FEATURES])
+        loss, error = row_losses(TARGETS[target], rows[target], predictions)  # type: ignore[arg-type]
+        assert np.allclose(evidence[f"{variant}_loss"], loss)
+        assert np.allclose(evidence[f"{variant}_error"], error)
+        assert (evidence[f"{variant}_status"] == 200).all()
+        assert (evidence[f"{variant}_latency_ms"] > 0).all()
+        assert result[variant]["mean_loss"] == pytest.approx(float(np.mean(loss)))
+        if target == "churned":
+            assert predictions.positive_probability is not None
+            assert np.allclose(evidence[f"{variant}_probability"], predictions.positive_probability)
+        else:
+            assert evidence[f"{variant}_probability"].isna().all()
+    assert evidence["champion_loss"].sum() != pytest.approx(evidence["challenger_loss"].sum())
+
+
+def test_routing_is_the_hash_of_the_request_and_repeats_with_the_seed(served: Project, models: dict[str, Path]) -> None:
+    canary(served, models["churned2"], percent=30)
+    first = evidence_of(served, traffic(served, models, batch=1, seed=5), batch=1)
+    again = evidence_of(served, traffic(served, models, batch=1, seed=5), batch=1)
+    assert len(again) == len(first) == 40
+    assert again["served_by"].tolist() == first["served_by"].tolist()
+    assert first["served_by"].tolist() == [route(name, 0, 30) for name in first["request_id"]]
+    other = evidence_of(served, traffic(served, models, batch=2, seed=6), batch=2)
+    assert other["served_by"].tolist() != first["served_by"].tolist()
+
+
+def test_route_is_sticky_and_keeps_its_share() -> None:
+    ids = [f"user-{k}" for k in range(20_000)]
+    at_five = {name for name in ids if route(name, 1, 5) == CHALLENGER}
+    at_twenty = {name for name in ids if route(name, 1, 20) == CHALLENGER}
+    assert len(at_five) == pytest.approx(1_000, rel=0.15)
+    assert at_five < at_twenty
+    assert not any(route(name, 1, 0) == CHALLENGER for name in ids)
+    assert all(route(name, 1, 100) == CHALLENGER for name in ids)
+
+
+def test_traffic_share_can_be_changed_and_shows_in_the_metrics(served: Project, models: dict[str, Path]) -> None:
+    canary(served, models["churned2"], percent=5)
+    url = served.ok("serving", "set_traffic", percent=100)["url"]
+    result = traffic(served, models, rows=10, batch=3)
+    assert (result["champion"]["served"], result["challenger"]["served"]) == (0, 10)
+    values = metrics(url)
+    assert values["mlops_traffic_share", "challenger"] == 1.0
+    assert values["mlops_model_info", "challenger"] == 1.0
+
+
+def metrics(url: str) -> dict[tuple[str, str], float]:
+    """Metric values summed by (sample name, variant)."""
+    found: dict[tuple[str, str], float] = {}
+    for family in text_string_to_metric_families(httpx.get(f"{url}/metrics").text):
+        for sample in family.samples:
+            if sample.labels.get("le", "+Inf") == "+Inf":
+                key = (sample.name, sample.labels.get("variant", ""))
+                found[key] = found.get(key, 0.0) + sample.value
+    return found
+
+
+def test_metrics_count_what_was_sent(served: Project, models: dict[str, Path]) -> None:
+    url = canary(served, models["churned2"], percent=30)["url"]
+    before = metrics(url)
+    result = traffic(served, models, batch=4)
+    evidence = evidence_of(served, result, batch=4)
+    after = metrics(url)
+    moved = {key: after[key] - before.get(key, 0.0) for key in after}
+    for variant, other in (("champion", "challenger"), ("challenger", "champion")):
+        served_by = int((evidence["served_by"] == variant).sum())
+        assert moved["mlops_requests_total", variant] == served_by > 0
+        assert moved["mlops_request_latency_seconds_count", variant] == served_by
+        assert moved["mlops_shadow_scores_total", other] == served_by
+        assert moved["mlops_score_latency_seconds_count", variant] == 40
+        assert moved["mlops_prediction_score_count", variant] == 40
+    differing = int((evidence["champion_prediction"] != evidence["challenger_prediction"]).sum())
+    assert moved["mlops_shadow_disagreements_total", ""] == differing > 0
+
+
+def test_promotion_makes_the_canary_champion_and_repeating_it_is_harmless(
+    served: Project, models: dict[str, Path]
+) -> None:
+    canary(served, models["churned2"])
+    wrong = served.call("serving", "promote_canary", version="3")
+    assert wrong.error is not None and "not 3" in wrong.error.message
+    promoted = served.ok("serving", "promote_canary", version="2")
+    assert (promoted["champion_version"], promoted["canary_version"]) == ("2", None)
+    assert served.ok("serving", "promote_canary", version="2")["changed"] is False
+    assert load_state(served.ctx.store("serving")).champion == ModelRef(str(models["churned2"]), "2")
+    result = traffic(served, models, rows=5, batch=9)
+    assert result["challenger"] is None
+    assert evidence_of(served, result, batch=9)["challenger_loss"].isna().all()
+
+
+def test_rollback_leaves_the_champion_and_repeating_it_is_harmless(served: Project, models: dict[str, Path]) -> None:
+    canary(served, models["churned2"], percent=100)
+    assert served.ok("serving", "rollback_canary")["changed"] is True
+    assert served.ok("serving", "rollback_canary")["changed"] is False
+    assert traffic(served, models, rows=5, batch=10)["champion"]["served"] == 5
+    refused = served.call("serving", "set_traffic", percent=10)
+    assert refused.error is not None and refused.error.kind == "fixable"
+
+
+# --- challengers that misbehave
+
+
+@pytest.mark.parametrize(("name", "statuses"), [("raising", {500}), ("nan", {500}), ("exiting", {503})])
+def test_a_failing_challenger_never_costs_an_answer(
+    served: Project, models: dict[str, Path], name: str, statuses: set[int]
+) -> None:
+    url = canary(served, models[name], percent=30, version=name)["url"]
+    before = metrics(url)
+    result = traffic(served, models)
+    evidence = evidence_of(served, result)
+    assert result["failed_requests"] == 0
+    assert (evidence["champion_status"] == 200).all()
+    assert set(evidence["challenger_status"]) == statuses
+    assert (evidence["served_by"] == "champion").all()
+    routed = int((evidence["routed_to"] == "challenger").sum())
+    assert routed > 0
+    assert metrics(url)["mlops_requests_total", "challenger"] - before["mlops_requests_total", "challenger"] == routed
+    assert result["challenger"]["errors"] == 40
+    assert evidence["challenger_loss"].isna().all()
+
+
+def test_a_hanging_challenger_delays_no_answer_of_the_champion(served: Project, models: dict[str, Path]) -> None:
+    canary(served, models["hanging"], percent=20, version="hanging")
+    result = traffic(served, models)
+    evidence = evidence_of(served, result)
+    assert (evidence["champion_status"] == 200).all()
+    assert set(evidence["challenger_status"]) == {504, 503}
+    own = evidence.loc[evidence["routed_to"] == "champion", "response_ms"]
+    assert len(own) > 20
+    assert own.quantile(0.9) < TIMEOUT_S * 1000
+    assert served.ok("serving", "status")["challenger_state"] == "disabled"
+    refused = served.call("serving", "promote_canary")
+    assert refused.error is not None and "cannot be promoted" in refused.error.message
+    assert served.ok("serving", "rollback_canary")["champion_version"] == "1"
+
+
+def test_a_full_disk_for_shadow_records_is_an_error_and_answers_go_on(served: Project, models: dict[str, Path]) -> None:
+    canary(served, models["churned2"])
+    shadow = served.ctx.store("serving") / "shadow.jsonl"
+    shadow.unlink(missing_ok=True)
+    shadow.symlink_to("/dev/full")
+    try:
+        arguments = {"data": str(models["live"]), "target": "churned", "task": "binary", "rows": 5, "batch": 77}
+        result = served.call("serving", "send_traffic", **arguments)
+        assert result.error is not None
+        assert "could not be written" in result.error.message
+        url = served.ok("serving", "status")["url"]
+        assert httpx.post(f"{url}/predict", json={"rows": [{"amount": 1}]}).status_code == 200
+    finally:
+        shadow.unlink()
+    assert traffic(served, models, rows=5, batch=77)["requests"] == 5
+
+
+# --- bad input
+
+
+def test_a_model_that_cannot_be_loaded_changes_nothing(served: Project, models: dict[str, Path]) -> None:
+    for action in ("deploy_model", "start_canary"):
+        result = served.call("serving", action, model_uri=str(models["broken"]), version="9")
+        assert result.error is not None and result.error.kind == "final"
+        assert "cannot load" in result.error.message
+    status = served.ok("serving", "status")
+    assert (status["champion_version"], status["canary_version"]) == ("1", None)
+    assert traffic(served, models, rows=3, batch=11)["failed_requests"] == 0
+
+
+def test_a_path_without_a_model_and_a_registry_that_is_not_there_are_refused(served: Project) -> None:
+    for uri in ("no/such/folder", "models:/churn/3"):
+        result = served.call("serving", "deploy_model", model_uri=uri, version="9")
+        assert result.error is not None and result.error.kind == "fixable"
+
+
+def test_the_champion_cannot_be_its_own_canary(served: Project, models: dict[str, Path]) -> None:
+    result = served.call("serving", "start_canary", model_uri=str(models["churned1"]), version="1")
+    assert result.error is not None and "already is the champion" in result.error.message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needle"),
+    [({"target": "nothing"}, "nothing"), ({"data": "gone.csv"}, "gone.csv"), ({"task": "ranking"}, "task")],
+)
+def test_traffic_from_wrong_arguments_is_refused(
+    served: Project, models: dict[str, Path], arguments: dict[str, str], needle: str
+) -> None:
+    valid = {"data": str(models["live"]), "target": "churned", "task": "binary"}
+    result = served.call("serving", "send_traffic", **{**valid, **arguments})
+    assert result.error is not None and result.error.kind == "fixable"
+    assert needle in result.error.message
+
+
+def test_the_end_of_the_data_is_no_data(served: Project, models: dict[str, Path]) -> None:
+    last = traffic(served, models, start=ROWS - 2, batch=12)
+    assert (last["requests"], last["rows_left"], last["next_start"]) == (2, 0, ROWS)
+    arguments = {"data": str(models["live"]), "target": "churned", "task": "binary", "start": ROWS}
+    assert served.call("serving", "send_traffic", **arguments).status is Status.NO_DATA
+
+
+def test_a_second_engine_on_the_same_state_is_refused(served: Project, models: dict[str, Path]) -> None:
+    other = Project(served.root)
+    result = other.call("serving", "deploy_model", model_uri=str(models["churned2"]), version="2")
+    assert result.error is not None and result.error.kind == "retry"
+    assert "another" in result.error.message
+    assert served.ok("serving", "status")["champion_version"] == "1"
+
+
+def test_nothing_deployed_is_said(project: Project, models: dict[str, Path]) -> None:
+    assert project.call("serving", "status").status is Status.NO_DATA
+    for action in ("promote_canary", "rollback_canary"):
+        result = project.call("serving", action)
+        assert result.error is not None and result.error.kind == "fixable"
+    arguments = {"data": str(models["live"]), "target": "churned", "task": "binary"}
+    result = project.call("serving", "send_traffic", **arguments)
+    assert result.error is not None and "deploy_model" in result.error.message
+
+
+def test_a_taken_port_is_named_with_the_way_out(
+    project: Project, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = str(holder.getsockname()[1])
+        monkeypatch.setenv("SERVING_PORT", port)
+        result = project.call("serving", "deploy_model", model_uri=str(models["churned1"]), version="1")
+    assert result.error is not None and result.error.kind == "needs_person"
+    assert port in result.error.message
+    assert "SERVING_PORT" in result.error.message
+
+
+def test_a_state_that_cannot_be_written_is_an_error_and_nothing_is_deployed(
+    project: Project, models: dict[str, Path]
+) -> None:
+    (project.ctx.store("serving") / "state.json").mkdir()
+    result = project.call("serving", "deploy_model", model_uri=str(models["churned1"]), version="1")
+    assert result.error is not None and "could not be written" in result.error.message
+    url = project.backends["serving"]._engine.url
+    assert httpx.post(f"{url}/predict", json={"rows": [{"amount": 1}]}).status_code == 503
+    assert httpx.get(f"{url}/healthz").status_code == 503
+
+
+def test_a_broken_state_file_is_for_a_person(project: Project) -> None:
+    (project.ctx.store("serving") / "state.json").write_text("{")
+    result = project.call("serving", "status")
+    assert result.error is not None and result.error.kind == "needs_person"
+    assert "state.json" in result.error.message
+
+
+# --- life and death
+
+
+def test_a_killed_engine_is_a_clear_error_and_the_next_deployment_serves_what_was_in_production(
+    project: Project, models: dict[str, Path]
+) -> None:
+    project.ok("serving", "deploy_model", model_uri=str(models["churned1"]), version="1")
+    canary(project, models["churned2"])
+    leader = project.ok("serving", "status")["pid"]
+    assert len(group(leader)) >= 4
+    os.kill(leader, signal.SIGKILL)
+    arguments = {"data": str(models["live"]), "target": "churned", "task": "binary"}
+    for result in (project.call("serving", "send_traffic", **arguments), project.call("serving", "promote_canary")):
+        assert result.error is not None and result.error.kind == "retry"
+        assert "production state is intact" in result.error.message
+    assert project.ok("serving", "status")["running"] is False
+    # The canary was not finished: it is not resumed, and version 1 is served again before anything else.
+    again = project.ok("serving", "deploy_model", model_uri=str(models["churned1"]), version="1")
+    assert (again["changed"], again["champion_version"], again["canary_version"]) == (False, "1", None)
+    assert load_state(project.ctx.store("serving")).canary is None
+    assert traffic(project, models, rows=3)["challenger"] is None
+    wait_for_end(leader)
+    # Closing leaves nothing behind, not even a challenger in the middle of an endless prediction.
+    url = canary(project, models["hanging"], percent=0)["url"]
+    leader = project.ok("serving", "status")["pid"]
+    assert httpx.post(f"{url}/predict", json={"rows": [{"amount": 1}]}).status_code == 200
+    assert len(group(leader)) >= 5
+    project.backends["serving"].close()
+    assert group(leader) == []
+    assert load_state(project.ctx.store("serving")).champion == ModelRef(str(models["churned1"]), "1")
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from tools.core.contract import CallContext
+from tools.core.dispatch import run_action
+from tools.serving.spec import SPEC
+
+root = Path(sys.argv[1])
+ctx = CallContext(project=root, home=root / ".mlops", run_id="test")
+backend = SPEC.load_backend({})
+run_action(SPEC, backend, "deploy_model", {"model_uri": sys.argv[2], "version": "1"}, ctx)
+print(backend.status(None, ctx).pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_the_engine_is_out_of_reach_of_ctrl_c_and_ends_with_its_killed_parent(
+    tmp_path: Path, models: dict[str, Path]
+) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path), str(models["churned1"])],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=Path(__file__).parents[2],
+        start_new_session=True,
+    )
+    assert parent.stdout is not None
+    leader = int(parent.stdout.readline())
+    assert len(group(leader)) >= 3
+    assert leader not in group(parent.pid), "Ctrl-C in the terminal would reach the engine"
+    parent.kill()
+    parent.wait(20)
+    parent.stdout.close()
+    wait_for_end(leader)
+
+
+def test_a_registered_version_is_served_from_the_embedded_store(project: Project, models: dict[str, Path]) -> None:
+    import mlflow
+    from mlflow.sklearn import load_model, log_model
+
+    store = project.ctx.store("mlflow")
+    mlflow.set_tracking_uri(f"sqlite:///{store / 'mlflow.db'}")
+    mlflow.set_registry_uri(f"sqlite:///{store / 'mlflow.db'}")
+    experiment = mlflow.create_experiment("serving", artifact_location=(store / "artifacts").as_uri())
+    with mlflow.start_run(experiment_id=experiment):
+        log_model(
+            load_model(str(models["churned2"])),
+            name="model",
+            registered_model_name="churn",
+            serialization_format="cloudpickle",
+            pip_requirements=["x"],
+        )
+    deployed = project.ok("serving", "deploy_model", model_uri="models:/churn/1", version="1", name="churn")
+    assert deployed["champion_uri"] == "models:/churn/1"
+    assert traffic(project, models, rows=3)["failed_requests"] == 0
+
+
+def test_state_survives_a_crash_between_two_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ProductionState("churn", ModelRef("a", "1"))
+    save_state(tmp_path, first)
+
+    def crash(self: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", crash)
+        with pytest.raises(OSError, match="No space"):
+            save_state(tmp_path, ProductionState("churn", ModelRef("b", "2"), Canary(ModelRef("c", "3"), 5.0, 1)))
+    assert load_state(tmp_path) == first
+    assert [path.name for path in tmp_path.iterdir()] == ["state.json"]

@@ -1,0 +1,311 @@
+"""Reads score and evidence files, asks the pure functions, and writes a canary's course for plots."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from tools.core.contract import Backend, CallContext
+from tools.core.errors import FixableError
+from tools.judge.spec import (
+    CanaryJudgeArgs,
+    CanaryPlan,
+    CanaryVerdict,
+    CheckResult,
+    CompareArgs,
+    ModelComparison,
+    PlanArgs,
+    RetrainingArgs,
+    RetrainingDecision,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tools.judge.canary import Judgement
+    from tools.judge.estimates import Scores, Task
+    from tools.judge.quality import Evidence
+
+MAX_E_VALUE = 1e12  # what is shown; larger says nothing more
+
+
+class JudgeBackend(Backend):
+    """The judge's actions on files."""
+
+    def health(self, ctx: CallContext) -> str:
+        import scipy
+
+        return f"statistics on scipy {scipy.__version__}"
+
+    def decide_retraining(self, args: RetrainingArgs, ctx: CallContext) -> RetrainingDecision:
+        from tools.judge.retrain import decide
+
+        task = _check(args)
+        reference = _read_scores(ctx.path(args.reference_scores), task)
+        current = _read_scores(ctx.path(args.current_scores), task)
+        try:
+            decision = decide(
+                reference,
+                current,
+                args.metric,
+                task,
+                alpha=args.alpha,
+                min_metric=args.min_metric,
+                drift_share=args.drift_share,
+            )
+        except ValueError as error:
+            raise FixableError(str(error)) from error
+        verdict = "Retrain" if decision.act else "Do not retrain"
+        return RetrainingDecision(
+            act=decision.act,
+            urgency=decision.urgency,
+            reference_value=decision.reference_value,
+            current_value=decision.current_value,
+            loss_increase=decision.loss_increase,
+            loss_increase_low=decision.interval[0],
+            loss_increase_high=decision.interval[1],
+            p_value=decision.p_value,
+            breached_minimum=decision.breached_minimum,
+            reference_rows=len(reference),
+            current_rows=len(current),
+            reasons=decision.reasons,
+            message=f"{verdict}: {decision.reasons[0]}",
+        )
+
+    def compare_models(self, args: CompareArgs, ctx: CallContext) -> ModelComparison:
+        from tools.judge.compare import compare
+
+        task = _check(args)
+        if args.min_effect < 0:
+            raise FixableError(f"min_effect must be 0 or more; got {args.min_effect:g}")
+        champion = _read_scores(ctx.path(args.champion_scores), task)
+        challenger = _read_scores(ctx.path(args.challenger_scores), task)
+        try:
+            found = compare(champion, challenger, args.metric, task, args.alpha, args.min_effect)
+        except ValueError as error:
+            raise FixableError(str(error)) from error
+        low, high = found.interval
+        reason = (
+            f"{args.metric} {found.challenger_value:.4f} against the champion's {found.champion_value:.4f} on "
+            f"{len(champion)} rows: better by {found.difference:.4f} (interval {low:.4f} to {high:.4f}, "
+            f"p = {found.p_value:.2g}, {found.method})"
+        )
+        return ModelComparison(
+            better=found.better,
+            champion_value=found.champion_value,
+            challenger_value=found.challenger_value,
+            difference=found.difference,
+            difference_low=low,
+            difference_high=high,
+            p_value=found.p_value,
+            rows=len(champion),
+            method=found.method,
+            reason=reason,
+            message=f"{'The challenger is better' if found.better else 'The champion stays'}: {reason}.",
+        )
+
+    def judge_canary(self, args: CanaryJudgeArgs, ctx: CallContext) -> CanaryVerdict:
+        from tools.judge.canary import judge
+        from tools.judge.quality import Rules
+
+        task = _check(args)
+        _check_range("tolerance", args.tolerance, -1e-12, 1)
+        _check_range("max_latency_ms", args.max_latency_ms, 0, float("inf"))
+        _check_range("max_error_rate", args.max_error_rate, 0, 1)
+        evidence = _read_evidence(ctx.path(args.evidence), task)
+        rules = Rules(
+            args.metric,
+            task,
+            args.alpha,
+            args.tolerance,
+            args.max_latency_ms,
+            args.max_error_rate,
+            args.min_requests,
+        )
+        try:
+            found = judge(evidence, rules)
+        except ValueError as error:
+            raise FixableError(str(error)) from error
+        low, high = found.interval or (None, None)
+        return CanaryVerdict(
+            verdict=found.verdict,
+            reasons=found.reasons,
+            requests=found.requests,
+            labelled=found.labelled,
+            served_by_challenger=found.served_by_challenger,
+            measure=found.measure,
+            champion_value=found.champion_value,
+            challenger_value=found.challenger_value,
+            difference=found.difference,
+            difference_low=low,
+            difference_high=high,
+            disagreement=found.disagreement,
+            checks=_checks(found),
+            trajectory_path=_write_trajectory(found, args, ctx),
+            message=f"{found.verdict.capitalize()} after {found.requests} requests: {found.reasons[0]}",
+        )
+
+    def plan_canary(self, args: PlanArgs, ctx: CallContext) -> CanaryPlan:
+        from tools.judge.checks import SHARES
+        from tools.judge.sequential import requests_needed
+
+        for name, value in (("loss", args.loss), ("alpha", args.alpha)):
+            _check_range(name, value, 0, 1)
+        if args.loss > args.disagreement:
+            raise FixableError(
+                f"a loss of {args.loss} needs at least that much disagreement; got disagreement {args.disagreement}"
+            )
+        needed = requests_needed(args.loss, args.disagreement, args.alpha * SHARES["quality"])
+        return CanaryPlan(
+            labelled_requests=needed,
+            message=f"A loss of {args.loss:.1%} is found within about {needed} labelled requests with even odds.",
+        )
+
+
+def _check(args: RetrainingArgs | CompareArgs | CanaryJudgeArgs) -> "Task":
+    """The task, once task, metric and level are known to be valid.
+
+    Raises:
+        FixableError: one is not; names the valid ones.
+    """
+    from tools.judge.estimates import METRICS_OF
+    from tools.modeling.data import check_task
+
+    task = check_task(args.task)
+    if args.metric not in METRICS_OF[task]:
+        valid = ", ".join(METRICS_OF[task])
+        raise FixableError(f"metric {args.metric!r} cannot be judged for {task}; valid metrics: {valid}")
+    _check_range("alpha", args.alpha, 0, 0.5)
+    return task
+
+
+def _check_range(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low < value < high:
+        raise FixableError(f"{name} must be between {low:g} and {high:g}; got {value:g}")
+
+
+def _read_scores(path: Path, task: "Task") -> "Scores":
+    """Scored rows with a label, in order.
+
+    Raises:
+        FixableError: missing, empty or foreign file; no labelled row.
+    """
+    from tools.judge.estimates import Scores, positive_class
+    from tools.modeling.data import as_text, read_table, require_columns
+
+    frame = read_table(path)
+    require_columns(frame, ["y_true", "prediction", "loss"], path)
+    frame = frame.dropna(subset=["y_true", "loss"])
+    if frame.empty:
+        raise FixableError(f"{path} has no row with both a label (y_true) and a loss")
+    loss = _numbers(frame, "loss", path)
+    if task == "regression":
+        return Scores(_numbers(frame, "y_true", path), _numbers(frame, "prediction", path), loss)
+    y_true, prediction = as_text(frame["y_true"]), as_text(frame["prediction"])
+    probability = positive = None
+    if task == "binary":
+        classes = sorted({*y_true, *prediction})
+        if len(classes) > 2:
+            raise FixableError(f"{path} has the labels {', '.join(classes[:5])}: not a binary task")
+        if "probability" in frame.columns and not bool(frame["probability"].isna().any()):
+            probability = _numbers(frame, "probability", path)
+            positive = positive_class(y_true, prediction, probability)
+        else:
+            positive = classes[-1]
+    return Scores(y_true, prediction, loss, probability, positive)
+
+
+def _numbers(frame: "pd.DataFrame", column: str, path: Path) -> Any:
+    import pandas as pd
+
+    try:
+        return cast(pd.Series, pd.to_numeric(frame[column])).astype("float64").to_numpy()
+    except (ValueError, TypeError) as error:
+        raise FixableError(f"{path}: the column {column!r} must be numeric: {error}") from error
+
+
+def _read_evidence(path: Path, task: "Task") -> "Evidence":
+    """Evidence of a canary, one row per request in order.
+
+    Raises:
+        FixableError: missing, empty or foreign file; an unknown variant in `served_by`.
+    """
+    import numpy as np
+
+    from tools.judge.estimates import positive_class
+    from tools.judge.quality import Evidence
+    from tools.modeling.data import as_text, read_table, require_columns
+
+    frame = read_table(path)
+    pairs = [
+        f"{who}_{what}" for who in ("champion", "challenger") for what in ("error", "loss", "status", "latency_ms")
+    ]
+    require_columns(frame, ["served_by", "y_true", *pairs], path)
+    served_by = frame["served_by"].astype(str)
+    unknown = sorted(set(served_by) - {"champion", "challenger"})
+    if unknown:
+        raise FixableError(f"{path}: served_by is {unknown[0]!r}; valid: champion, challenger")
+    columns = {name: _numbers(frame, name, path) for name in pairs}
+    labelled = frame["y_true"].notna().to_numpy()
+    for name in ("champion_error", "challenger_error", "champion_loss", "challenger_loss"):
+        columns[name] = np.where(labelled, columns[name], np.nan)
+    positive = y_true = None
+    if task == "regression":
+        y_true = _numbers(frame, "y_true", path)
+    scores = ("champion_probability", "challenger_probability")
+    if task == "binary" and set(scores) <= set(frame.columns):
+        columns |= {name: _numbers(frame, name, path) for name in scores}
+        known = labelled & np.isfinite(columns["champion_probability"])
+        labels = as_text(frame["y_true"])
+        if known.any():
+            predicted = as_text(frame["champion_prediction"]) if "champion_prediction" in frame.columns else labels
+            name = positive_class(labels[known], predicted[known], columns["champion_probability"][known])
+            positive = np.where(labelled, (labels == name).astype(float), np.nan)
+        else:
+            positive = np.full(len(frame), np.nan)
+    segment = frame["segment"].astype(str).to_numpy() if "segment" in frame.columns else None
+    return Evidence(
+        served_by_challenger=(served_by == "challenger").to_numpy(),
+        positive=positive,
+        y_true=y_true,
+        segment=segment,
+        **columns,
+    )
+
+
+def _checks(found: "Judgement") -> list[CheckResult]:
+    import numpy as np
+
+    return [
+        CheckResult(
+            name=check.name,
+            harm_proven=bool(check.crossed[-1]),
+            passed=bool(check.passed[-1]),
+            e_value=float(min(np.exp(min(check.log_e.max(), 60.0)), MAX_E_VALUE)),
+            rollback_at=float(np.exp(check.threshold)),
+            champion_value=check.champion_value,
+            challenger_value=check.challenger_value,
+            unit=check.unit,
+        )
+        for check in found.checks
+    ]
+
+
+def _write_trajectory(found: "Judgement", args: CanaryJudgeArgs, ctx: CallContext) -> str:
+    """The course over the looks, as JSON; the name depends on the question only, so repeating it overwrites it."""
+    question = hashlib.sha256(args.model_dump_json().encode()).hexdigest()[:8]
+    path = ctx.workspace / f"canary_trajectory_{found.requests}_{question}.json"
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(
+        json.dumps(
+            {
+                "measure": found.measure,
+                "alpha": args.alpha,
+                "rollback_at_log_e": {c.name: round(c.threshold, 4) for c in found.checks},
+                "looks": found.trajectory,
+            }
+        )
+    )
+    os.replace(temporary, path)
+    return ctx.show(path)

@@ -1,0 +1,160 @@
+"""What the judge can do: decide on retraining, compare two models, judge a canary, plan one.
+
+Ranges and the task are checked by the backend: in the schema they would cost every agent tokens on every request.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from tools.core.contract import Action, Args, Data, Integration
+
+VerdictName = Literal["promote", "rollback", "wait"]
+UrgencyName = Literal["none", "watch", "soon", "now"]
+
+
+class RetrainingArgs(Args):
+    reference_scores: str = Field(description="champion's scores before")
+    current_scores: str = Field(description="its scores now")
+    metric: str = Field(description="goal's metric")
+    task: str = Field(description="task type")
+    min_metric: float | None = Field(None, description="goal's minimum")
+    drift_share: float | None = Field(None, description="share of drifted columns")
+    alpha: float = Field(0.01, description="false alarm rate")
+
+
+class RetrainingDecision(Data):
+    """Whether to act, and the numbers. Losses per row: log loss, or absolute error for regression."""
+
+    act: bool
+    urgency: UrgencyName
+    reference_value: float
+    current_value: float
+    loss_increase: float
+    loss_increase_low: float  # two-sided interval at level 1 - alpha
+    loss_increase_high: float
+    p_value: float  # adjusted for the number of tests
+    breached_minimum: bool
+    reference_rows: int
+    current_rows: int
+    reasons: list[str]
+    message: str
+
+
+class CompareArgs(Args):
+    champion_scores: str = Field(description="scores Parquet")
+    challenger_scores: str = Field(description="same rows")
+    metric: str = Field(description="goal's metric")
+    task: str = Field(description="task type")
+    alpha: float = Field(0.05, description="two-sided level")
+    min_effect: float = Field(0.0, description="smallest gain that counts")
+
+
+class ModelComparison(Data):
+    """A paired comparison. `difference` and its interval are positive where the challenger is better."""
+
+    better: bool
+    champion_value: float
+    challenger_value: float
+    difference: float
+    difference_low: float  # two-sided interval at level 1 - alpha
+    difference_high: float
+    p_value: float
+    rows: int
+    method: str
+    reason: str
+    message: str
+
+
+class CanaryJudgeArgs(Args):
+    evidence: str = Field(description="evidence Parquet")
+    metric: str = Field(description="goal's metric")
+    task: str = Field(description="task type")
+    alpha: float = Field(0.05, description="false rollback rate")
+    tolerance: float | None = Field(None, description="accepted quality loss")
+    max_latency_ms: float | None = Field(None, description="p95 limit")
+    max_error_rate: float | None = Field(None, description="failure limit")
+    min_requests: int = Field(100, description="labelled, before promotion")
+
+
+class CheckResult(Data):
+    """One test of harm. Rollback when `e_value` reaches `rollback_at`, at any look."""
+
+    name: str
+    harm_proven: bool
+    passed: bool  # promotion may pass this check
+    e_value: float
+    rollback_at: float
+    champion_value: float | None
+    challenger_value: float | None
+    unit: str
+
+
+class CanaryVerdict(Data):
+    """The verdict and its evidence. `difference` is champion's minus challenger's loss: positive is better."""
+
+    verdict: VerdictName
+    reasons: list[str]
+    requests: int
+    labelled: int
+    served_by_challenger: int
+    measure: str
+    champion_value: float | None
+    challenger_value: float | None
+    difference: float | None
+    difference_low: float | None  # confidence sequence at level 1 - alpha, valid at every look
+    difference_high: float | None
+    disagreement: float | None  # share of labelled requests on which the two models' losses differ
+    checks: list[CheckResult]
+    trajectory_path: str | None  # JSON: the e-values, interval and verdict at up to 60 looks
+    message: str
+
+
+class PlanArgs(Args):
+    loss: float = Field(description="loss of accuracy to find")
+    disagreement: float = Field(0.1, description="share where one model errs")
+    alpha: float = Field(0.05, description="false rollback rate")
+
+
+class CanaryPlan(Data):
+    labelled_requests: int  # to find the loss with even odds
+    message: str
+
+
+SPEC = Integration(
+    name="judge",
+    title="Judge",
+    summary="Decides on retraining, comparison and canaries from scores and evidence.",
+    actions=(
+        Action(
+            name="decide_retraining",
+            summary="Test whether the champion got worse.",
+            args=RetrainingArgs,
+            result=RetrainingDecision,
+            idempotent=True,
+        ),
+        Action(
+            name="compare_models",
+            summary="Paired test: is the challenger better?",
+            args=CompareArgs,
+            result=ModelComparison,
+            idempotent=True,
+        ),
+        Action(
+            name="judge_canary",
+            summary="Promote, rollback or wait.",
+            args=CanaryJudgeArgs,
+            result=CanaryVerdict,
+            idempotent=True,
+        ),
+        Action(
+            name="plan_canary",
+            summary="Labelled requests needed to find a loss.",
+            args=PlanArgs,
+            result=CanaryPlan,
+            idempotent=True,
+        ),
+    ),
+    backend="tools.judge.backend:JudgeBackend",
+    requires=("numpy", "scipy", "pandas"),
+)

@@ -1,0 +1,226 @@
+"""Tables in and out, and the checks a target must pass before anything is trained on it."""
+
+import contextlib
+import gzip
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import pandas as pd
+
+from tools.core.errors import FixableError
+
+Task = Literal["binary", "multiclass", "regression"]
+TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression")
+KINDS = ".csv, .csv.gz, .parquet"
+MAX_CLASSES = 200
+
+
+def check_task(task: str) -> Task:
+    """The task, if there is one of that name.
+
+    Raises:
+        FixableError: names the valid tasks.
+    """
+    if task not in TASKS:
+        raise FixableError(f"unknown task {task!r}; valid tasks: {', '.join(TASKS)}")
+    return task
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A CSV (also gzipped) or Parquet file as a DataFrame with at least one row.
+
+    Raises:
+        FixableError: missing, empty, unreadable, or of another kind; says which kinds are valid.
+    """
+    import pyarrow
+
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "missing"
+        raise FixableError(f"cannot read {path}: it is {what}; expected a file ({KINDS})")
+    if path.stat().st_size == 0:
+        raise FixableError(f"cannot read {path}: the file is empty")
+    name = path.name.lower()
+    try:
+        if name.endswith((".csv", ".csv.gz")):
+            frame = pd.read_csv(path, low_memory=False)
+        elif name.endswith((".parquet", ".pq")):
+            frame = pd.read_parquet(path)
+        else:
+            raise FixableError(f"cannot read {path}: unknown kind of file; valid kinds: {KINDS}")
+    except (
+        pd.errors.EmptyDataError,
+        pd.errors.ParserError,
+        UnicodeDecodeError,
+        pyarrow.ArrowException,
+        gzip.BadGzipFile,
+        EOFError,
+    ) as error:
+        text = " ".join(str(error).split())[:200]
+        raise FixableError(f"cannot read {path}: {type(error).__name__}: {text}; valid kinds: {KINDS}") from error
+    if frame.empty:
+        raise FixableError(f"cannot use {path}: it has {frame.shape[1]} columns and no rows")
+    return frame
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """Write Parquet, whole or not at all (a temporary file beside it, then `os.replace`).
+
+    Raises:
+        OSError: the disk is full or the folder is not writable; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        frame.to_parquet(temporary, index=False)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def require_columns(frame: pd.DataFrame, names: Iterable[str], source: object) -> None:
+    """Raise `FixableError` naming the columns that are not there, and those that are."""
+    missing = [name for name in names if name not in frame.columns]
+    if missing:
+        known = ", ".join(map(str, frame.columns[:40]))
+        raise FixableError(f"{source} has no column {', '.join(map(repr, missing))}; columns: {known}")
+
+
+def as_text(values: Any) -> np.ndarray:
+    """Values as text that survives a change of type on the way: 1, 1.0 and "1 " are "1"; null and blank are ""."""
+    codes, uniques = pd.factorize(pd.Series(values).astype(object), use_na_sentinel=True)
+    texts = np.array([_text(value) for value in uniques] + [""], dtype=object)
+    return texts[codes]  # the sentinel -1 of a null is the last entry, ""
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def positive_label(labels: Iterable[Any]) -> Any:
+    """The label that "positive" means in a binary task: the last of the sorted labels (yes, 1, True, UP).
+
+    The same rule as scikit-learn's `classes_[-1]`.
+
+    Raises:
+        FixableError: there is no label.
+    """
+    found = np.unique(np.asarray(list(labels)))
+    if not len(found):
+        raise FixableError("no label to choose the positive one from")
+    return found[-1].item() if isinstance(found[-1], np.generic) else found[-1]
+
+
+def clean_target(target: pd.Series, task: Task, source: object) -> pd.Series:
+    """The target with one type: numbers (float64) for regression; integers, booleans or text as labels otherwise.
+
+    Nulls stay null; nothing is dropped.
+
+    Raises:
+        FixableError: a regression target that is not numeric.
+    """
+    if task == "regression":
+        numbers = cast(pd.Series, pd.to_numeric(target, errors="coerce")).astype("float64")
+        wrong = numbers.isna() & target.notna() & (as_text(target) != "")
+        if wrong.any():
+            example = target.to_numpy()[wrong.to_numpy()][0]
+            raise FixableError(
+                f"{source}: the target {target.name!r} of a regression must be numeric; "
+                f"{int(wrong.sum())} values are not, for example {example!r}"
+            )
+        return numbers.replace([np.inf, -np.inf], np.nan)
+    present = target.dropna()
+    if pd.api.types.is_bool_dtype(present):
+        return target.astype(object)
+    if pd.api.types.is_numeric_dtype(present):
+        numbers = target.astype("float64")
+        whole = bool(np.all(numbers.dropna().to_numpy() % 1 == 0))
+        return numbers.astype("Int64").astype(object) if whole else numbers
+    texts = pd.Series(as_text(target), index=target.index, name=target.name, dtype=object)
+    return texts.where(texts != "", None)
+
+
+def check_target(target: pd.Series, task: Task, source: object) -> None:
+    """Raise `FixableError` unless a model of this task can be trained on the target.
+
+    Refused: all null; one class (or one value); more than two classes in a binary task; more than 200 classes.
+    """
+    name = target.name
+    present = target.dropna()
+    if present.empty:
+        raise FixableError(f"{source}: the target {name!r} is null in all {len(target)} rows")
+    count = present.nunique()
+    if count == 1:
+        raise FixableError(
+            f"{source}: the target {name!r} has one value only ({present.iloc[0]!r}); at least two are needed"
+        )
+    if task == "binary" and count > 2:
+        shown = ", ".join(map(repr, present.unique()[:5]))
+        raise FixableError(
+            f"{source}: the target {name!r} of a binary task has {count} values ({shown}, ...); "
+            "use task multiclass or regression"
+        )
+    if task == "multiclass" and count > MAX_CLASSES:
+        raise FixableError(
+            f"{source}: the target {name!r} has {count} values, at most {MAX_CLASSES} classes are supported; "
+            "use task regression for a numeric target"
+        )
+
+
+def load_xy(
+    paths: Sequence[Path], target: str, drop: Sequence[str] = (), task: Task = "binary"
+) -> tuple[pd.DataFrame, pd.Series]:
+    """The files in the order given as one feature table and its target (same fresh index).
+
+    Rows without a label are left out (labels may arrive later than rows).
+
+    Raises:
+        FixableError: a file, a column or the target cannot be used.
+    """
+    frame, labels = load_parts(paths, target, drop, task)
+    return pd.concat(frame, ignore_index=True), unify(labels)
+
+
+def load_parts(
+    paths: Sequence[Path], target: str, drop: Sequence[str], task: Task
+) -> tuple[list[pd.DataFrame], list[pd.Series]]:
+    """As `load_xy`, one feature table and one target per file; the checks are made over all files together."""
+    if not paths:
+        raise FixableError("no data file given; give at least one path")
+    if target in drop:
+        raise FixableError(f"the target {target!r} cannot be in the drop list")
+    features: list[pd.DataFrame] = []
+    labels: list[pd.Series] = []
+    for path in paths:
+        frame = read_table(path)
+        require_columns(frame, [target, *drop], path)
+        label = clean_target(cast(pd.Series, frame[target]), task, path)
+        if label.isna().all():
+            raise FixableError(f"{path}: the target {target!r} is null in all {len(label)} rows")
+        kept = label.notna()
+        features.append(frame.loc[kept].drop(columns=[target, *drop]).reset_index(drop=True))
+        labels.append(label.loc[kept].reset_index(drop=True))
+    source = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+    check_target(unify(labels), task, source)
+    if not features[-1].shape[1]:
+        raise FixableError(f"{source}: no feature column is left beside the target {target!r}")
+    return features, labels
+
+
+def unify(labels: Sequence[pd.Series]) -> pd.Series:
+    """Targets of several files as one, with one type: labels that are numbers here and text there become text."""
+    joined = pd.concat(labels, ignore_index=True)
+    if joined.dtype == object:
+        kinds = {type(value) for value in joined.unique()}
+        if len(kinds) > 1:
+            return pd.Series(as_text(joined), name=joined.name, dtype=object)
+        return joined.infer_objects()
+    return joined

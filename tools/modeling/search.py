@@ -1,0 +1,81 @@
+"""Arguments and result that the search tools (Optuna, Hyperopt, Ray Tune) share. Imports nothing but pydantic.
+
+Bounds are validators, not schema keywords: a model pays for each keyword on each request, and a wrong value is answered
+with what is valid anyway.
+"""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from tools.core.contract import Args, Data, Limited
+
+
+def _at_least_one(value: int) -> int:
+    if value < 1:
+        raise ValueError("must be at least 1")
+    return value
+
+
+def _not_negative(value: int) -> int:
+    if value < 0:
+        raise ValueError("must be at least 0")
+    return value
+
+
+def _above_zero(value: float) -> float:
+    if not value > 0:
+        raise ValueError("must be above 0")
+    return value
+
+
+def _as_json(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, dict) else value
+
+
+Count = Annotated[int, AfterValidator(_at_least_one)]
+Index = Annotated[int, AfterValidator(_not_negative)]
+Duration = Annotated[float, AfterValidator(_above_zero)]
+Json = Annotated[str, BeforeValidator(_as_json)]
+"""JSON text; an object is taken as well."""
+
+
+class SearchArgs(Args):
+    """A search over model configs, on the built-in trainer."""
+
+    paths: list[str] = Field(description="training files, oldest first")
+    target: str = Field(description="target column")
+    task: str = Field(description="binary, multiclass or regression")
+    metric: str = Field(description="e.g. roc_auc, mae")
+    drop: list[str] = Field(default_factory=list, description="columns to leave out")
+    trials: Count = Limited("trials", "most trials", 20)
+    minutes: Duration = Limited("minutes", "time budget", 10.0)
+    seed: Index = Field(0, description="random seed")
+
+
+class TuneArgs(SearchArgs):
+    """A search that starts from one config."""
+
+    config: Json = Field(description="start: model config, JSON")
+
+
+class SearchResult(Data):
+    """What a search found. Values are those of the validation rows (the newest quarter of the last file).
+
+    Args:
+        start_value: of the config that the search started from; None when it could not be trained.
+        stopped_by: which budget ended it.
+    """
+
+    study: str
+    metric: str
+    direction: Literal["maximize", "minimize"]
+    best_value: float
+    best_config: dict[str, Any]
+    start_value: float | None
+    completed: int
+    failed: int
+    stopped_by: Literal["trials", "minutes"]
+    trials_path: str
+    message: str

@@ -1,0 +1,85 @@
+"""The trials file: what a search (Optuna, Hyperopt, Ray) writes and the trackers (MLflow, W&B) log. JSON, one study."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tools.core.errors import FixableError
+
+
+class Trial(BaseModel):
+    """One trial. `value` is None unless the trial completed; `config` is a model configuration."""
+
+    model_config = ConfigDict(extra="allow")
+
+    number: int
+    value: float | None = None
+    state: str = "complete"
+    config: dict[str, Any] = Field(default_factory=dict)
+    duration_s: float | None = None
+    latency_ms: float | None = None
+    size_bytes: float | None = None
+
+
+class Trials(BaseModel):
+    """One study; `best` is the number of the best trial, None when none completed."""
+
+    model_config = ConfigDict(extra="allow")
+
+    study: str
+    metric: str
+    direction: Literal["maximize", "minimize"]
+    seed: int | None = None
+    engine: str = ""
+    trials: list[Trial]
+    best: int | None = None
+
+    def best_trial(self) -> Trial | None:
+        """The trial that `best` names."""
+        return next((trial for trial in self.trials if trial.number == self.best), None)
+
+
+def read_trials(path: Path) -> Trials:
+    """Read a trials file.
+
+    Raises:
+        FixableError: missing, empty, not JSON, or without the needed fields; names the first wrong one.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise FixableError(f"no trials file at {path}; pass the trials_path that a search returned") from error
+    try:
+        trials = Trials.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise FixableError(
+            f"{path} is not a trials file: {where}: {first['msg']}; valid: JSON with study, metric, direction, trials"
+        ) from error
+    if not trials.trials:
+        raise FixableError(f"{path} holds no trials; run the search again")
+    return trials
+
+
+def write_trials(trials: Trials, path: Path) -> Path:
+    """Write a trials file atomically. NaN and infinite values become null."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(json.loads(trials.model_dump_json()), indent=1), encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined by dots: `{"params": {"depth": 3}}` becomes `{"params.depth": 3}`."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

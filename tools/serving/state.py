@@ -1,0 +1,85 @@
+"""What production serves, on disk: read at start, replaced atomically before every change takes effect."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+STATE_FILE = "state.json"
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model that is or was served: where to load it, and its version label."""
+
+    uri: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A challenger and its share of the traffic, 0 to 100 percent."""
+
+    model: ModelRef
+    percent: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class ProductionState:
+    """Who answers. No champion means that nothing was ever deployed."""
+
+    name: str = "model"
+    champion: ModelRef | None = None
+    canary: Canary | None = None
+
+    def without_canary(self) -> "ProductionState":
+        return replace(self, canary=None)
+
+
+class BrokenStateError(Exception):
+    """The state file exists and is not what this module wrote."""
+
+
+def load_state(folder: Path) -> ProductionState:
+    """The state in `folder`; an empty one when there is none.
+
+    Raises:
+        BrokenStateError: the file cannot be understood; names it.
+    """
+    path = folder / STATE_FILE
+    try:
+        raw = json.loads(path.read_text())
+        champion, canary = raw["champion"], raw["canary"]
+        return ProductionState(
+            name=str(raw["name"]),
+            champion=ModelRef(**champion) if champion else None,
+            canary=_canary(canary) if canary else None,
+        )
+    except FileNotFoundError:
+        return ProductionState()
+    except (ValueError, KeyError, TypeError) as error:
+        raise BrokenStateError(f"{path} is not a serving state ({type(error).__name__}: {error})") from error
+
+
+def _canary(raw: dict[str, Any]) -> Canary:
+    return Canary(model=ModelRef(**raw["model"]), percent=float(raw["percent"]), seed=int(raw["seed"]))
+
+
+def save_state(folder: Path, state: ProductionState) -> None:
+    """Replace the state on disk; either the old or the new one survives a crash.
+
+    Raises:
+        OSError: it could not be written (full disk, no permission); the old state is untouched.
+    """
+    path = folder / STATE_FILE
+    draft = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with draft.open("w") as file:
+            json.dump(asdict(state), file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
