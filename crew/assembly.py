@@ -17,7 +17,7 @@ from tasks.base import TaskFailedError, TaskResult
 from tasks.grounding import ungrounded
 from tools.core.contract import Integration
 from tools.core.crewai_tool import GatewayTool
-from tools.core.schema import model_of, schema_model
+from tools.core.schema import compact, model_of, schema_model
 from tools.core.tool import agent_tool_name
 from tools.core.yamlfile import ConfigError
 
@@ -87,9 +87,8 @@ def build_crew(run: Run, model: ModelSettings, process: ProcessName) -> Crew:
         task = RoleTask(
             name=key,
             description=config.description.format_map(placeholders).strip(),
-            expected_output=config.expected_output.format_map(placeholders).strip(),
+            expected_output=_expected(config.expected_output.format_map(placeholders).strip(), definition.result),
             agent=agents[config.agent],
-            output_pydantic=definition.result,
             guardrail=_guardrail(run, key),
             guardrail_max_retries=ATTEMPTS,
             context=[tasks[name] for name in (tasks if config.context is None else config.context)] or None,
@@ -109,6 +108,13 @@ def build_crew(run: Run, model: ModelSettings, process: ProcessName) -> Crew:
     config = run.roles.agents[MANAGER]
     manager = _agent(run, MANAGER, config, _thinker(run, config.llm, model, RunbookManagerLLM(run)))
     return Crew(process=Process.hierarchical, manager_agent=manager, **shared)
+
+
+def _expected(text: str, result: type[TaskResult]) -> str:
+    """What a task must answer. The schema is written out here, and not given to CrewAI as `output_pydantic`, which
+    would ask the model to convert a wrong answer: the guardrail refuses it instead, and says why."""
+    schema = json.dumps(compact(result.model_json_schema()), separators=(",", ":"))
+    return f"{text} Answer with one JSON object that fits this schema, and nothing else: {schema}"
 
 
 def _agent(run: Run, key: str, config: AgentConfig, llm: BaseLLM) -> Agent:
@@ -202,7 +208,7 @@ def _guardrail(run: Run, key: str) -> Any:
                 problems += definition.guardrail(result, evidence)
         if not problems:
             run.results[key] = result
-            return True, result.model_dump_json()
+            return True, output.model_copy(update={"raw": result.model_dump_json(), "pydantic": result})
         reason = "; ".join(problems)
         current.guardrail_failures += 1
         run.journal.append("guardrail", task=key, ok=False, reason=reason, attempt=current.guardrail_failures)

@@ -38,13 +38,21 @@ for _name, _panel, _command in _COMMANDS:
     app.command(_name, rich_help_panel=_panel)(_command)
 
 
-@app.callback()
-def _options(version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         import importlib.metadata
 
         print(f"mlops-crew {importlib.metadata.version('mlops-crew')}")
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before the command."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     130 stopped. Never raises; what went wrong is told in one block on standard error."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     code = _run(arguments)
-    ending.tell_start(str(code))
+    ending.note_status(str(code))
     return code
 
 

@@ -6,7 +6,7 @@ A record that lacks a field, or holds another type than expected, still gives a 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from crew.words import Tone, headline, number, title
+from crew.words import Tone, headline, number, sentence, title
 
 Mark = Literal["run", "task", "ok", "failed", "denied", "waiting", "done", "skipped", "warning", "progress", "error"]
 Record = dict[str, Any]
@@ -83,13 +83,13 @@ class Narrator:
             case "run_started":
                 return self._run_started(record)
             case "task_started":
-                self.task = f"{title(_text(record, 'agent'))}: {_what(record)}"
-                return [Line("task", _what(record), title(_text(record, "agent")), whole=True)]
+                self.task = f"{_who(record)}: {_what(record)}"
+                return [Line("task", _what(record), _who(record), whole=True)]
             case "task_finished":
                 return self._task_finished(record)
             case "task_skipped":
                 why = _text(record, "reason") or "not needed"
-                return [Line("skipped", f"{_what(record)}: skipped, {why}", title(_text(record, "agent")), whole=True)]
+                return [Line("skipped", f"{_what(record)}: skipped, {why}", _who(record), whole=True)]
             case "intent":
                 self._intent(record, now)
                 return []
@@ -229,7 +229,12 @@ def _text(record: Record, key: str) -> str:
 
 
 def _what(record: Record) -> str:
-    return _text(record, "title") or title(_text(record, "task"))
+    return sentence(_text(record, "task"))
+
+
+def _who(record: Record) -> str:
+    """The agent's title; a skipped task has only its name."""
+    return _text(record, "title") or title(_text(record, "agent"))
 
 
 def _float(value: object) -> float | None:

@@ -12,6 +12,7 @@ OUTCOMES: dict[str, tuple[str, Tone]] = {
     "no_action": ("No action: the champion is still good enough", "good"),
     "data_rejected": ("Data rejected: the data checks failed, nothing was trained", "warn"),
     "inconclusive": ("Inconclusive: the evidence did not decide, the champion stays", "warn"),
+    "completed": ("Completed", "good"),
     "failed": ("Failed: the run ended with an error", "bad"),
     "stopped": ("Stopped: the run was interrupted before it decided", "bad"),
     "unfinished": ("Unfinished: the journal ends before the run did", "bad"),
@@ -29,6 +30,11 @@ def headline(outcome: str) -> tuple[str, Tone]:
 def title(name: str) -> str:
     """`data_guardian` as `Data Guardian`."""
     return " ".join(_UPPER.get(word, word.capitalize()) for word in name.replace("-", "_").split("_") if word)
+
+
+def sentence(name: str) -> str:
+    """`search_architecture` as `Search architecture`."""
+    return name.replace("_", " ").capitalize()
 
 
 def duration(seconds: float | None) -> str:

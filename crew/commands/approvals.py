@@ -49,9 +49,7 @@ def reject(approval_id: IdArgument, note: NoteOption = "", project: ProjectOptio
     return _decide(approval_id, "rejected", note, project)
 
 
-def _decide(
-    approval_id: str, state: Literal["approved", "rejected"], note: str, project: ProjectOption
-) -> int:
+def _decide(approval_id: str, state: Literal["approved", "rejected"], note: str, project: ProjectOption) -> int:
     from tools.core.approval import ApprovalStore
 
     store = ApprovalStore(place_of(project).home / "approvals")

@@ -12,7 +12,7 @@ TERMINATE_S = 1.5
 BROKEN_PIPE = 141  # 128 + SIGPIPE, what a shell would report
 
 
-def tell_start(status: str) -> None:
+def note_status(status: str) -> None:
     """Write how the command stands to the file that `MLOPS_STATUS_FILE` names: `running PID`, then its exit code.
 
     `./start` waits for it and exits with it.
@@ -36,7 +36,7 @@ def end_at_once(code: int, last_words: Callable[[], None]) -> None:
 
     speaking = threading.Thread(target=last_words, daemon=True)
     speaking.start()
-    tell_start(str(code))
+    note_status(str(code))
     started = psutil.Process().children(recursive=True)
     for process in started:
         with contextlib.suppress(psutil.Error):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from crew.commands.console import CommandError, Place, ProjectOption, place_of
-from crew.commands.ending import end_at_once, tell_start
+from crew.commands.ending import end_at_once, note_status
 
 if TYPE_CHECKING:
     from crew.display import Display
@@ -48,7 +48,7 @@ def run(
     """
     if goal and goal_option:
         raise CommandError("give the goal once: as an argument or with --goal", code=2)
-    tell_start(f"running {os.getpid()}")
+    note_status(f"running {os.getpid()}")
     place = place_of(project)
     goal_file = _find_goal(place, goal or goal_option)
     _check_sample(place, goal_file)

@@ -57,7 +57,9 @@ def runs(
         ]
         for run in kept
     ]
-    colours = [dict[int, Colour](), *({4: _COLOURS[headline(run.outcome)[1]]} for run in kept)]
+    heading: dict[int, Colour] = dict.fromkeys(range(5), "bold")
+    colours = [heading]
+    colours += [{4: _COLOURS[headline(run.outcome)[1]]} for run in kept]
     print(table([["RUN", "STARTED", "GOAL", "TOOK", "OUTCOME"], *rows], colours=colours))
     if len(found) > len(kept):
         print(f"\n{len(found) - len(kept)} older runs: mlops-crew runs --limit 0")
@@ -150,9 +152,7 @@ def _print_tasks(tasks: list[dict[str, Any]]) -> None:
         for task in tasks
     ]
     skipped: dict[int, Colour] = {0: "dim", 1: "dim", 2: "dim", 3: "dim"}
-    print(
-        table(rows, indent=2, colours=[skipped if task["state"] == "skipped" else {2: "dim"} for task in tasks])
-    )
+    print(table(rows, indent=2, colours=[skipped if task["state"] == "skipped" else {2: "dim"} for task in tasks]))
 
 
 def _told(task: dict[str, Any]) -> str:
@@ -165,7 +165,11 @@ def _print_decisions(decisions: list[dict[str, Any]]) -> None:
         return
     print(f"\n{paint('Decisions', 'bold')}")
     for decision in decisions:
-        print(table([[f"{decision['what']}", f"{decision['result']}"]], indent=2, colours=[{1: _COLOURS[decision["tone"]]}]))
+        print(
+            table(
+                [[f"{decision['what']}", f"{decision['result']}"]], indent=2, colours=[{1: _COLOURS[decision["tone"]]}]
+            )
+        )
         rows = [["why", decision["why"]], ["by", f"{decision['by']}  [{', '.join(decision['evidence'])}]"]]
         print(table([row for row in rows if row[1]], indent=4, colours=[{0: "dim"}, {0: "dim"}]))
 
@@ -177,7 +181,13 @@ def _print_calls(calls: list[dict[str, Any]]) -> None:
         return
     print(f"\n{paint('Calls', 'bold')}")
     rows = [
-        [call["id"], f"{call['server']}.{call['action']}", duration(call["duration_s"]), call["status"], call["message"]]
+        [
+            call["id"],
+            f"{call['server']}.{call['action']}",
+            duration(call["duration_s"]),
+            call["status"],
+            call["message"],
+        ]
         for call in calls
     ]
     print(table(rows, indent=2, colours=[{0: "dim", 3: _CALL_COLOURS.get(c["status"], "bold")} for c in calls]))

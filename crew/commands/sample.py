@@ -13,7 +13,9 @@ FILES = ("reference.csv", "current.csv", "README.txt")
 def sample(
     folder: Annotated[Path | None, typer.Argument(help="Where to.", show_default="sample in the project")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same files.", min=0)] = 7,
-    no_drift: Annotated[bool, typer.Option("--no-drift", help="The current data follows the reference's rule.")] = False,
+    no_drift: Annotated[
+        bool, typer.Option("--no-drift", help="The current data follows the reference's rule.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
     project: ProjectOption = None,
 ) -> int:

@@ -16,8 +16,6 @@ from crew.commands.ending import end_at_once
 if TYPE_CHECKING:
     from tools.core.gateway import Gateway
 
-STOPPED = 130
-
 
 def serve(
     stdio: Annotated[bool, typer.Option("--stdio", help="Standard input and output (the default).")] = False,
@@ -25,7 +23,9 @@ def serve(
         int | None,
         typer.Option("--http", metavar="PORT", help="Streamable HTTP at /mcp on this port (0: any).", min=0, max=65535),
     ] = None,
-    host: Annotated[str, typer.Option(help="Where to listen; beyond loopback it needs MLOPS_SERVER_TOKEN.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Where to listen; beyond loopback it needs MLOPS_SERVER_TOKEN.")
+    ] = "127.0.0.1",
     integration: Annotated[
         list[str] | None, typer.Option("--integration", metavar="NAME", help="Offer only these (repeat it).")
     ] = None,
@@ -42,34 +42,31 @@ def serve(
 
     import anyio
 
-    from tools.core.errors import FixableError
     from tools.core.gateway_server import GatewayServer
     from tools.core.server import serve_http, serve_stdio
-    from tools.session import open_gateway
+    from tools.session import open_gateway, open_stack
 
+    known = open_stack(place.project, place.env).names
+    for name in integration or ():
+        if name not in known:
+            raise CommandError(f"unknown integration {name!r}; valid: {', '.join(known)}", code=2)
     gateway = open_gateway(place.project, env=place.env)
+    _end_on_signals(gateway)
     try:
-        try:
-            server = GatewayServer(gateway, integration)
-        except FixableError as error:
-            raise CommandError(error.message, code=2) from error
+        server = GatewayServer(gateway, integration)
         _tell(f"Journal: {gateway.journal.path}")
-        _tell(f"{server.count} tools of {', '.join(server.names)}; calls that need a person wait for mlops-crew approve")
+        _tell(f"Tools: {server.count}, of {', '.join(server.names)}")
+        _tell("Calls that need a person wait for: mlops-crew approve ID")
         if http is None:
-            _end_on_signals(gateway)
             _tell("MCP on standard input and output")
             anyio.run(serve_stdio, server.mcp, gateway.stop)
         else:
 
             async def serve_until_stopped(port: int, announce: Callable[[str], None]) -> None:
                 token = place.env.get("MLOPS_SERVER_TOKEN")
-                await serve_http(
-                    server.mcp, host=host, port=port, token=token, announce=announce, on_stop=gateway.stop
-                )
+                await serve_http(server.mcp, host=host, port=port, token=token, announce=announce, on_stop=gateway.stop)
 
             anyio.run(serve_until_stopped, http, lambda url: _tell(f"MCP at {url}"))
-    except KeyboardInterrupt:
-        return STOPPED
     finally:
         gateway.close()
         gateway.journal.close()
@@ -82,7 +79,7 @@ def _tell(text: str) -> None:
 
 
 def _end_on_signals(gateway: "Gateway") -> None:
-    """Stop what the calls started before a signal ends the process, also while a thread waits for the client's input."""
+    """Stop what the calls started before a signal ends the process, also while a thread waits for input."""
     asked = threading.Event()
 
     def end(code: int) -> None:

@@ -46,8 +46,8 @@ def tools(
         return 0
     for entry in found:
         _print_role(entry)
-    print(f"Tokens are estimated ({CHARS_PER_TOKEN:g} characters each). `ask` waits for a person; arguments have limits too:")
-    print("config/policy.yaml says which.")
+    print(f"The numbers are tokens, estimated at {CHARS_PER_TOKEN:g} characters each. ask: waits for a person.")
+    print("Arguments have limits too, see config/policy.yaml.")
     return 0
 
 

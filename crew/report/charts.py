@@ -32,7 +32,9 @@ def drift_bars(columns: list[Facts]) -> Markup:
     for i, column in enumerate(shown):
         y = top + i * step
         name, strength = str(column["column"]), column["strength"]
-        told = f"{name}: {column.get('method')} {number(column.get('score'))}, threshold {number(column.get('threshold'))}"
+        told = (
+            f"{name}: {column.get('method')} {number(column.get('score'))}, threshold {number(column.get('threshold'))}"
+        )
         css = "bar-drifted" if column.get("drifted") else "bar-quiet"
         end = scale.clamp(strength)
         parts += [
@@ -72,7 +74,9 @@ def histogram(name: str, profile: Facts) -> Markup:
         ]
         if category:
             room = max(int(slot / 5.6), 3)
-            parts.append(svg.text(x + slot / 2, bottom + 13 + (i % 2) * 12, shorten(what, room * 2 - 1), "tick", "middle"))
+            parts.append(
+                svg.text(x + slot / 2, bottom + 13 + (i % 2) * 12, shorten(what, room * 2 - 1), "tick", "middle")
+            )
     parts.append(svg.line(left, bottom, width - 6, bottom, "axis"))
     if not category and len(edges) == len(before) + 1:
         x = Scale(float(edges[0]), float(edges[-1]), left, width - 6)
@@ -189,5 +193,7 @@ def interval(low: Any, value: Any, high: Any, name: str) -> Markup:
         svg.dot(x(value), y, 6, f"{css} halo", number(value)),
         svg.text(x(value), y - 12, f"{number(value)}", "value strong", "middle"),
     ]
-    told = f"{name}: {number(value)}, between {number(low)} and {number(high)}; {'' if proven else 'not '}beyond chance."
+    told = (
+        f"{name}: {number(value)}, between {number(low)} and {number(high)}; {'' if proven else 'not '}beyond chance."
+    )
     return svg.figure(WIDTH, 108, told, parts)

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from crew.words import headline, title
+from crew.words import headline, sentence, title
 from tools.core.journal import JournalError, read_journal
 
 Record = dict[str, Any]
@@ -50,8 +50,9 @@ class Step:
     """One task of the loop. `state`: done, skipped, or unfinished (it began and has no result)."""
 
     task: str
-    agent: str
     title: str
+    agent: str
+    agent_title: str
     mode: str
     state: str
     start_s: float
@@ -62,10 +63,6 @@ class Step:
     cost_usd: float | None = None
     fallback: str = ""
     calls: list[str] = field(default_factory=list[str])
-
-    @property
-    def agent_title(self) -> str:
-        return title(self.agent)
 
 
 @dataclass
@@ -84,6 +81,7 @@ class Run:
     model: str
     mode_note: str
     versions: dict[str, str]
+    levels: dict[str, str]  # integration -> autonomy level
     outcome: str
     summary: str
     exit_code: int | None
@@ -100,8 +98,11 @@ class Run:
 
     @property
     def autonomy(self) -> str:
-        """The autonomy levels that the run's calls were judged by."""
-        return ", ".join(dict.fromkeys(call.level for call in self.calls if call.level))
+        """The autonomy levels in force, by integration where they differ."""
+        levels = self.levels or {call.server: call.level for call in self.calls if call.level}
+        most = sorted(set(levels.values()), key=lambda level: -list(levels.values()).count(level))
+        others = (f"{name} {level}" for name, level in levels.items() if level != most[0])
+        return ", ".join([*most[:1], *others])
 
     @property
     def headline(self) -> str:
@@ -140,6 +141,7 @@ def read_run(folder: Path) -> Run:
         model=_text(started, "model"),
         mode_note=_text(started, "mode_note"),
         versions=_dict(started.get("versions")),
+        levels=_dict(started.get("autonomy")),
         outcome=outcome,
         summary=_text(finished, "summary"),
         exit_code=finished.get("exit_code"),
@@ -155,7 +157,7 @@ def read_run(folder: Path) -> Run:
 def _records(path: Path) -> tuple[list[Record], str]:
     records: list[Record] = []
     try:
-        records.extend(record for record in read_journal(path) if isinstance(record, dict))
+        records.extend(read_journal(path))
     except JournalError as error:
         return records, f"{error}; what follows is not shown"
     if not path.read_bytes().endswith(b"\n"):
@@ -197,9 +199,13 @@ def _steps(records: list[Record], calls: list[Call], begin: datetime | None) -> 
         if kind in ("task_started", "task_skipped"):
             steps.append(
                 Step(
-                    task=task, agent=_text(record, "agent"), title=_text(record, "title") or title(task),
-                    mode=_text(record, "mode"), state="unfinished" if kind == "task_started" else "skipped",
-                    start_s=_since(record, begin), reason=_text(record, "reason"),
+                    task=task,
+                    agent=_text(record, "agent"),
+                    title=sentence(task), agent_title=_text(record, "title") or title(_text(record, "agent")),
+                    mode=_text(record, "mode"),
+                    state="unfinished" if kind == "task_started" else "skipped",
+                    start_s=_since(record, begin),
+                    reason=_text(record, "reason"),
                 )  # fmt: skip
             )
             continue

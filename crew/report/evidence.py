@@ -154,7 +154,11 @@ def _model_names(run: Run) -> dict[str, str]:
         version = call.data.get("version")
         if version is None or call.name not in ("mlflow.get_champion", "mlflow.register_model"):
             continue
-        for uri in (call.data.get("model_uri"), call.arguments.get("model_uri"), f"models:/{call.data.get('name')}/{version}"):
+        for uri in (
+            call.data.get("model_uri"),
+            call.arguments.get("model_uri"),
+            f"models:/{call.data.get('name')}/{version}",
+        ):
             if uri:
                 names[str(uri)] = f"version {version}"
     return names

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crew.report.collect import Call, Run, Step
-from crew.words import Tone, headline, number, title
+from crew.words import Tone, headline, number, sentence, title
 
 
 @dataclass
@@ -77,7 +77,9 @@ def _of_call(call: Call, by: str) -> Decision | None:
     if call.effect == "risky":
         evidence = [call.id]
         why = str(call.arguments.get("reason") or call.rule)
-        return Decision(at, call.action.replace("_", " ").capitalize(), call.message or "done", "neutral", why, by, evidence)
+        return Decision(
+            at, sentence(call.action), call.message or "done", "neutral", why, by, evidence
+        )
     return None
 
 
@@ -123,7 +125,9 @@ def verdict(run: Run, made: list[Decision]) -> Verdict:
     if calls is None:  # failed, stopped, unfinished: what went wrong, not what was decided
         reasons = [error for error in run.errors if error != run.summary]
         calls = [call for call in run.calls if call.status in ("failed", "unknown", "unfinished")][-3:]
-        reasons += [f"{c.name}: {c.message or 'it had not returned'}" for c in calls if not _is_told(c.message, reasons)]
+        reasons += [
+            f"{c.name}: {c.message or 'it had not returned'}" for c in calls if not _is_told(c.message, reasons)
+        ]
         if run.damage:
             reasons.append(f"The journal is damaged: {run.damage}.")
     else:

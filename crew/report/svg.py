@@ -87,9 +87,9 @@ def path(points: Sequence[tuple[float, float]], css: str, *, step: bool = False,
 
 def figure(width: float, height: float, told: str, parts: Sequence[Markup], css: str = "") -> Markup:
     """An SVG that screen readers announce as one picture with the text `told`."""
-    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}" class="{}" preserveAspectRatio="xMinYMin meet">{}</svg>').format(
-        round(width), round(height), told, f"chart {css}".strip(), Markup("").join(parts)
-    )
+    return Markup(
+        '<svg viewBox="0 0 {} {}" role="img" aria-label="{}" class="{}" preserveAspectRatio="xMinYMin meet">{}</svg>'
+    ).format(round(width), round(height), told, f"chart {css}".strip(), Markup("").join(parts))
 
 
 def y_axis(scale: Scale, left: float, right: float, count: int = 4) -> list[Markup]:

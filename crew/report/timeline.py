@@ -97,9 +97,7 @@ def latency(batches: list[Facts]) -> Markup:
             svg.dot(px, py, 4, css, f"{variant}, batch {batches[i].get('batch')}: {number(value)} ms")
             for (px, py), (i, value) in zip(points, course, strict=True)
         ]
-    parts += [
-        svg.text(x(i), BOTTOM + 16, str(batch.get("batch")), "tick", "middle") for i, batch in enumerate(batches)
-    ]
+    parts += [svg.text(x(i), BOTTOM + 16, str(batch.get("batch")), "tick", "middle") for i, batch in enumerate(batches)]
     parts.append(svg.text(RIGHT, BOTTOM + 30, "batch", "tick", "end"))
     told = "; ".join(f"{name} {number(course[-1][1])} ms" for name, course in courses.items() if course)
     return svg.figure(WIDTH, BOTTOM + 36, f"Latency per batch; at the end {told}.", parts)
@@ -120,16 +118,29 @@ def gantt(run: Run) -> Markup:
     x = Scale(0, max(max(ends), 0.1), left, width - 14)
     parts: list[Markup] = []
     for tick in svg.ticks(x.low, x.high, 8):
-        parts += [svg.line(x(tick), top, x(tick), bottom, "grid"), svg.text(x(tick), bottom + 16, duration(tick) if tick else "0", "tick", "middle")]
+        parts += [
+            svg.line(x(tick), top, x(tick), bottom, "grid"),
+            svg.text(x(tick), bottom + 16, duration(tick) if tick else "0", "tick", "middle"),
+        ]
     for i, (task, name) in enumerate(rows):
         y = top + i * height
-        parts += [svg.text(left - 10, y + 16, shorten(name, 32), "name", "end"), svg.line(left, y + height, width - 14, y + height, "row")]
+        parts += [
+            svg.text(left - 10, y + 16, shorten(name, 32), "name", "end"),
+            svg.line(left, y + height, width - 14, y + height, "row"),
+        ]
         for call in run.calls:
             if call.task != task and (task or call.task in known):
                 continue
             took = call.duration_s or 0.0
             told = f"{call.id} {call.name}: {call.status}, {duration(call.duration_s)}. {shorten(call.message, 120)}"
-            bar = svg.rect(x(call.start_s), y + 5, max(x(call.start_s + took) - x(call.start_s), 2.5), height - 10, _css(call.status, call.effect), told)
+            bar = svg.rect(
+                x(call.start_s),
+                y + 5,
+                max(x(call.start_s + took) - x(call.start_s), 2.5),
+                height - 10,
+                _css(call.status, call.effect),
+                told,
+            )
             parts.append(Markup('<a href="#{}" tabindex="-1">{}</a>').format(f"call-{call.id}", bar))
     return svg.figure(width, bottom + 24, f"Timeline of {len(run.calls)} calls in {len(rows)} tasks.", parts, "gantt")
 

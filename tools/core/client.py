@@ -4,6 +4,7 @@ Knows the MCP SDK (with `server`) and nothing of policy or journal. A session li
 event loop, because anyio's scopes must be left by the task that entered them.
 """
 
+import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -147,7 +148,7 @@ class Connection:
                 raise FinalError(f"{self.name}.{tool}: the server answered: {error.error.message}")
             case _:
                 await self.close()  # a dead session must not serve the next call
-                if isinstance(_innermost(self._error), httpx.ConnectError | httpx.ConnectTimeout) and not answer:
+                if _was_not_sent(_innermost(self._error), call_id):
                     raise RetryableError(f"cannot reach the MCP server {self.name}", tried=self._where())
                 raise ConnectionLostError(f"the server {self.name} went away during {tool}")
 
@@ -289,7 +290,7 @@ async def _until_end(
         if ended is not None:
             ended.set()
 
-    async with anyio.create_task_group() as group:
+    async with receive, anyio.create_task_group() as group:
         group.start_soon(forward)
         yield receive
         group.cancel_scope.cancel()
@@ -304,6 +305,17 @@ async def _heartbeat(session: ClientSession, scope: anyio.CancelScope) -> None:
         except McpError as error:
             if error.error.code == SESSION_TERMINATED:  # restarted: our answer will never come
                 scope.cancel()
+
+
+def _was_not_sent(error: BaseException | None, call_id: str) -> bool:
+    """Whether the connection failed because this very call could not connect, rather than another one or a ping."""
+    if not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return False
+    try:
+        meta = json.loads(error.request.content)["params"]["_meta"]
+    except (RuntimeError, ValueError, KeyError, TypeError):  # no request, or none of ours
+        return False
+    return meta.get(META_CALL) == call_id
 
 
 def _block_text(block: types.ContentBlock) -> str:

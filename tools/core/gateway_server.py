@@ -142,9 +142,7 @@ class GatewayServer:
         finally:
             unsubscribe()
 
-    def _sender(
-        self, session: Any, token: str | int, request_id: str
-    ) -> Callable[[float, float | None, str], None]:
+    def _sender(self, session: Any, token: str | int, request_id: str) -> Callable[[float, float | None, str], None]:
         loop = asyncio.get_running_loop()
 
         async def send(done: float, total: float | None, message: str) -> None:

@@ -1,7 +1,8 @@
 """The JSON schema of an action's arguments, as short as it can be while every parameter is described.
 
 Models pay for each token of a definition on each request, so what pydantic adds and no model needs is left out:
-titles, `null` alternatives with `default: null`, and the object's own description.
+titles, `null` alternatives with `default: null`, and the object's own description. Results keep their nulls: clients
+validate against the output schema.
 """
 
 import copy
@@ -15,7 +16,7 @@ from tools.core.results import ErrorInfo, Status
 
 def input_schema(action: Action) -> dict[str, Any]:
     """JSON schema of the arguments."""
-    schema = _compact(action.args.model_json_schema())
+    schema = _without_nulls(compact(action.args.model_json_schema()))
     schema.pop("description", None)
     schema.pop("additionalProperties", None)
     schema.setdefault("properties", {})
@@ -24,7 +25,7 @@ def input_schema(action: Action) -> dict[str, Any]:
 
 def output_schema(action: Action) -> dict[str, Any]:
     """JSON schema of the envelope (`ToolResult`) around the action's typed data."""
-    data = _compact(action.result.model_json_schema())
+    data = compact(action.result.model_json_schema())
     definitions = data.pop("$defs", {})
     schema: dict[str, Any] = {
         "type": "object",
@@ -32,7 +33,7 @@ def output_schema(action: Action) -> dict[str, Any]:
             "status": {"enum": [status.value for status in Status]},
             "message": {"type": "string"},
             "data": {"anyOf": [data, {"type": "null"}]},
-            "error": {"anyOf": [_compact(ErrorInfo.model_json_schema()), {"type": "null"}]},
+            "error": {"anyOf": [compact(ErrorInfo.model_json_schema()), {"type": "null"}]},
             "call_id": {"type": "string"},
         },
         "required": ["status"],
@@ -43,30 +44,37 @@ def output_schema(action: Action) -> dict[str, Any]:
     return schema
 
 
-def _compact(node: Any) -> Any:
+def compact(node: Any) -> Any:
+    """A JSON schema without what no model needs: titles, and `null` alternatives whose default is null."""
+    """Without titles and what is there for the policy only."""
     if isinstance(node, list):
-        return [_compact(item) for item in node]
+        return [compact(item) for item in node]
     if not isinstance(node, dict):
         return node
-    kept = {
-        key: (_named(value) if key in ("properties", "$defs") else _compact(value))
+    return {
+        # The keys of these two are names, not schema keywords: a parameter may be called `title`.
+        key: {name: compact(member) for name, member in value.items()}
+        if key in ("properties", "$defs")
+        else compact(value)
         for key, value in node.items()
         if key not in ("title", PARAM_LIMIT)
     }
-    options = kept.get("anyOf")
-    if isinstance(options, list):
-        real = [option for option in options if option != {"type": "null"}]
-        if len(real) == 1 and len(real) < len(options) and isinstance(real[0], dict):
-            del kept["anyOf"]
-            kept = {**real[0], **kept}
-            if kept.get("default", 0) is None:
-                del kept["default"]
+
+
+def _without_nulls(schema: dict[str, Any]) -> dict[str, Any]:
+    """Arguments may be left out; that they may be null too is not worth its tokens (the gateway drops nulls)."""
+    return {**schema, "properties": {name: _not_null(member) for name, member in schema.get("properties", {}).items()}}
+
+
+def _not_null(member: dict[str, Any]) -> dict[str, Any]:
+    options = member.get("anyOf", [])
+    real = [option for option in options if option != {"type": "null"}]
+    if len(real) != 1 or len(real) == len(options):
+        return member
+    kept = {**real[0], **{key: value for key, value in member.items() if key != "anyOf"}}
+    if kept.get("default", 0) is None:
+        del kept["default"]
     return kept
-
-
-def _named(members: Any) -> Any:
-    """Members of a mapping whose keys are names, not schema keywords (a parameter may be called `title`)."""
-    return {name: _compact(value) for name, value in members.items()}
 
 
 def model_of(action: Action) -> type[BaseModel]:

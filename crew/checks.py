@@ -1,0 +1,307 @@
+"""What `mlops-crew doctor` looks at: the project, the model, and every integration. Finds, never repairs."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tools.core.contract import CallContext, Integration
+from tools.core.errors import NeedsPersonError, ToolError
+from tools.core.redact import Redactor
+from tools.core.stack import ServerConfig, Stack
+from tools.core.yamlfile import ConfigError
+
+State = Literal["ok", "off", "warn", "broken"]
+LOW_DISK_BYTES = 2 * 10**9
+MODEL_TIMEOUT_S = 5.0
+PYTHON_FROM, PYTHON_BELOW = (3, 11), (3, 14)
+
+# The key a provider's library reads, by the first part of MODEL.
+PROVIDER_KEYS = {
+    "openai": "OPENAI_API_KEY", "gpt": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY",
+    "claude": "ANTHROPIC_API_KEY", "gemini": "GEMINI_API_KEY",
+    "groq": "GROQ_API_KEY", "mistral": "MISTRAL_API_KEY", "azure": "AZURE_API_KEY",
+}  # fmt: skip
+
+
+@dataclass
+class Check:
+    """One finding. `off`: optional and not set up, which is fine; `broken`: the loop needs it."""
+
+    name: str
+    state: State
+    detail: str
+    fix: str = ""
+
+
+@dataclass
+class IntegrationCheck(Check):
+    """An integration: what is installed, which settings are set (secrets only as "set"), whether it was reached."""
+
+    title: str = ""
+    installed: dict[str, str | None] = field(default_factory=dict[str, str | None])
+    settings: dict[str, str | None] = field(default_factory=dict[str, str | None])
+    transport: str = "in-process"
+    reached: bool | None = None
+
+
+def project_checks(project: Path, home: Path, env: Mapping[str, str]) -> list[Check]:
+    """Everything but the integrations; quick but for a model's server that does not answer."""
+    return [_python(), _crewai(), _state_folder(home), _disk(home), *_configuration(project, env), _model(env)]
+
+
+def _python() -> Check:
+    good = PYTHON_FROM <= sys.version_info[:2] < PYTHON_BELOW
+    fix = "" if good else "use Python 3.11, 3.12 or 3.13: uv sync --python 3.11"
+    return Check("python", "ok" if good else "broken", f"{platform.python_version()} at {sys.executable}", fix)
+
+
+def _crewai() -> Check:
+    version = _version("crewai")
+    if version is None:
+        return Check("crewai", "broken", "not installed", "uv sync --inexact")
+    return Check("crewai", "ok", version)
+
+
+def _state_folder(home: Path) -> Check:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home) as file:
+            file.write(b"x" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return Check("state folder", "broken", f"{home}: {reason}", "make it writable, or point MLOPS_HOME elsewhere")
+    return Check("state folder", "ok", f"{home} is writable")
+
+
+def _disk(home: Path) -> Check:
+    folder = next(path for path in (home, *home.parents) if path.is_dir())
+    free = shutil.disk_usage(folder).free
+    detail = f"{free / 1e9:.1f} GB free at {folder}"
+    if free < LOW_DISK_BYTES:
+        return Check("disk", "warn", detail, "free some space: a run keeps its data, models and logs")
+    return Check("disk", "ok", detail)
+
+
+def _configuration(project: Path, env: Mapping[str, str]) -> list[Check]:
+    from crew.goal import load_goal
+    from crew.roles import load_roles
+    from tools.core.policy import Policy
+    from tools.session import open_stack
+
+    config = project / "config"
+    checks: list[Check] = []
+
+    def read(name: str, load: Callable[[], Any], tell: Callable[[Any], str]) -> Any:
+        try:
+            found = load()
+        except ConfigError as error:
+            checks.append(Check(name, "broken", str(error), "correct the file"))
+            return None
+        checks.append(Check(name, "ok", tell(found)))
+        return found
+
+    def policy() -> Policy:
+        loaded = Policy.load(config / "policy.yaml")
+        if stack is not None:
+            loaded.check([stack.load_spec(n) for n in stack.own], stack.third_party, str(config / "policy.yaml"))
+        return loaded
+
+    goal = read("goal.yaml", lambda: load_goal(config / "goal.yaml"), lambda g: f"{g.name}: {g.task}, {g.metric}")
+    if goal is not None:
+        checks += _data(project, goal.data)
+    stack = read(
+        "stack.yaml",
+        lambda: open_stack(project, env),
+        lambda s: f"{len(s.own)} integrations, {len(s.third_party)} third-party servers",
+    )
+    read("policy.yaml", policy, lambda p: f"autonomy {p.file.autonomy}")
+    if stack is not None and goal is not None:
+        specs = {name: stack.spec(name) for name in stack.names}
+        read(
+            "agents.yaml, tasks.yaml",
+            lambda: load_roles(config, specs, goal.placeholders()),
+            lambda r: f"{len(r.agents)} roles, {len(r.tasks)} tasks",
+        )
+    return checks
+
+
+def _data(project: Path, data: Any) -> list[Check]:
+    missing = [
+        value
+        for value in (data.reference, data.current, data.source)
+        if value and not (project / Path(value).expanduser()).is_file()
+    ]
+    if not missing:
+        return []
+    sample = all((project / value).is_relative_to(project / "sample") for value in missing)
+    fix = "mlops-crew sample" if sample else "correct the section data of config/goal.yaml"
+    return [Check("data", "warn", f"goal.yaml names files that do not exist: {', '.join(missing)}", fix)]
+
+
+def _model(env: Mapping[str, str]) -> Check:
+    from crew.goal import ModelSettings
+
+    try:
+        model = ModelSettings.from_env(env)
+    except ConfigError as error:
+        return Check("model", "broken", str(error), "correct it in the environment or .env")
+    if model.name is None:
+        return Check("model", "off", "runbook mode: MODEL is not set", "")
+    if model.base_url:
+        return _model_server(model.name, model.base_url, model.api_key or env.get("OPENAI_API_KEY") or "")
+    provider = next((key for start, key in PROVIDER_KEYS.items() if model.name.startswith(start)), None)
+    if provider and not env.get(provider) and not model.api_key:
+        return Check("model", "broken", f"{model.name}: no key", f"set {provider} (or MODEL_API_KEY) in .env")
+    return Check(
+        "model", "ok", f"{model.name}; key {'set' if provider or model.api_key else 'as its provider reads it'}"
+    )
+
+
+def _model_server(name: str, base_url: str, key: str) -> Check:
+    import httpx
+
+    shown = Redactor({}).text(base_url)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        answer = httpx.get(f"{base_url.rstrip('/')}/models", headers=headers, timeout=MODEL_TIMEOUT_S)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return Check("model", "broken", f"{name} at {shown}: {why}", "start the server, or correct MODEL_BASE_URL")
+    if answer.status_code in (401, 403):
+        return Check("model", "broken", f"{name} at {shown}: the key is refused", "correct MODEL_API_KEY")
+    return Check("model", "ok", f"{name} at {shown} answers (HTTP {answer.status_code})")
+
+
+def check_integration(name: str, stack: Stack, project: Path, home: Path, env: Mapping[str, str]) -> IntegrationCheck:
+    """Is it installed, configured, reachable? Takes as long as its library needs; may be run in a thread."""
+    try:
+        transport = stack.config(name).transport
+    except ConfigError as error:  # a $NAME in stack.yaml that is not set
+        return IntegrationCheck(name, "broken", str(error), "set it in the environment or .env", title=name)
+    spec = stack.spec(name)
+    if spec is None:
+        return _server(IntegrationCheck(name, "ok", "", title=name, transport=transport), stack)
+    found = _facts(spec, env, transport)
+    if found.state != "ok":
+        return found
+    return _server(found, stack) if transport != "in-process" else _health(found, spec, project, home, env)
+
+
+def _facts(spec: Integration, env: Mapping[str, str], transport: str) -> IntegrationCheck:
+    """What is known without calling anything."""
+    redactor = Redactor(env, [setting.name for setting in spec.settings if setting.secret])
+    settings = {
+        s.name: ("set" if s.secret else redactor.text(env[s.name])) if env.get(s.name) else None for s in spec.settings
+    }
+    found = IntegrationCheck(
+        spec.name, "ok", "", title=spec.title, installed={d: _version(d) for d in spec.requires}, settings=settings,
+        transport=transport,
+    )  # fmt: skip
+    missing = spec.missing()
+    unset = [s for s in spec.settings if s.required and not env.get(s.name)]
+    if missing:
+        found.state = "off" if spec.extra else "broken"
+        found.detail, found.fix = f"not installed: {', '.join(missing)}", spec.install_command()
+    elif unset:
+        found.state = "off"
+        found.detail = f"not configured: {', '.join(s.name for s in unset)}"
+        found.fix = "; ".join(f"set {s.name} ({s.description}) in .env" for s in unset)
+    return found
+
+
+def _health(
+    found: IntegrationCheck, spec: Integration, project: Path, home: Path, env: Mapping[str, str]
+) -> IntegrationCheck:
+    context = CallContext(project=project, home=home, run_id="doctor")
+    try:
+        backend = spec.load_backend(spec.resolve_settings(env))
+        try:
+            found.detail, found.reached = backend.health(context), True
+        finally:
+            backend.close()
+    except ToolError as error:
+        found.state = "broken" if spec.extra is None else "warn"
+        found.detail, found.reached = error.message, False
+        found.fix = _fix(error, spec, found)
+    except Exception as error:  # noqa: BLE001 - a library may fail with anything; the finding says so
+        text = " ".join(str(error).split())
+        found.state, found.reached = ("broken" if spec.extra is None else "warn"), False
+        found.detail, found.fix = f"{type(error).__name__}: {text}"[:400], _fix(None, spec, found)
+    return found
+
+
+def _fix(error: ToolError | None, spec: Integration, found: IntegrationCheck) -> str:
+    given = [name for name, value in found.settings.items() if value]
+    if isinstance(error, NeedsPersonError):
+        return f"see the message; tried {error.tried}" if error.tried else "see the message"
+    if given:
+        return f"check {', '.join(given)} and that the server is running, or unset it to use the embedded one"
+    return f"reinstall with: {spec.install_command()}" if error is None else "see the message"
+
+
+def _server(found: IntegrationCheck, stack: Stack) -> IntegrationCheck:
+    """A server of its own (stdio, http or third-party): does it answer MCP?"""
+    import anyio
+
+    config = stack.config(found.name)
+    answer = anyio.run(_count_tools, found.name, config)
+    if isinstance(answer, ToolError):
+        found.state, found.reached = "broken", False
+        found.detail, found.fix = answer.message, "start it, or correct config/stack.yaml"
+    else:
+        where = config.url or " ".join(config.command)
+        found.detail, found.reached = f"MCP server {where} answers with {answer} tools", True
+    return found
+
+
+async def _count_tools(name: str, config: ServerConfig) -> int | ToolError:
+    """How many tools a server has, or why it cannot be asked."""
+    import anyio
+
+    from tools.core.client import Connection
+
+    answer: int | ToolError = 0
+    async with anyio.create_task_group() as tasks:
+        connection = Connection(name, config, None)
+        try:
+            answer = len(await connection.list_tools(tasks))
+        except ToolError as error:
+            answer = error
+        finally:
+            await connection.close()
+    return answer
+
+
+def timed_out(name: str, stack: Stack, env: Mapping[str, str], timeout_s: float) -> IntegrationCheck:
+    """The finding on one that gave no answer."""
+    spec = stack.spec(name)
+    found = _facts(spec, env, "in-process") if spec else IntegrationCheck(name, "ok", "", title=name)
+    real = spec is None or spec.is_real(env)
+    found.state = "broken" if real and (spec is None or spec.extra is None) else "warn"
+    found.reached = False
+    found.detail = f"no answer within {timeout_s:g} s"
+    given = [setting for setting, value in found.settings.items() if value]
+    found.fix = (
+        f"check {', '.join(given)}" if given else "the machine may be busy: try mlops-crew doctor --integration " + name
+    )
+    return found
+
+
+def is_broken(checks: Iterable[Check]) -> bool:
+    return any(check.state == "broken" for check in checks)
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

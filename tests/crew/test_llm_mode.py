@@ -1,0 +1,237 @@
+"""LLM mode against a real HTTP server: whatever a model does, the run ends right or its runbook finishes the task."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crew.mlops_crew import MlopsCrew, RunOutcome
+from tests.helpers.openai_server import Fault, OpenAIServer, Script
+from tests.helpers.tiny_project import make_project
+from tools.core.journal import Record, read_journal
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
+TASKS = ["version_data", "check_data"]
+Play = Callable[..., tuple[RunOutcome, list[Record], OpenAIServer]]
+
+
+@pytest.fixture
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
+    """Run a project with a scripted model: `play(script, tasks=...)` -> outcome, journal, server."""
+    servers: list[OpenAIServer] = []
+
+    def run(
+        script: Callable[[MlopsCrew], Script] | Script, *, competent: bool = False, **options: Any
+    ) -> tuple[RunOutcome, list[Record], OpenAIServer]:
+        process = options.pop("process", "sequential")
+        project = make_project(tmp_path / "project", **options)
+        holder: list[MlopsCrew] = []
+
+        def answer(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> Any:
+            chosen: Any = script(holder[0]) if competent else script  # type: ignore[call-arg,arg-type]
+            return chosen(messages, tools)
+
+        server = OpenAIServer(answer)
+        server.__enter__()
+        servers.append(server)
+        for name, value in {
+            "MODEL": "scripted",
+            "MODEL_BASE_URL": server.url,
+            "MODEL_TIMEOUT_S": "3",
+            "MODEL_PRICE_IN": "1",
+            "MODEL_PRICE_OUT": "10",
+            "MLOPS_HOME": str(tmp_path / "home"),
+        }.items():
+            monkeypatch.setenv(name, value)
+        holder.append(MlopsCrew(project=project, process=process))
+        outcome = holder[0].run()
+        return outcome, list(read_journal(outcome.folder / "journal.jsonl")), server
+
+    yield run
+    for server in servers:
+        server.__exit__()
+
+
+def competent(crew: MlopsCrew) -> Script:
+    """A model that does exactly what the runbook would, so that only the way differs."""
+    from crew.models import RunbookLLM, RunbookManagerLLM
+
+    def script(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> Any:
+        run = crew._run
+        assert run is not None
+        delegates = any(tool["function"]["name"] == "delegate_work_to_coworker" for tool in tools)
+        answer = (RunbookManagerLLM(run) if delegates else RunbookLLM(run)).call(messages, tools)
+        if isinstance(answer, str):
+            return f"Here is my answer:\n```json\n{answer}\n```"
+        return [(request["function"]["name"], request["function"]["arguments"]) for request in answer]
+
+    return script
+
+
+def of(records: list[Record], kind: str, **fields: Any) -> list[Record]:
+    return [r for r in records if r["kind"] == kind and all(r.get(k) == v for k, v in fields.items())]
+
+
+def modes(records: list[Record]) -> dict[str, str]:
+    return {r["task"]: r["mode"] for r in of(records, "task_finished")}
+
+
+def once(fault: Callable[[], Any], then: Script) -> Script:
+    """Misbehave in the first answer, then behave."""
+    done: list[bool] = []
+
+    def script(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> Any:
+        if not done:
+            done.append(True)
+            return fault()
+        return then(messages, tools)
+
+    return script
+
+
+def test_a_model_that_works_finishes_every_task_itself_and_its_tokens_are_counted(play: Play) -> None:
+    outcome, records, server = play(competent, competent=True, tasks=TASKS)
+    assert outcome.outcome == "completed", outcome
+    assert modes(records) == {"version_data": "llm", "check_data": "llm"}
+    finished = of(records, "task_finished", task="version_data")[0]
+    # Three requests: two tool calls and the answer.
+    assert finished["tokens"] == {"prompt": 300, "completion": 30}
+    assert finished["cost_usd"] == pytest.approx((300 * 1 + 30 * 10) / 1e6)
+    assert all(r["role"] == "data_guardian" for r in of(records, "intent"))
+    assert {t["function"]["name"] for t in server.requests[0]["tools"]} >= {"dvc_stage_data", "evidently_detect_drift"}
+
+
+def test_a_hierarchical_run_delegates_through_the_model(play: Play) -> None:
+    outcome, records, server = play(competent, competent=True, tasks=TASKS, process="hierarchical")
+    assert outcome.outcome == "completed", outcome
+    assert modes(records) == {"version_data": "llm", "check_data": "llm"}
+    names = {t["function"]["name"] for request in server.requests for t in request.get("tools") or []}
+    assert "delegate_work_to_coworker" in names
+
+
+def error(status: int) -> Callable[[], Any]:
+    def fault() -> Any:
+        raise Fault(status)
+
+    return fault
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_passing_http_error_is_waited_out(play: Play, status: int) -> None:
+    holder: dict[str, Script] = {}
+
+    def script(crew: MlopsCrew) -> Script:
+        return holder.setdefault("script", once(error(status), competent(crew)))
+
+    outcome, records, _ = play(script, competent=True, tasks=TASKS)
+    assert outcome.outcome == "completed"
+    assert modes(records) == {"version_data": "llm", "check_data": "llm"}
+    assert not of(records, "fallback")
+
+
+def raising(fault: Fault) -> Script:
+    def script(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> Any:
+        raise fault
+
+    return script
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault(429), id="429 for ever"),
+        pytest.param(Fault(500), id="500 for ever"),
+        pytest.param(Fault(401), id="401"),
+        pytest.param(Fault(200, body="this is not JSON"), id="body that is not JSON"),
+        pytest.param(Fault(200, body="{}"), id="JSON without choices"),
+    ],
+)
+def test_a_provider_that_stays_broken_is_replaced_by_the_runbook(play: Play, fault: Fault) -> None:
+    outcome, records, _ = play(raising(fault), tasks=TASKS)
+    assert outcome.outcome == "completed", outcome
+    assert modes(records) == {"version_data": "runbook", "check_data": "runbook"}
+    assert {r["task"] for r in of(records, "fallback")} == {"version_data", "check_data"}
+    assert "fallback" in (outcome.folder / "report.json").read_text() and outcome.report is not None
+
+
+def test_a_provider_that_stalls_is_given_up_after_its_timeout(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome, records, _ = play(raising(Fault(stall_s=60)), tasks=["version_data"])
+    assert outcome.outcome == "completed"
+    assert modes(records) == {"version_data": "runbook"}
+    assert "imed out" in of(records, "fallback")[0]["reason"] or "imeout" in of(records, "fallback")[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    "bad_call",
+    [
+        pytest.param(("dvc_stage_data", '{"reference": "data/refer'), id="arguments that are not JSON"),
+        pytest.param(("kubectl_delete", {"what": "everything"}), id="a tool that does not exist"),
+        pytest.param(("dvc_stage_data", {"reference": 7, "current": [], "target": "y"}), id="wrong types"),
+        pytest.param(("dvc_stage_data", {"refrence": "data/reference.csv", "target": "y"}), id="unknown argument"),
+    ],
+)
+def test_a_wrong_call_is_answered_and_the_model_may_correct_itself(play: Play, bad_call: Any) -> None:
+    holder: dict[str, Script] = {}
+
+    def script(crew: MlopsCrew) -> Script:
+        return holder.setdefault("script", once(lambda: [bad_call], competent(crew)))
+
+    outcome, records, server = play(script, competent=True, tasks=["version_data"])
+    assert outcome.outcome == "completed", outcome
+    assert modes(records) == {"version_data": "llm"}
+    told = [m for m in server.requests[1]["messages"] if m["role"] == "tool"]
+    assert len(told) == 1 and told[0]["content"], "the model was not told what was wrong"
+
+
+FALSE_CLAIM = {
+    "summary": "All good: the AUC is 0.9931.",
+    "usable": True,
+    "quarantined_rows": 0,
+    "critical": [],
+    "warnings": 0,
+    "slices": {},
+}
+
+
+def test_a_claim_that_no_tool_returned_is_refused_and_the_runbook_finishes(play: Play) -> None:
+    holder: dict[str, Script] = {}
+
+    def script(crew: MlopsCrew) -> Script:
+        good = competent(crew)
+
+        def lie(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> Any:
+            run = crew._run
+            assert run is not None and run.current is not None
+            return json.dumps(FALSE_CLAIM) if run.current.task == "check_data" else good(messages, tools)
+
+        return holder.setdefault("script", lie)
+
+    outcome, records, _ = play(script, competent=True, tasks=TASKS)
+    assert outcome.outcome == "completed", outcome
+    assert modes(records) == {"version_data": "llm", "check_data": "runbook"}
+    refused = of(records, "guardrail", task="check_data", ok=False)
+    assert len(refused) == 3
+    assert "0.9931" in refused[0]["reason"] and "validate" in refused[0]["reason"]
+    assert of(records, "intent", task="check_data", server="great_expectations")
+
+
+def test_prose_instead_of_the_typed_answer_is_refused(play: Play) -> None:
+    outcome, records, _ = play(lambda messages, tools: "I think the data is fine.", tasks=["version_data"])
+    assert outcome.outcome == "completed"
+    assert modes(records) == {"version_data": "runbook"}
+    assert "JSON" in of(records, "guardrail")[0]["reason"]
+
+
+def test_a_model_that_repeats_one_call_for_ever_is_replaced_by_the_runbook(play: Play) -> None:
+    outcome, records, _ = play(lambda messages, tools: [("dvc_list_versions", {})], tasks=["version_data"])
+    assert outcome.outcome == "completed"
+    assert modes(records) == {"version_data": "runbook"}
+
+
+def test_a_model_cannot_call_what_its_role_was_not_granted(play: Play) -> None:
+    script = once(lambda: [("mlflow_retire_version", {"name": "tiny", "version": 1, "reason": "x"})], lambda m, t: "{}")
+    outcome, records, _ = play(script, tasks=["version_data"])
+    assert outcome.outcome == "completed"
+    assert not of(records, "intent", server="mlflow")

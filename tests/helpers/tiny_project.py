@@ -1,0 +1,54 @@
+"""A project small enough to run in seconds: 600 reference rows, 1,800 current ones whose concept is turned around."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+CONFIG = Path(__file__).parents[2] / "config"
+REFERENCE_ROWS, CURRENT_ROWS = 600, 1800
+
+
+def rows(count: int, *, turned: bool, seed: int) -> pd.DataFrame:
+    """Rows of two numbers and a category; `turned` inverts the effect of the strongest column on the label."""
+    random = np.random.default_rng(seed)
+    a, b, c = random.normal(size=count), random.normal(size=count), random.choice(list("xyz"), count)
+    odds = (-a if turned else a) * 2 + b + (c == "x")
+    label = np.where(random.random(count) < 1 / (1 + np.exp(-odds)), "yes", "no")
+    return pd.DataFrame({"a": a, "b": b, "c": c, "y": label})
+
+
+def make_project(folder: Path, *, turned: bool = True, tasks: list[str] | None = None, **goal: Any) -> Path:
+    """A project folder with the shipped configuration, tiny data and a small budget.
+
+    Args:
+        turned: whether the current data drifts.
+        tasks: keep only these tasks.
+        goal: keys that replace those of the goal.
+    """
+    shutil.copytree(CONFIG, folder / "config")
+    data = folder / "data"
+    data.mkdir()
+    rows(REFERENCE_ROWS, turned=False, seed=1).to_csv(data / "reference.csv", index=False)
+    rows(CURRENT_ROWS, turned=turned, seed=2).to_csv(data / "current.csv", index=False)
+    content = {
+        "name": "tiny",
+        "task": "binary",
+        "target": "y",
+        "metric": "roc_auc",
+        "data": {"reference": "data/reference.csv", "current": "data/current.csv"},
+        "constraints": {"max_latency_ms": 2000},  # judged against a bound, not against a busy machine's noise
+        "train": {"tuner": "hyperopt"},
+        "budget": {"search_trials": 3, "tuning_trials": 3},
+        "canary": {"batch_requests": 180, "percent": 20},
+        **goal,
+    }
+    (folder / "config" / "goal.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    if tasks is not None:
+        path = folder / "config" / "tasks.yaml"
+        kept = {name: task for name, task in yaml.safe_load(path.read_text()).items() if name in tasks}
+        path.write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
+    return folder
