@@ -12,9 +12,9 @@ Every judge sees the same hour of traffic, 200 requests a minute, with labels at
 - Argo Rollouts (argo-rollouts.readthedocs.io/en/stable/features/analysis): weights 20, 40, 60, 80 % for 10 minutes
   each, a measurement of the last 5 minutes every 5 minutes, the same three conditions, abort when more than
   `failureLimit` measurements failed (0 is the default, 3 the docs' example), promotion at the end;
-- Kayenta (NetflixACAJudge): canary and baseline at 25 % each, one point a minute for the hour; per metric (failed share,
-  error rate, mean latency) Mann-Whitney at 0.98 with a band of 0.25 of the Hodges-Lehmann estimate; score = share of
-  metrics that pass; promotion at 90, rollback below 75 (docs' example), else a person is asked.
+- Kayenta (NetflixACAJudge): canary and baseline at 25 % each, one point a minute for the hour; per metric (failed
+  share, error rate, mean latency) Mann-Whitney at 0.98 with a band of 0.25 of the Hodges-Lehmann estimate; score =
+  share of metrics that pass; promotion at 90, rollback below 75 (docs' example), else a person is asked.
 
 Printed per scenario: share rolled back and promoted, bad answers served (wrong or failed, more than the champion alone
 would have given; mean over the hour, also after a wrong promotion), requests until promotion (median).
@@ -59,7 +59,7 @@ class Traffic:
 
     @property
     def harm(self) -> NDArray[np.int64]:
-        """Per request: 1 where only the challenger's answer is bad (wrong or failed), -1 where only the champion's is."""
+        """Per request: 1 where only the challenger's answer is bad (wrong or failed), -1 where only the champion's."""
         ours = (self.challenger_error > 0) | (self.challenger_failed > 0)
         theirs = (self.champion_error > 0) | (self.champion_failed > 0)
         return ours.astype(np.int64) - theirs

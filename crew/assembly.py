@@ -4,6 +4,8 @@ import json
 from typing import Any, Literal
 
 from crewai import LLM, Agent, BaseLLM, Crew, Process, Task
+from crewai.events import event_context
+from crewai.events.event_context import MismatchBehavior
 from crewai.tasks.output_format import OutputFormat
 from crewai.tasks.task_output import TaskOutput
 from crewai.tools import BaseTool
@@ -74,6 +76,7 @@ def build_crew(run: Run, model: ModelSettings, process: ProcessName) -> Crew:
     Raises:
         ConfigError: a hierarchical run without a manager role, or a model that CrewAI cannot build.
     """
+    _quiet_events()
     runbook = RunbookLLM(run)
     agents = {
         key: _agent(run, key, config, _thinker(run, config.llm, model, runbook))
@@ -108,6 +111,15 @@ def build_crew(run: Run, model: ModelSettings, process: ProcessName) -> Crew:
     config = run.roles.agents[MANAGER]
     manager = _agent(run, MANAGER, config, _thinker(run, config.llm, model, RunbookManagerLLM(run)))
     return Crew(process=Process.hierarchical, manager_agent=manager, **shared)
+
+
+def _quiet_events() -> None:
+    """A failed model call leaves CrewAI's event scopes unpaired; it would print a warning for each on the terminal.
+
+    CrewAI (its version is pinned) offers no public switch.
+    """
+    event_context._default_config.mismatch_behavior = MismatchBehavior.SILENT  # pyright: ignore[reportPrivateUsage]
+    event_context._default_config.empty_pop_behavior = MismatchBehavior.SILENT  # pyright: ignore[reportPrivateUsage]
 
 
 def _expected(text: str, result: type[TaskResult]) -> str:

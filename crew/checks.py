@@ -115,7 +115,7 @@ def _configuration(project: Path, env: Mapping[str, str]) -> list[Check]:
             loaded.check([stack.load_spec(n) for n in stack.own], stack.third_party, str(config / "policy.yaml"))
         return loaded
 
-    goal = read("goal.yaml", lambda: load_goal(config / "goal.yaml"), lambda g: f"{g.name}: {g.task}, {g.metric}")
+    goal = read("goal.yaml", lambda: load_goal(config / "goal.yaml", env), lambda g: f"{g.name}: {g.task}, {g.metric}")
     if goal is not None:
         checks += _data(project, goal.data)
     stack = read(

@@ -1,5 +1,6 @@
 """Prepares the process before any library is imported: `.env`, and no telemetry, tracing or version look-ups."""
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,4 +29,8 @@ def prepare(project: Path, home: Path) -> Mapping[str, str]:
     env = read_env(project)
     for name, value in {**QUIET, "CREWAI_STORAGE_DIR": str(home / "crewai"), **env}.items():
         os.environ.setdefault(name, value)
+    # Libraries report through logging what the journal and the display already show; without any handler Python would
+    # print it on the terminal, and CrewAI would install one of its own.
+    if not logging.getLogger().handlers:
+        logging.getLogger().addHandler(logging.NullHandler())
     return dict(os.environ)

@@ -1,5 +1,7 @@
 """Reads a goal file, and the model settings of the environment."""
 
+import os
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +12,26 @@ from tools.core.yamlfile import ConfigError, load_yaml_model
 DEFAULT_MODEL_TIMEOUT_S = 60.0
 
 
-def load_goal(path: Path) -> Goal:
-    """The goal in a file. Raises `ConfigError` when it is missing or wrong; names the key and what is valid."""
-    return load_yaml_model(path, Goal)
+PATHS = ("reference", "current", "source", "suite")
+
+
+def load_goal(path: Path, env: Mapping[str, str] = os.environ) -> Goal:
+    """The goal in a file; `$NAME` in its data paths is replaced from `env`.
+
+    Raises:
+        ConfigError: missing or wrong; names the key and what is valid.
+    """
+    goal = load_yaml_model(path, Goal)
+    expanded: dict[str, str] = {}
+    for key in PATHS:
+        try:
+            expanded[key] = string.Template(getattr(goal.data, key)).substitute(env)
+        except KeyError as error:
+            name = error.args[0]
+            raise ConfigError(f"{path}: data.{key} refers to ${name}, which is not in the environment or .env") from None
+        except ValueError as error:
+            raise ConfigError(f"{path}: data.{key}: {error} (write $$ for a dollar sign)") from None
+    return goal.model_copy(update={"data": goal.data.model_copy(update=expanded)})
 
 
 @dataclass(frozen=True)

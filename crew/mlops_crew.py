@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crew.environment import prepare
-from crew.goal import ModelSettings, load_goal
+from crew.goal import PATHS, ModelSettings, load_goal
 from crew.outcome import EXIT_CODES, Outcome, outcome_of
 from crew.roles import load_roles
 from crew.run import Run
@@ -23,7 +23,7 @@ from tools.core.errors import ToolError
 from tools.core.gateway import Gateway
 from tools.core.journal import Journal, JournalError, Record
 from tools.core.policy import Level, Policy
-from tools.core.stack import Stack
+from tools.core.stack import Stack, read_env
 from tools.core.yamlfile import ConfigError
 from tools.registry import INTEGRATIONS, load_spec
 from tools.session import new_run_id, open_gateway, open_stack, project_folder, state_folder
@@ -91,10 +91,9 @@ class MlopsCrew:
         self.process: Literal["sequential", "hierarchical"] = process
         self.seed = seed
         self._goal_path = None if isinstance(goal, Goal) else self.project / goal
-        self.goal = goal if isinstance(goal, Goal) else load_goal(self.project / goal)
-        self._env = prepare(self.project, state_folder(self.project, {}))
-        self._env = prepare(self.project, state_folder(self.project, self._env))
-        self._home = state_folder(self.project, self._env)
+        self._home = state_folder(self.project, read_env(self.project))
+        self._env = prepare(self.project, self._home)
+        self.goal = goal if isinstance(goal, Goal) else load_goal(self.project / goal, self._env)
         self.model = ModelSettings.from_env({} if runbook else self._env)
         self._policy = Policy.load(self.project / "config" / "policy.yaml")
         if autonomy is not None:
@@ -196,7 +195,7 @@ class MlopsCrew:
     def _check_data_files(self) -> None:
         """A missing file is told before anything starts, with the key that names it."""
         data = self.goal.data
-        for key in ("reference", "current", "source", "suite"):
+        for key in PATHS:
             value = getattr(data, key)
             if value and not (self.project / Path(value).expanduser()).is_file():
                 where = self._goal_path or "the goal"

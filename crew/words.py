@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+DASH = "\N{EN DASH}"  # no value
 Tone = Literal["good", "neutral", "warn", "bad"]
 
 # outcome of a run -> (headline, how it is coloured)
@@ -40,7 +41,7 @@ def sentence(name: str) -> str:
 def duration(seconds: float | None) -> str:
     """`0.04 s`, `3.1 s`, `2 min 05 s`, `1 h 02 min`; a dash for None."""
     if seconds is None:
-        return "–"
+        return DASH
     if seconds < 0.1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 59.95:
@@ -54,7 +55,7 @@ def duration(seconds: float | None) -> str:
 def number(value: object) -> str:
     """A number with at most four significant digits; whole numbers with separators; a dash for None."""
     if value is None:
-        return "–"
+        return DASH
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import Project
-from tests.helpers.journal_example import RUN_ID, Example, failed_run, promoted_run, quiet_run
 
 from crew.report import write_report
 from crew.report.charts import histogram
-from crew.report.evidence import run_file
 from crew.report.collect import read_run
+from crew.report.evidence import run_file
 from crew.runs import UnknownRunError, latest_run, list_runs, show_run
+from tests.conftest import Project
+from tests.helpers.journal_example import RUN_ID, Example, failed_run, promoted_run, quiet_run
 from tools.core.journal import Journal
 from tools.core.redact import Redactor
 from tools.evidently.histograms import histograms
@@ -165,7 +165,7 @@ def test_any_prefix_of_a_journal_gives_a_report(tmp_path: Path) -> None:
         page = Page(html)
         assert page.open == []
         assert "cut off" in page.text
-    assert "Unfinished" in page.text
+        assert "Unfinished" in page.text or kept == 0
 
 
 def test_a_record_damaged_in_the_middle_is_told(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def run(
     place = place_of(project)
     goal_file = _find_goal(place, goal or goal_option)
     _check_sample(place, goal_file)
+    _check_policy(place)
 
     from crew.display import Display, terminal_prompt
     from crew.mlops_crew import MlopsCrew
@@ -98,7 +99,7 @@ def _check_sample(place: Place, goal_file: Path) -> None:
     """A goal on the sample data, before it was written, is everybody's first mistake."""
     from crew.goal import load_goal
 
-    data = load_goal(goal_file).data
+    data = load_goal(goal_file, place.env).data
     sample = place.project / "sample"
     for value in (data.reference, data.current, data.source):
         path = place.project / Path(value).expanduser()
@@ -106,6 +107,16 @@ def _check_sample(place: Place, goal_file: Path) -> None:
             raise CommandError(
                 f"{goal_file}: the sample data does not exist yet: {path}\nWrite it with: mlops-crew sample", code=2
             )
+
+
+def _check_policy(place: Place) -> None:
+    """A policy that names what does not exist: a misspelt `forbid` would forbid nothing."""
+    from tools.core.policy import Policy
+    from tools.session import open_stack
+
+    path = place.project / "config" / "policy.yaml"
+    stack = open_stack(place.project, place.env)
+    Policy.load(path).check([stack.load_spec(name) for name in stack.own], stack.third_party, str(path))
 
 
 @contextlib.contextmanager

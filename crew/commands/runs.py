@@ -57,10 +57,8 @@ def runs(
         ]
         for run in kept
     ]
-    heading: dict[int, Colour] = dict.fromkeys(range(5), "bold")
-    colours = [heading]
-    colours += [{4: _COLOURS[headline(run.outcome)[1]]} for run in kept]
-    print(table([["RUN", "STARTED", "GOAL", "TOOK", "OUTCOME"], *rows], colours=colours))
+    tones: list[dict[int, Colour]] = [{4: _COLOURS[headline(run.outcome)[1]]} for run in kept]
+    print(table([["RUN", "STARTED", "GOAL", "TOOK", "OUTCOME"], *rows], colours=[{}, *tones]))
     if len(found) > len(kept):
         print(f"\n{len(found) - len(kept)} older runs: mlops-crew runs --limit 0")
     return 0

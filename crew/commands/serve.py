@@ -40,6 +40,8 @@ def serve(
         raise CommandError("choose either --stdio or --http PORT", code=2)
     place = place_of(project)
 
+    import importlib.metadata
+
     import anyio
 
     from tools.core.gateway_server import GatewayServer
@@ -53,7 +55,7 @@ def serve(
     gateway = open_gateway(place.project, env=place.env)
     _end_on_signals(gateway)
     try:
-        server = GatewayServer(gateway, integration)
+        server = GatewayServer(gateway, integration, version=importlib.metadata.version("mlops-crew"))
         _tell(f"Journal: {gateway.journal.path}")
         _tell(f"Tools: {server.count}, of {', '.join(server.names)}")
         _tell("Calls that need a person wait for: mlops-crew approve ID")

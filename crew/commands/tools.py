@@ -35,7 +35,7 @@ def tools(
     stack = open_stack(place.project, place.env)
     policy = Policy.load(config / "policy.yaml")
     policy.check([stack.load_spec(name) for name in stack.own], stack.third_party, str(config / "policy.yaml"))
-    goal = load_goal(config / "goal.yaml")
+    goal = load_goal(config / "goal.yaml", place.env)
     roles = load_roles(config, {name: stack.spec(name) for name in stack.names}, goal.placeholders())
     names = [name for name in roles.agents if name != MANAGER]
     if role and role not in names:

@@ -127,7 +127,8 @@ def metric_over_time(points: list[Facts], marks: list[tuple[float, str]], metric
         lines[event["model"]].append((x, y))
         told = f"{event['model']} on {event['data']}: {metric} {number(event['value'])}"
         above += [
-            svg.dot(x, y, 5, f"{css} halo", told), svg.text(x, y - 11, number(event["value"]), "value strong", "middle"),
+            svg.dot(x, y, 5, f"{css} halo", told),
+            svg.text(x, y - 11, number(event["value"]), "value strong", "middle"),
             svg.text(x, bottom + 17, shorten(str(event["model"]), 17), "name", "middle"),
             svg.text(x, bottom + 31, shorten(f"on {event['data']}", 17), "tick", "middle"),
         ]  # fmt: skip
@@ -164,7 +165,7 @@ def trials(studies: list[Facts]) -> Markup:
         for trial in study["trials"]:
             value = trial["value"]
             if value is None:
-                dots.append(svg.text(x(at), bottom - 4, "×", "failed", "middle"))
+                dots.append(svg.text(x(at), bottom - 4, "\N{MULTIPLICATION SIGN}", "failed", "middle"))
             else:
                 told = f"{study['engine']} trial {trial['number']}: {trial['family']} {number(value)}"
                 dots.append(svg.dot(x(at), y.clamp(value), 3.2, f"{css} soft", told))

@@ -201,12 +201,13 @@ def _steps(records: list[Record], calls: list[Call], begin: datetime | None) -> 
                 Step(
                     task=task,
                     agent=_text(record, "agent"),
-                    title=sentence(task), agent_title=_text(record, "title") or title(_text(record, "agent")),
+                    title=sentence(task),
+                    agent_title=_text(record, "title") or title(_text(record, "agent")),
                     mode=_text(record, "mode"),
                     state="unfinished" if kind == "task_started" else "skipped",
                     start_s=_since(record, begin),
                     reason=_text(record, "reason"),
-                )  # fmt: skip
+                )
             )
             continue
         step = next((s for s in reversed(steps) if s.task == task), None)

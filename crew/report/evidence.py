@@ -272,7 +272,7 @@ def versions(run: Run) -> list[Facts]:
     if listed:
         return dicts(listed[-1].data.get("versions"))
     return [
-        {"version": call.data.get("version"), "model_uri": call.data.get("model_uri"), "run_id": call.data.get("run_id"),
+        {**{key: call.data.get(key) for key in ("version", "model_uri", "run_id")},
          "aliases": [], "created": "", "retired": None, "note": str(call.arguments.get("note") or "")}
         for call in reversed(run.named("mlflow.register_model"))
     ]  # fmt: skip

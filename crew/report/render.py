@@ -106,8 +106,8 @@ def report_html(run: Run, facts: dict[str, Any]) -> str:
         "duration": lambda value: words.duration(evidence.number_of(value)),
         "title_of": words.title,
         "pretty": _pretty,
-        "percent": lambda value: "–" if (share := evidence.number_of(value)) is None else f"{share:.1%}",
-        "moment": lambda text: str(text or "")[:19].replace("T", " ") or "–",
+        "percent": lambda value: words.DASH if (share := evidence.number_of(value)) is None else f"{share:.1%}",
+        "moment": lambda text: str(text or "")[:19].replace("T", " ") or words.DASH,
     }
     return environment.get_template("template.html.j2").render(
         **facts,

@@ -77,9 +77,7 @@ def _of_call(call: Call, by: str) -> Decision | None:
     if call.effect == "risky":
         evidence = [call.id]
         why = str(call.arguments.get("reason") or call.rule)
-        return Decision(
-            at, sentence(call.action), call.message or "done", "neutral", why, by, evidence
-        )
+        return Decision(at, sentence(call.action), call.message or "done", "neutral", why, by, evidence)
     return None
 
 

@@ -1,5 +1,7 @@
-"""Small pieces of SVG: scales, ticks, marks. Colours are CSS classes of the report's style sheet, so that a chart follows
-its light, dark and print form. Every text is escaped."""
+"""Small pieces of SVG: scales, ticks, marks. Every text is escaped.
+
+Colours are CSS classes of the report's style sheet, so that a chart follows its light, dark and print form.
+"""
 
 import math
 from collections.abc import Sequence

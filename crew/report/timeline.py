@@ -6,13 +6,14 @@ from typing import Any
 from markupsafe import Markup
 
 from crew.report import svg
-from crew.report.collect import Run
 from crew.report.charts import WIDTH
+from crew.report.collect import Run
 from crew.report.evidence import number_of
 from crew.report.svg import Scale
 from crew.words import duration, number, shorten
 
 Facts = dict[str, Any]
+MOST_EVIDENCE = 3.0  # times what is needed; beyond it a course says nothing more
 CHECK_CSS = ("c1", "c2", "c3", "c4", "c5")
 LEFT, TOP, BOTTOM, RIGHT = 52, 24, 190, WIDTH - 8
 
@@ -66,11 +67,13 @@ def evidence_course(trajectory: Facts) -> tuple[Markup, list[tuple[str, str]]]:
             continue
         course = [(look["requests"], (number_of((look.get("log_e") or {}).get(name)) or 0.0) / limit) for look in looks]
         lines.append((CHECK_CSS[(i + 1) % len(CHECK_CSS)], f"proof of harm: {name} (roll back)", course))
-    top = min(max(1.3, max(v for *_, course in lines for _, v in course) * 1.05), 3.0)
+    most = max(value for *_, course in lines for _, value in course)
+    top = min(max(1.3, most * 1.05), MOST_EVIDENCE)
+    cut = f" (drawn up to {MOST_EVIDENCE:g})" if most > top else ""
     x, y = Scale(0, looks[-1]["requests"], LEFT, RIGHT), Scale(0, top, BOTTOM, TOP)
     parts = [*svg.y_axis(y, LEFT, RIGHT), svg.line(LEFT, y(1), RIGHT, y(1), "threshold"),
              svg.text(RIGHT - 2, y(1) - 5, "enough to decide", "tick", "end"),
-             svg.text(LEFT, TOP - 10, "log e-value, as a share of what the verdict needs", "tick")]  # fmt: skip
+             svg.text(LEFT, TOP - 10, f"log e-value, as a share of what the verdict needs{cut}", "tick")]  # fmt: skip
     parts += [svg.path([(x(n), y.clamp(v)) for n, v in course], f"{css} stroke") for css, _, course in lines]
     parts += svg.x_axis(x, BOTTOM, "requests")
     told = "; ".join(f"{name}: {course[-1][1]:.0%} of what is needed" for _, name, course in lines)

@@ -1,5 +1,6 @@
 """Approvals: bound to the exact call, answered once, used once."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -87,10 +88,8 @@ def test_of_many_answers_at_the_same_time_one_wins(store: ApprovalStore) -> None
 
     def decide(name: str) -> None:
         start.wait()
-        try:
+        with contextlib.suppress(ApprovalError):
             won.append(store.decide("run-c1", "approved" if name < "e" else "rejected", by=name).decided_by)
-        except ApprovalError:
-            pass
 
     threads = [threading.Thread(target=decide, args=(name,)) for name in "abcdefgh"]
     for thread in threads:

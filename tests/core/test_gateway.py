@@ -107,7 +107,9 @@ def test_a_call_that_cannot_be_recorded_does_not_happen(tmp_path: Path, monkeypa
     assert len(gateway.journal.records()) == 2
 
 
-@pytest.mark.parametrize(("action", "calls", "ok"), [("fail_read", 3, True), ("fail_put", 3, True), ("fail_write", 1, False)])
+@pytest.mark.parametrize(
+    ("action", "calls", "ok"), [("fail_read", 3, True), ("fail_put", 3, True), ("fail_write", 1, False)]
+)
 def test_only_reads_and_idempotent_calls_are_repeated(tmp_path: Path, action: str, calls: int, ok: bool) -> None:
     with make_gateway(tmp_path) as gateway:
         result = gateway.call("fake", {"action": action, "times": 2})
@@ -325,6 +327,7 @@ def test_secrets_reach_neither_result_nor_journal_nor_listeners(tmp_path: Path, 
         assert SECRET not in text and "[redacted:FAKE_SECRET]" in text
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 def test_a_result_that_is_not_what_was_promised_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def other(self: Any, args: Any, ctx: Any) -> Any:
         return fake.DoubleResult.model_construct(twice="many", message="")
@@ -358,7 +361,7 @@ def test_a_third_party_server_is_called_under_the_same_policy_and_journal(tmp_pa
     import sys
 
     stack = {"mcpServers": {"other": {"command": sys.executable, "args": ["-m", "tests.core.third_party"]}}}
-    reads = {name: "read" for name in ("blocks", "typed", "broken_promise", "fails")}
+    reads = dict.fromkeys(("blocks", "typed", "broken_promise", "fails"), "read")
     policy = {
         "approval_timeout_s": 0,
         "integrations": {"other": {"allow": [*reads, "write"], "effects": reads}},

@@ -86,9 +86,7 @@ def test_a_line_that_is_no_record_is_an_error_that_names_it(path: Path) -> None:
         journal.records()
 
 
-def test_a_full_disk_is_an_error_and_loses_nothing_already_written(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_an_error_and_loses_nothing_already_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(path, NO_SECRETS)
     journal.append("kept")
     real_write = os.write

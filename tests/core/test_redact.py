@@ -14,13 +14,17 @@ def test_names_that_say_secret_are_known(name: str) -> None:
     assert is_secret_name(name)
 
 
-@pytest.mark.parametrize("name", ["PATH", "MONKEY", "TOKENIZERS_PARALLELISM", "MAX_TOKENS", "KEYBOARD", "MLFLOW_TRACKING_URI"])
+@pytest.mark.parametrize(
+    "name", ["PATH", "MONKEY", "TOKENIZERS_PARALLELISM", "MAX_TOKENS", "KEYBOARD", "MLFLOW_TRACKING_URI"]
+)
 def test_ordinary_names_are_not_secret(name: str) -> None:
     assert not is_secret_name(name)
 
 
 def test_a_declared_secret_is_replaced_though_its_name_does_not_say_so() -> None:
-    assert Redactor({"WEBHOOK": "https://x/y/z123"}, ["WEBHOOK"]).text("at https://x/y/z123!") == "at [redacted:WEBHOOK]!"
+    assert (
+        Redactor({"WEBHOOK": "https://x/y/z123"}, ["WEBHOOK"]).text("at https://x/y/z123!") == "at [redacted:WEBHOOK]!"
+    )
 
 
 def test_a_secret_that_contains_another_is_replaced_whole() -> None:

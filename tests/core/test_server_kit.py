@@ -1,11 +1,13 @@
 """The server kit: what an MCP client of somebody else sees of an integration."""
 
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -169,6 +171,9 @@ def test_a_server_whose_client_goes_away_during_a_call_closes_its_backend(tmp_pa
     ) as process:  # fmt: skip
         assert process.stdin is not None
         process.stdin.write("\n".join(lines) + "\n")
+        process.stdin.flush()
+        while effects(tmp_path, "wait_begun") == 0:
+            threading.Event().wait(0.01)
         process.stdin.close()
         assert process.wait(20) == 0
     assert closed.read_text() == "closed"
@@ -184,12 +189,8 @@ def test_sigterm_closes_the_backend(tmp_path: Path, transport: str) -> None:
             process.send_signal(signal.SIGTERM)
             process.wait(20)
     else:
-        hello = {
-            "jsonrpc": "2.0", "id": 0, "method": "initialize",
-            "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}},
-        }  # fmt: skip
-        import json
-
+        client = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}}
+        hello = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": client}
         with subprocess.Popen(
             COMMAND, env=server_env(tmp_path, FAKE_CLOSED=str(closed)), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             text=True,
@@ -268,17 +269,22 @@ def http_stack(url: str) -> dict[str, Any]:
 
 def test_the_gateway_calls_over_http_with_progress_and_token(tmp_path: Path) -> None:
     heard: list[Any] = []
-    with http_server(tmp_path, MLOPS_SERVER_TOKEN="right-token") as (_, url):
-        with make_gateway(tmp_path, stack=http_stack(url), env={"MLOPS_SERVER_TOKEN": "right-token"}) as gateway:
-            gateway.journal.subscribe(heard.append)
-            assert gateway.call("fake", {"action": "double", "x": 1}).ok
+    token = {"MLOPS_SERVER_TOKEN": "right-token"}
+    with (
+        http_server(tmp_path, **token) as (_, url),
+        make_gateway(tmp_path, stack=http_stack(url), env=token) as gateway,
+    ):
+        gateway.journal.subscribe(heard.append)
+        assert gateway.call("fake", {"action": "double", "x": 1}).ok
     assert [record["message"] for record in heard if record["kind"] == "progress"][-1] == "step 3"
 
 
 def test_a_refused_token_tells_a_person_where_it_is_set(tmp_path: Path) -> None:
-    with http_server(tmp_path, MLOPS_SERVER_TOKEN="right-token") as (_, url):
-        with make_gateway(tmp_path, stack=http_stack(url)) as gateway:
-            result = gateway.call("fake", {"action": "add"})
+    with (
+        http_server(tmp_path, MLOPS_SERVER_TOKEN="right-token") as (_, url),
+        make_gateway(tmp_path, stack=http_stack(url)) as gateway,
+    ):
+        result = gateway.call("fake", {"action": "add"})
     assert result.error is not None and result.error.kind is ErrorKind.NEEDS_PERSON
     assert "MLOPS_SERVER_TOKEN" in result.message and effects(tmp_path, "add") == 0
 

@@ -44,7 +44,9 @@ def test_every_wrong_key_is_named_with_the_valid_ones(tmp_path: Path) -> None:
     assert "unknown key 'other' (valid keys: name, inner, many)" in message
 
 
-@pytest.mark.parametrize("text", ["name: [", "name: a\n\tb: c", "name: a\nname: b", "inner: {size: 1, size: 2}\nname: a"])
+@pytest.mark.parametrize(
+    "text", ["name: [", "name: a\n\tb: c", "name: a\nname: b", "inner: {size: 1, size: 2}\nname: a"]
+)
 def test_broken_yaml_is_a_config_error_that_names_the_file(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"file\.yaml: not valid YAML"):
         read(tmp_path, text)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.helpers import journal_stages as stages
 from tests.helpers.journal_builder import RUN_ID, Example
-from tests.helpers.journal_stages import assessment, canary, challenger, champion, drift, release, search, staging, started
 
 __all__ = ["RUN_ID", "Example", "failed_run", "promoted_run", "quiet_run"]
 
@@ -19,16 +19,16 @@ def promoted_run(
     project: Path, run_id: str = RUN_ID, listener: Callable[[dict[str, Any]], None] | None = None
 ) -> Example:
     """Drift, a search, a canary in four batches, a promotion approved by a person; one failed call, one fallback."""
-    run = started(project, run_id, listener)
-    data = staging(run)
-    champion(run, data)
-    drift(run, data)
-    assessment(run, act=True)
+    run = stages.started(project, run_id, listener)
+    data = stages.staging(run)
+    stages.champion(run, data)
+    stages.drift(run, data)
+    stages.assessment(run, act=True)
     run.skip("synthesize", "synthesis", "the goal asks for no synthetic rows")
-    search(run, data)
-    challenger(run, data)
-    canary(run)
-    release(run)
+    stages.search(run, data)
+    stages.challenger(run, data)
+    stages.canary(run)
+    stages.release(run)
     run.add(
         "run_finished", wait=0.1, outcome="promoted", exit_code=0, duration_s=run.seconds,
         summary="Version 2 (hist_gradient_boosting) replaced version 1: ROC AUC 0.842 against 0.731 on the newest "
@@ -39,11 +39,11 @@ def promoted_run(
 
 def quiet_run(project: Path, run_id: str = "20261122-090000-00aa") -> Example:
     """Nothing drifted: no action."""
-    run = started(project, run_id, None)
-    data = staging(run)
-    champion(run, data)
-    drift(run, data, drifted=False)
-    assessment(run, act=False)
+    run = stages.started(project, run_id, None)
+    data = stages.staging(run)
+    stages.champion(run, data)
+    stages.drift(run, data, drifted=False)
+    stages.assessment(run, act=False)
     for task, role in _AFTER_ASSESSMENT:
         run.skip(task, role, "the champion is still good enough")
     run.add(
@@ -54,11 +54,11 @@ def quiet_run(project: Path, run_id: str = "20261122-090000-00aa") -> Example:
 
 def failed_run(project: Path, run_id: str = "20261121-080000-00bb") -> Example:
     """The search fails: the run ends with an error."""
-    run = started(project, run_id, None)
-    data = staging(run)
-    champion(run, data)
-    drift(run, data)
-    assessment(run, act=True)
+    run = stages.started(project, run_id, None)
+    data = stages.staging(run)
+    stages.champion(run, data)
+    stages.drift(run, data)
+    stages.assessment(run, act=True)
     run.begin("search_architecture", "architect")
     run.call(
         "optuna", "search", {}, 3.2, effect="write", status="failed", paths=[data["train"]], trials=40,

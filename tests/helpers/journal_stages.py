@@ -1,14 +1,13 @@
 """The stages of a made-up run, one function each: what the integrations would have returned, with invented numbers."""
 
 # fmt: off
-import json
 import math
 import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.helpers.journal_builder import RUN_ID, Example
+from tests.helpers.journal_builder import Example
 
 GOAL = {
     "name": "churn",
@@ -278,11 +277,11 @@ def canary(run: Example) -> None:
         effect="risky",
              model_uri="models:/churn/2", version="2", percent=5.0, seed=7, decision="ask", approved_by="maria")
     for batch in range(4):
-        batch(run, batch)
+        traffic_batch(run, batch)
     run.end("Version 2 is proven not to be worse on 1,200 requests.", 14.0, verdict="promote")
 
 
-def batch(run: Example, batch: int) -> None:
+def traffic_batch(run: Example, batch: int) -> None:
     rng = random.Random(batch)
     sent = (batch + 1) * 300
     errors = 1 if batch == 2 else 0

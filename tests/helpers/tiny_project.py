@@ -1,4 +1,4 @@
-"""A project small enough to run in seconds: 600 reference rows, 1,800 current ones whose concept is turned around."""
+"""A project small enough to run in seconds: 600 reference rows, 3,600 current ones whose concept is turned around."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 
 CONFIG = Path(__file__).parents[2] / "config"
-REFERENCE_ROWS, CURRENT_ROWS = 600, 1800
+REFERENCE_ROWS, CURRENT_ROWS = 600, 3600
 
 
 def rows(count: int, *, turned: bool, seed: int) -> pd.DataFrame:
@@ -21,11 +21,30 @@ def rows(count: int, *, turned: bool, seed: int) -> pd.DataFrame:
     return pd.DataFrame({"a": a, "b": b, "c": c, "y": label})
 
 
-def make_project(folder: Path, *, turned: bool = True, tasks: list[str] | None = None, **goal: Any) -> Path:
+def current_rows(story: str) -> pd.DataFrame:
+    """Current data: `drifted` (the concept is turned around), `same`, `noise` (labels mean nothing), or `returning`
+    (turned around, but the newest fifth, the live slice, is as before)."""
+    match story:
+        case "same":
+            return rows(CURRENT_ROWS, turned=False, seed=2)
+        case "drifted":
+            return rows(CURRENT_ROWS, turned=True, seed=2)
+        case "noise":
+            found = rows(CURRENT_ROWS, turned=False, seed=2)
+            return found.assign(y=np.random.default_rng(3).permutation(found["y"]))
+        case "returning":
+            back = CURRENT_ROWS // 5
+            turned = rows(CURRENT_ROWS - back, turned=True, seed=2)
+            return pd.concat([turned, rows(back, turned=False, seed=3)], ignore_index=True)
+        case _:
+            raise ValueError(story)
+
+
+def make_project(folder: Path, *, story: str = "drifted", tasks: list[str] | None = None, **goal: Any) -> Path:
     """A project folder with the shipped configuration, tiny data and a small budget.
 
     Args:
-        turned: whether the current data drifts.
+        story: see `current_rows`.
         tasks: keep only these tasks.
         goal: keys that replace those of the goal.
     """
@@ -33,7 +52,7 @@ def make_project(folder: Path, *, turned: bool = True, tasks: list[str] | None =
     data = folder / "data"
     data.mkdir()
     rows(REFERENCE_ROWS, turned=False, seed=1).to_csv(data / "reference.csv", index=False)
-    rows(CURRENT_ROWS, turned=turned, seed=2).to_csv(data / "current.csv", index=False)
+    current_rows(story).to_csv(data / "current.csv", index=False)
     content = {
         "name": "tiny",
         "task": "binary",

@@ -49,12 +49,13 @@ class GatewayServer:
     Args:
         gateway: the path of every call; not closed here.
         integrations: which servers of the stack to offer; an outside client can reach no other.
+        version: of this program, for the client.
 
     Raises:
         FixableError: an integration that is not in the stack; names the valid ones.
     """
 
-    def __init__(self, gateway: Gateway, integrations: Iterable[str] | None = None) -> None:
+    def __init__(self, gateway: Gateway, integrations: Iterable[str] | None = None, *, version: str = "") -> None:
         self._gateway = gateway
         self.names = tuple(integrations) if integrations is not None else gateway.stack.names
         for name in self.names:
@@ -65,7 +66,7 @@ class GatewayServer:
         self._others: dict[str, _Offer] | None = None
         self._listing = anyio.Lock()
         self._numbers = itertools.count(1)
-        self.mcp: Server[Any, Any] = Server("mlops-crew", instructions=INSTRUCTIONS)
+        self.mcp: Server[Any, Any] = Server("mlops-crew", version=version, instructions=INSTRUCTIONS)
         self.mcp.list_tools()(self._list_tools)
         self.mcp.call_tool(validate_input=False)(self._call_tool)
 

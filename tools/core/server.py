@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ import anyio.from_thread
 import anyio.to_thread
 import mcp.types as types
 from mcp.server.lowlevel import Server
+from mcp.shared.context import RequestContext
 
 from tools.core.contract import Action, Backend, CallContext, Effect, Integration
 from tools.core.dispatch import failure, run_action, translate
@@ -104,9 +105,7 @@ class IntegrationServer:
             if token is None or (now - last_sent < PROGRESS_EVERY_S and done != total):
                 return
             last_sent = now
-            anyio.from_thread.run(
-                partial(_send_progress, request.session, token, done, total, self._clean(message) or None)
-            )
+            anyio.from_thread.run(_send_progress, request, token, done, total, self._clean(message) or None)
 
         ctx = CallContext(
             project=self._project,
@@ -149,10 +148,12 @@ class IntegrationServer:
                 return failure(translate(self.spec, name, error))
 
 
-async def _send_progress(session: Any, token: str | int, done: float, total: float | None, message: str | None) -> None:
-    """Report progress to the caller; one that went away stops nothing."""
+async def _send_progress(
+    request: RequestContext[Any, Any, Any], token: str | int, done: float, total: float | None, message: str | None
+) -> None:
+    """Report progress to the caller, on the stream that will carry the result; one that went away stops nothing."""
     with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
-        await session.send_progress_notification(token, done, total, message)
+        await request.session.send_progress_notification(token, done, total, message, str(request.request_id))
 
 
 @cache

@@ -1,0 +1,295 @@
+"""When to retrain: the protocol of TARGETS.md, section 3, with the judge's policy beside the reference rules.
+
+Run: python bench/retrain.py [--data ../shared/data] [--cache FOLDER]
+
+Protocol: HistGradientBoosting (100 iterations, no early stopping, seed 0); the first 20 % of a stream is the initial
+training set, then 40 equal batches whose labels arrive after each; at most 39 refits. The reference rules refit on the
+trailing window of the initial size. Cells: accuracy (AUC for bank_marketing, MAE for bike_hourly) / refits. "gap": the
+share of the distance from "never" to "every batch" that is recovered.
+
+- ours: `tools.judge.refit` with its defaults, the same on every stream: recalibration between refits, refits on all
+  rows so far with weights halved every initial window. The two rows below it leave one of these out.
+- hindsight, 7 refits: the seven refit times with the smallest summed loss (log loss for the AUC), found by dynamic
+  programming over the trailing-window models.
+- no change: the last label (bike_hourly: the last value), known one row later, which no batch rule may use.
+"""
+
+import argparse
+import hashlib
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import ks_2samp
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import OrdinalEncoder
+
+from tools.judge.refit import Recalibrator, RetrainPolicy, row_weights
+
+BATCHES = 40
+Floats = NDArray[np.float64]
+Window = Literal["trailing", "weighted"]
+
+# name: folder, file, target, dropped columns, positive label, metric
+STREAMS: dict[str, tuple[str, str, str, list[str], Any, str]] = {
+    "elec2, 6 features": ("elec2", "elec2.csv.gz", "class", ["date", "nswprice"], "UP", "accuracy"),
+    "bank_marketing": ("bank_marketing", "bank_marketing.csv.gz", "y", ["duration"], "yes", "AUC"),
+    "bike_hourly": (
+        "bike_hourly", "bike_hourly_clean.csv.gz", "cnt", ["instant", "dteday", "casual", "registered"], None, "MAE",
+    ),
+    "noaa_weather": ("noaa_weather", "noaa_weather.csv.gz", "rain", [], 1, "accuracy"),
+    "elec2, 8 features": ("elec2", "elec2.csv.gz", "class", [], "UP", "accuracy"),
+}  # fmt: skip
+DRIFTING = ("elec2, 6 features", "bank_marketing", "bike_hourly")
+
+
+@dataclass
+class Stream:
+    """A stream, and its models: each is trained once and its predictions kept on disk."""
+
+    name: str
+    X: Floats
+    y: Floats
+    metric: str
+    cache: Path
+    outputs: dict[tuple[Window, int], Floats] = field(default_factory=dict)
+
+    @property
+    def task(self) -> Literal["binary", "regression"]:
+        return "regression" if self.metric == "MAE" else "binary"
+
+    @property
+    def initial(self) -> int:
+        return int(len(self.y) * 0.2)
+
+    @property
+    def bounds(self) -> NDArray[np.int64]:
+        return np.linspace(self.initial, len(self.y), BATCHES + 1).astype(np.int64)
+
+    def batch(self, j: int) -> slice:
+        return slice(int(self.bounds[j]), int(self.bounds[j + 1]))
+
+    def output(self, window: Window, version: int, j: int) -> Floats:
+        """What the version trained just before batch `version` says on batch `j`."""
+        key = (window, version)
+        if key not in self.outputs:
+            name = hashlib.sha256(f"{self.name} {window} {version} {len(self.y)} {self.X.shape}".encode()).hexdigest()
+            path = self.cache / f"{name[:16]}.npy"
+            if not path.exists():
+                np.save(path, self._train(window, version))
+            self.outputs[key] = np.load(path)
+        return self.outputs[key][self.batch(j)]
+
+    def _train(self, window: Window, version: int) -> Floats:
+        end = int(self.bounds[version])
+        start = end - self.initial if window == "trailing" else 0
+        weights = row_weights(end, self.initial) if window == "weighted" else None
+        kind = HistGradientBoostingRegressor if self.task == "regression" else HistGradientBoostingClassifier
+        model = kind(max_iter=100, early_stopping=False, random_state=0)
+        model.fit(self.X[start:end], self.y[start:end], sample_weight=weights)
+        out = np.full(len(self.y), np.nan)
+        later = self.X[end:]
+        out[end:] = model.predict(later) if self.task == "regression" else model.predict_proba(later)[:, 1]
+        return out
+
+    def losses(self, output: Floats, j: int) -> Floats:
+        """Loss per row of batch `j`: absolute error, or log loss with probabilities floored at 1 %."""
+        truth = self.y[self.batch(j)]
+        if self.task == "regression":
+            return np.abs(output - truth)
+        return -np.log(np.clip(np.where(truth == 1, output, 1 - output), 0.01, 1))
+
+    def baseline(self, j: int) -> float:
+        """Mean loss on batch `j` of the median, or the share of positives, of the preceding window."""
+        start = int(self.bounds[j])
+        earlier = self.y[start - self.initial : start]
+        constant = np.median(earlier) if self.task == "regression" else earlier.mean()
+        rows = self.batch(j)
+        return float(self.losses(np.full(rows.stop - rows.start, constant), j).mean())
+
+    def score(self, outputs: list[Floats]) -> float:
+        output, truth = np.concatenate(outputs), self.y[self.initial :]
+        if self.metric == "MAE":
+            return float(np.abs(output - truth).mean())
+        if self.metric == "AUC":
+            return float(roc_auc_score(truth, output))
+        return float(((output > 0.5) == (truth == 1)).mean())
+
+
+@dataclass(frozen=True)
+class Result:
+    value: float
+    refits: int
+
+
+def at(stream: Stream, times: set[int]) -> Result:
+    """Refit before the given batches, on the trailing window."""
+    version, outputs = 0, []
+    for j in range(BATCHES):
+        version = j if j in times else version
+        outputs.append(stream.output("trailing", version, j))
+    return Result(stream.score(outputs), len(times))
+
+
+def ours(stream: Stream, window: Window = "weighted", recalibrate: bool = True, cost: float | None = None) -> Result:
+    policy = RetrainPolicy() if cost is None else RetrainPolicy(cost)
+    level = Recalibrator(stream.task)
+    version, refits, outputs = 0, 0, []
+    for j in range(BATCHES):
+        raw = stream.output(window, version, j)
+        served = level.apply(raw) if recalibrate else raw
+        outputs.append(served)
+        level.observe(raw, stream.y[stream.batch(j)])
+        if policy.observe(stream.losses(served, j), stream.baseline(j)) and j + 1 < BATCHES:
+            version, refits = j + 1, refits + 1
+            level.refitted()
+    return Result(stream.score(outputs), refits)
+
+
+def adwin(stream: Stream, delta: float = 0.002) -> Result:
+    """ADWIN (Bifet and Gavaldà 2007) on the rows' errors, a cut every 32 rows: refit, and start anew, when it drops rows."""
+    version, times, outputs, window = 0, set[int](), [], np.empty(0)
+    scale = 1.0
+    for j in range(BATCHES):
+        output = stream.output("trailing", version, j)
+        outputs.append(output)
+        truth = stream.y[stream.batch(j)]
+        if stream.task == "regression":
+            scale = max(scale, float(np.abs(truth - output).max())) if j == 0 else scale
+            errors = np.minimum(np.abs(truth - output) / scale, 1)
+        else:
+            errors = ((output > 0.5) != (truth == 1)).astype(float)
+        dropped = False
+        for piece in np.array_split(errors, max(len(errors) // 32, 1)):
+            window = np.concatenate([window, piece])
+            while (cut := _adwin_cut(window, delta)) is not None:
+                window, dropped = window[cut:], True
+        if dropped and j + 1 < BATCHES:
+            version, window = j + 1, np.empty(0)
+            times.add(version)
+    return Result(stream.score(outputs), len(times))
+
+
+def _adwin_cut(window: Floats, delta: float) -> int | None:
+    n = len(window)
+    cuts = np.arange(32, n - 31, 32)
+    if not len(cuts):
+        return None
+    sums = np.cumsum(window)
+    left, right = sums[cuts - 1] / cuts, (sums[-1] - sums[cuts - 1]) / (n - cuts)
+    size = 1 / (1 / cuts + 1 / (n - cuts))
+    log = np.log(2 * np.log(n) / delta)
+    bound = np.sqrt(2 / size * window.var() * log) + 2 / (3 * size) * log
+    hits = np.flatnonzero(np.abs(left - right) > bound)
+    return int(cuts[hits[0]]) if len(hits) else None
+
+
+def ks_any(stream: Stream) -> Result:
+    """Refit when a Kolmogorov-Smirnov test at 5 % finds any feature drifted from the champion's training window."""
+    version, times = 0, set[int]()
+    for j in range(BATCHES - 1):
+        start = int(stream.bounds[version])
+        trained, now = stream.X[start - stream.initial : start], stream.X[stream.batch(j)]
+        if any(ks_2samp(trained[:, c], now[:, c]).pvalue < 0.05 for c in range(stream.X.shape[1])):
+            version = j + 1
+            times.add(version)
+    return at(stream, times)
+
+
+def hindsight(stream: Stream, refits: int) -> Result:
+    cost = np.zeros((BATCHES, BATCHES + 1))  # cost[v, e]: loss of version v over batches v..e-1
+    for v in range(BATCHES):
+        for j in range(v, BATCHES):
+            output, truth = stream.output("trailing", v, j), stream.y[stream.batch(j)]
+            wrong = (output > 0.5) != (truth == 1)  # the metric's own loss where it is a mean over rows
+            cost[v, j + 1] = cost[v, j] + (wrong if stream.metric == "accuracy" else stream.losses(output, j)).mean()
+    best = cost[0].copy()
+    times: list[set[int]] = [set() for _ in range(BATCHES + 1)]
+    for _ in range(refits):
+        new, new_times = best.copy(), list(times)
+        for end in range(2, BATCHES + 1):
+            for start in range(1, end):
+                value = best[start] + cost[start, end]
+                if value < new[end]:
+                    new[end], new_times[end] = value, times[start] | {start}
+        best, times = new, new_times
+    return at(stream, times[BATCHES])
+
+
+def no_change(stream: Stream) -> Result:
+    truth = stream.y[stream.initial - 1 :]
+    if stream.metric == "MAE":
+        return Result(float(np.abs(np.diff(truth)).mean()), 0)
+    if stream.metric == "AUC":
+        return Result(float(roc_auc_score(truth[1:], truth[:-1])), 0)
+    return Result(float((truth[1:] == truth[:-1]).mean()), 0)
+
+
+ROWS: dict[str, Callable[[Stream], Result]] = {
+    "never": lambda s: at(s, set()),
+    "every batch": lambda s: at(s, set(range(1, BATCHES))),
+    "every 5th": lambda s: at(s, set(range(5, BATCHES, 5))),
+    "every 10th": lambda s: at(s, set(range(10, BATCHES, 10))),
+    "ADWIN": adwin,
+    "KS any feature": ks_any,
+    "hindsight, 7 refits": lambda s: hindsight(s, 7),
+    "no change": no_change,
+    "ours": ours,
+    "ours, trailing window": lambda s: ours(s, window="trailing"),
+    "ours, no recalibration": lambda s: ours(s, recalibrate=False),
+    "ours, cost 0.10": lambda s: ours(s, cost=0.10),
+    "ours, cost 0.20": lambda s: ours(s, cost=0.20),
+}
+
+
+def load(name: str, data: Path, cache: Path) -> Stream | None:
+    folder, file, target, drop, positive, metric = STREAMS[name]
+    path = data / folder / file
+    if not path.exists():
+        print(f"{path} not found: {name} skipped")
+        return None
+    frame = pd.read_csv(path)
+    X = frame.drop(columns=[target, *drop])
+    text = X.select_dtypes(exclude="number").columns
+    if len(text):
+        X[text] = OrdinalEncoder().fit_transform(X[text])
+    y = frame[target].to_numpy(dtype=float) if positive is None else (frame[target] == positive).to_numpy(dtype=float)
+    return Stream(name, X.to_numpy(dtype=float), y, metric, cache)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "mlops_crew_bench_retrain")
+    options = parser.parse_args()
+    options.cache.mkdir(parents=True, exist_ok=True)
+    warnings.filterwarnings("ignore", message=".*p-value.*")  # scipy's note on exact p-values of large samples
+    streams = [s for name in STREAMS if (s := load(name, options.data, options.cache)) is not None]
+    started = time.perf_counter()
+    found = {(row, s.name): rule(s) for row, rule in ROWS.items() for s in streams}
+    head = "".join(f"{s.name + ', ' + s.metric:>28s}" for s in streams)
+    print(f"{'rule':24s}{head}{'gap, refits of the three drifting':>36s}")
+    for row in ROWS:
+        cells, gaps, refits = "", [], []
+        for s in streams:
+            result, never, every = found[row, s.name], found["never", s.name], found["every batch", s.name]
+            gap = (result.value - never.value) / (every.value - never.value)
+            if s.name in DRIFTING:
+                gaps.append(gap)
+                refits.append(result.refits)
+            value = f"{result.value:.2f}" if s.metric == "MAE" else f"{result.value:.4f}"
+            cells += f"{f'{value} / {result.refits:2d}  ({gap:5.0%})':>28s}"
+        print(f"{row:24s}{cells}{f'{np.mean(gaps):.1%} with {np.mean(refits):.1f}' if gaps else '-':>36s}")
+    print(f"\n{time.perf_counter() - started:.0f} s, models cached in {options.cache}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,331 @@
+"""The command line: what a person sees, and the exit code that a script sees."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from crew.main import run_crew
+from tests.cli.conftest import Cli, edit
+from tests.helpers.journal_example import RUN_ID, failed_run, promoted_run
+from tools.core.approval import Approval, ApprovalError, ApprovalStore
+
+COMMANDS = ["run", "sample", "runs", "show", "report", "approvals", "approve", "reject", "doctor", "tools", "serve"]
+HEAVY = {"crewai", "pandas", "numpy", "mcp", "mlflow", "pydantic", "httpx", "sklearn"}
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
+    program = (
+        "import sys\nfrom crew.cli import main\ncode = main(['--help'])\n"
+        f"print('heavy:', sorted({HEAVY!r} & set(sys.modules)))\nsys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert all(f" {name} " in done.stdout for name in COMMANDS)
+    assert "heavy: []" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(cli: Cli, command: str) -> None:
+    assert cli(command, "--help").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["runn"], "Did you mean 'run'"),
+        (["run", "--speed", "2"], "--speed"),
+        (["run", "--seed", "many"], "--seed"),
+        (["run", "--autonomy", "full"], "autonomous"),
+        (["run", "a.yaml", "--goal", "b.yaml"], "give the goal once"),
+        (["serve", "--stdio", "--http", "0"], "either --stdio or --http"),
+        (["serve", "--integration", "mlfow"], "unknown integration 'mlfow'"),
+        (["doctor", "--integration", "mlfow"], "unknown integration 'mlfow'"),
+        (["tools", "magician"], "unknown role 'magician'"),
+        (["approve"], "ID"),
+    ],
+)
+def test_wrong_use_is_one_error_block_and_exit_code_2(cli: Cli, arguments: list[str], told: str) -> None:
+    ended = cli(*arguments)
+    assert ended.code == 2
+    assert "ERROR" in ended.err
+    assert told in _unwrapped(ended.err)
+    assert "Traceback" not in ended.err
+    assert ended.out == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "told"),
+    [
+        ("goal.yaml", "task: binary", "task: [binary", "not valid YAML"),
+        ("goal.yaml", "target:", "targt:", "unknown key 'targt', did you mean 'target'?"),
+        ("goal.yaml", "task: binary", "task: binary\ntask: regression", "key 'task' is given twice"),
+        ("agents.yaml", "- hyperopt", "- hyperop", "unknown integration 'hyperop', did you mean 'hyperopt'?"),
+        ("agents.yaml", "[compare_models]", "[compare_model]", "unknown action 'compare_model', did you mean"),
+        ("tasks.yaml", "agent: architect", "agent: architekt", "unknown agent 'architekt', did you mean 'architect'?"),
+        ("tasks.yaml", "[assess_champion.act]", "[assess_champion.akt]", "unknown field 'akt', did you mean 'act'?"),
+        ("stack.yaml", "servers: {}", "servers: {mlfow: {transport: stdio}}", "unknown server 'mlfow'"),
+        ("policy.yaml", "default: deny", "default: allow", "default"),
+        ("policy.yaml", "judge: {allow", "juge: {allow", "unknown integration 'juge'"),
+    ],
+)
+def test_wrong_configuration_names_the_file_and_what_is_valid(
+    cli: Cli, folder: Path, file: str, old: str, new: str, told: str
+) -> None:
+    _rows(folder / "sample")
+    edit(folder / "config" / file, old, new)
+    ended = cli("run")
+    text = _unwrapped(ended.err)
+    assert ended.code == 2
+    assert "ERROR" in text and told in text
+    assert file in text
+    assert "Traceback" not in text
+    assert not (folder / ".mlops" / "runs").exists()
+
+
+@pytest.mark.parametrize("file", ["goal.yaml", "agents.yaml", "tasks.yaml", "stack.yaml", "policy.yaml"])
+def test_a_missing_configuration_file_is_named(cli: Cli, folder: Path, file: str) -> None:
+    _rows(folder / "sample")
+    (folder / "config" / file).unlink()
+    ended = cli("run")
+    assert ended.code == 2
+    assert f"config/{file}: no such file" in _unwrapped(ended.err)
+
+
+def test_a_run_before_the_sample_was_written_says_how_to_write_it(cli: Cli) -> None:
+    ended = cli("run")
+    assert ended.code == 2
+    assert "mlops-crew sample" in _unwrapped(ended.err)
+
+
+def test_a_missing_data_file_is_named_with_its_key(cli: Cli, folder: Path) -> None:
+    edit(folder / "config" / "goal.yaml", "current: sample/current.csv", "current: data/june.csv")
+    _rows(folder / "sample")
+    ended = cli("run")
+    assert ended.code == 2
+    assert "data.current" in _unwrapped(ended.err) and "data/june.csv" in _unwrapped(ended.err)
+
+
+def test_a_folder_without_a_project_says_so(cli: Cli, tmp_path: Path) -> None:
+    ended = cli("runs", "--project", str(tmp_path))
+    assert ended.code == 2
+    assert "no project here" in _unwrapped(ended.err)
+
+
+def test_a_state_folder_that_cannot_be_written_ends_the_run_before_anything_is_done(
+    cli: Cli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _rows(folder / "sample")
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path / "file" / "home"))
+    ended = cli("run")
+    assert ended.code == 1
+    assert "cannot write the journal" in _unwrapped(ended.err)
+
+
+def test_a_bug_is_one_block_and_its_traceback_is_shown_on_request(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the sample is haunted")
+
+    monkeypatch.setattr("crew.sample.write_sample", broken)
+    quiet = cli("sample")
+    monkeypatch.setenv("MLOPS_DEBUG", "1")
+    loud = cli("sample")
+    assert (quiet.code, loud.code) == (1, 1)
+    assert "RuntimeError: the sample is haunted" in _unwrapped(quiet.err) and "Traceback" not in quiet.err
+    assert "Traceback" in loud.err
+
+
+def test_crewai_run_gets_the_error_and_the_exit_code_of_the_command(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    status = folder / "status"
+    monkeypatch.setenv("MLOPS_STATUS_FILE", str(status))
+    monkeypatch.setattr(sys, "argv", ["run_crew"])
+    with pytest.raises(SystemExit) as ended:
+        run_crew()
+    assert ended.value.code == 2
+    assert "ERROR" in capfd.readouterr().err
+    assert status.read_text() == "2"
+
+
+def test_a_reader_that_closes_the_pipe_gets_no_traceback(folder: Path) -> None:
+    # The reader is gone before the first line is written.
+    program = "import sys, time\nfrom crew.cli import main\nsys.stdin.readline()\nsys.exit(main(['tools', '--json']))"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdin and process.stdout and process.stderr
+        process.stdout.close()
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+def test_the_end_at_once_waits_for_nothing_and_leaves_no_process(tmp_path: Path) -> None:
+    program = (
+        "import subprocess, sys, time\n"
+        "from crew.commands.ending import end_at_once\n"
+        "ignores = 'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); '\n"
+        "child = subprocess.Popen([sys.executable, '-c', ignores + 'time.sleep(600)'], start_new_session=True,\n"
+        "                         stdout=subprocess.PIPE)\n"
+        "child.stdout.readline()\n"
+        "print(child.pid, flush=True)\n"
+        "end_at_once(130, lambda: time.sleep(600))\n"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130, done.stderr
+    assert time.monotonic() - began < 20
+    child = Path(f"/proc/{int(done.stdout)}/status")
+    assert not child.exists() or "State:\tZ" in child.read_text()  # killed; a container's init may not collect it
+
+
+class TestSample:
+    def test_it_says_simulated_and_what_to_do_next(self, cli: Cli, folder: Path) -> None:
+        ended = cli("sample")
+        assert ended.code == 0
+        assert "SIMULATED" in ended.out and "mlops-crew run" in ended.out
+        assert {path.name for path in (folder / "sample").iterdir()} == {"reference.csv", "current.csv", "README.txt"}
+
+    def test_it_overwrites_only_when_forced(self, cli: Cli, folder: Path) -> None:
+        (folder / "mine").mkdir()
+        (folder / "mine" / "current.csv").write_text("precious")
+        refused = cli("sample", "mine")
+        assert refused.code == 1
+        assert "--force" in refused.err
+        assert (folder / "mine" / "current.csv").read_text() == "precious"
+        assert not (folder / "mine" / "reference.csv").exists()
+        assert cli("sample", "mine", "--force", "--no-drift").code == 0
+        assert "Nothing drifts" in (folder / "mine" / "README.txt").read_text()
+
+    def test_a_file_where_the_folder_should_be_is_an_error(self, cli: Cli, folder: Path) -> None:
+        (folder / "taken").write_text("")
+        ended = cli("sample", "taken/deeper")
+        assert ended.code == 1
+        assert "taken" in _unwrapped(ended.err) and "Not a directory" in _unwrapped(ended.err)
+
+
+class TestApprovals:
+    def put(self, folder: Path, name: str, expires_in_s: float = 600) -> ApprovalStore:
+        store = ApprovalStore(folder / ".mlops" / "approvals")
+        now = time.time()
+        store.create(
+            Approval(
+                id=name, run_id="r1", integration="serving", action="promote_canary", arguments={"version": "2"},
+                role="deployment", reason="autonomy level supervised", call_hash="h", created_ts=now,
+                expires_ts=now + expires_in_s,
+            )
+        )  # fmt: skip
+        return store
+
+    def test_pending_ones_are_listed_with_the_call_and_the_reason(self, cli: Cli, folder: Path) -> None:
+        assert "Nothing waits" in cli("approvals").out
+        self.put(folder, "r1-c0001")
+        listed = cli("approvals").out
+        assert "r1-c0001" in listed and "serving.promote_canary" in listed and "supervised" in listed
+        assert '"2"' in listed
+        assert json.loads(cli("approvals", "--json").out)[0]["arguments"] == {"version": "2"}
+
+    @pytest.mark.parametrize(("command", "state"), [("approve", "approved"), ("reject", "rejected")])
+    def test_an_answer_is_recorded_once_with_its_note(self, cli: Cli, folder: Path, command: str, state: str) -> None:
+        store = self.put(folder, "r1-c0001")
+        assert cli(command, "r1-c0001", "--note", "looked at it").code == 0
+        decided = store.get("r1-c0001")
+        assert (decided.state, decided.note) == (state, "looked at it")
+        assert decided.decided_by
+        again = cli("approve", "r1-c0001")
+        assert again.code == 1
+        assert f"already {state}" in _unwrapped(again.err)
+
+    def test_unknown_and_expired_ones_are_errors(self, cli: Cli, folder: Path) -> None:
+        store = self.put(folder, "r1-c0002", expires_in_s=-1)
+        unknown, expired = cli("approve", "r1-c0009"), cli("approve", "r1-c0002")
+        assert (unknown.code, expired.code) == (1, 1)
+        assert "no approval 'r1-c0009'" in _unwrapped(unknown.err)
+        assert "expired" in _unwrapped(expired.err)
+        with pytest.raises(ApprovalError):
+            store.consume("r1-c0002")
+
+
+class TestLookingBack:
+    @pytest.fixture
+    def played(self, folder: Path) -> Path:
+        promoted_run(folder).write()
+        failed_run(folder).write()
+        return folder
+
+    def test_no_run_yet_says_how_to_start_one(self, cli: Cli) -> None:
+        assert "mlops-crew run" in cli("runs").out
+        ended = cli("show")
+        assert ended.code == 1
+        assert "no run yet" in ended.err
+
+    def test_runs_are_listed_newest_first(self, cli: Cli, played: Path) -> None:
+        listed = cli("runs").out
+        assert listed.index(RUN_ID) < listed.index("20261121-080000-00bb")
+        assert "Promoted" in listed and "Failed" in listed
+        assert [run["outcome"] for run in json.loads(cli("runs", "--json").out)] == ["promoted", "failed"]
+        assert "1 older run" in cli("runs", "--limit", "1").out
+
+    def test_show_tells_tasks_decisions_and_calls_of_the_latest_run(self, cli: Cli, played: Path) -> None:
+        shown = cli("show", "latest").out
+        assert RUN_ID in shown
+        for part in ("Tasks", "Decisions", "Calls", "search_architecture", "serving.promote_canary", "maria"):
+            assert part in shown
+        assert json.loads(cli("show", RUN_ID, "--json").out)["run"]["exit_code"] == 0
+
+    def test_an_unknown_run_is_an_error_that_names_the_newest(self, cli: Cli, played: Path) -> None:
+        for command in ("show", "report"):
+            ended = cli(command, "20200101-000000-dead")
+            assert ended.code == 1
+            assert RUN_ID in _unwrapped(ended.err)
+
+    def test_the_report_is_written_again_from_the_journal(self, cli: Cli, played: Path) -> None:
+        report = played / ".mlops" / "runs" / RUN_ID / "report.html"
+        report.unlink(missing_ok=True)
+        assert cli("report", "latest").code == 0
+        assert RUN_ID in report.read_text()
+
+
+class TestTools:
+    def test_each_role_shows_its_actions_with_effect_verdict_and_tokens(self, cli: Cli) -> None:
+        roles = {role["role"]: role for role in json.loads(cli("tools", "--json").out)["roles"]}
+        assert set(roles) == {
+            "data_guardian", "synthesis", "architect", "optimization", "deployment", "sentinel", "evolution",
+        }  # fmt: skip
+        actions = {a["action"]: a for item in roles["architect"]["integrations"] for a in item["actions"]}
+        assert "register_model" not in actions  # not granted by its YAML
+        assert (actions["search"]["effect"], actions["search"]["verdict"]) == ("write", "allow")
+        assert all(0 < role["tokens"] < 2500 for role in roles.values())
+        assert "search" in cli("tools", "architect").out
+
+    def test_the_policy_decides_what_is_shown(self, cli: Cli, folder: Path) -> None:
+        policy = folder / "config" / "policy.yaml"
+        edit(policy, "autonomy: auto", "autonomy: supervised")
+        edit(policy, 'mlflow: {allow: "*"}', 'mlflow: {allow: "*", forbid: [retire_version]}')
+        (role,) = json.loads(cli("tools", "deployment", "--json").out)["roles"]
+        verdicts = {
+            f"{item['integration']}.{a['action']}": a["verdict"]
+            for item in role["integrations"]
+            for a in item["actions"]
+        }
+        assert verdicts["mlflow.retire_version"] == "deny"
+        assert verdicts["serving.promote_canary"] == "ask"
+        assert verdicts["mlflow.get_champion"] == "allow"
+
+
+def _rows(folder: Path) -> None:
+    """Data files that exist; no test here reads them."""
+    folder.mkdir()
+    for name in ("reference.csv", "current.csv"):
+        (folder / name).write_text("timestamp,churned\n2025-06-01,yes\n")
+
+
+def _unwrapped(text: str) -> str:
+    """A block of text without its frame and its line breaks."""
+    return " ".join(line.strip("! ") for line in text.splitlines() if line.strip("! "))

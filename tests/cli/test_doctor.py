@@ -1,0 +1,139 @@
+"""`mlops-crew doctor`: what is broken is found, with the way to fix it; what is optional is no failure."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from crew.checks import check_integration, project_checks
+from crew.commands.doctor import bounded
+from tests.cli.conftest import Cli, edit
+from tests.servers import free_port
+from tools.core.contract import Integration
+from tools.registry import load_spec
+from tools.session import open_stack
+
+SECRET = "very-secret-value-1"
+
+
+def test_a_working_integration_shows_versions_and_is_no_failure(cli: Cli) -> None:
+    ended = cli("doctor", "--integration", "judge", "--integration", "prometheus", "--json")
+    found = json.loads(ended.out)
+    assert ended.code == 0 and found["ok"]
+    assert [check["state"] for check in found["integrations"]] == ["ok", "ok"]
+    assert found["integrations"][0]["installed"]["scipy"]
+    assert "Everything" in cli("doctor", "--integration", "judge").out
+
+
+def test_a_server_that_does_not_answer_is_broken_and_its_setting_is_named(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = next(s.name for s in load_spec("prometheus").settings if s.real)
+    monkeypatch.setenv(setting, f"http://127.0.0.1:{free_port()}")
+    ended = cli("doctor", "--integration", "prometheus")
+    assert ended.code == 1
+    assert "BROKEN" in ended.out and "fix" in ended.out
+    assert setting in ended.out
+
+
+def test_secrets_are_told_only_as_set(folder: Path) -> None:
+    spec = load_spec("wandb")
+    secret = next(setting.name for setting in spec.settings if setting.secret)
+    env = {secret: SECRET, "WANDB_MODE": "offline"}
+    found = check_integration("wandb", open_stack(folder, env), folder, folder / ".mlops", env)
+    assert found.settings[secret] == "set"
+    assert SECRET not in json.dumps(found.__dict__)
+
+
+@pytest.mark.parametrize(("extra", "state"), [("ray", "off"), (None, "broken")])
+def test_a_missing_library_is_fatal_only_for_the_default_loop(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, extra: str | None, state: str
+) -> None:
+    lacking = Integration(
+        name="judge", title="Judge", summary="", actions=(), backend="nowhere:Nothing", requires=("no-such-library",),
+        extra=extra,
+    )  # fmt: skip
+    stack = open_stack(folder, {})
+    monkeypatch.setattr(stack, "load_spec", lambda _name: lacking)
+    found = check_integration("judge", stack, folder, folder / ".mlops", {})
+    assert found.state == state
+    assert found.fix == lacking.install_command()
+
+
+def test_an_account_that_is_not_set_up_is_no_failure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tools.core.contract import Setting
+
+    wants = Integration(
+        name="judge", title="Judge", summary="", actions=(), backend="nowhere:Nothing",
+        settings=(Setting("JUDGE_ACCOUNT", "the account", required=True),),
+    )  # fmt: skip
+    stack = open_stack(folder, {})
+    monkeypatch.setattr(stack, "load_spec", lambda _name: wants)
+    found = check_integration("judge", stack, folder, folder / ".mlops", {})
+    assert found.state == "off"
+    assert "JUDGE_ACCOUNT" in found.fix
+
+
+def test_a_third_party_server_that_does_not_start_is_broken(cli: Cli, folder: Path) -> None:
+    edit(folder / "config" / "stack.yaml", "mcpServers: {}", "mcpServers: {github: {command: no-such-program}}")
+    ended = cli("doctor", "--integration", "github")
+    assert ended.code == 1
+    assert "no-such-program" in ended.out and "config/stack.yaml" in ended.out
+
+
+def test_broken_configuration_is_found_file_by_file(folder: Path) -> None:
+    edit(folder / "config" / "policy.yaml", "default: deny", "default: maybe")
+    edit(folder / "config" / "tasks.yaml", "agent: architect", "agent: nobody")
+    checks = {check.name: check for check in project_checks(folder, folder / ".mlops", {})}
+    assert checks["policy.yaml"].state == "broken"
+    assert "unknown agent 'nobody'" in checks["agents.yaml, tasks.yaml"].detail
+    assert checks["stack.yaml"].state == checks["goal.yaml"].state == checks["python"].state == "ok"
+    assert checks["data"].fix == "mlops-crew sample"
+    assert checks["model"].state == "off"
+
+
+def test_a_state_folder_that_cannot_be_written_is_broken(folder: Path) -> None:
+    (folder / "file").write_text("")
+    checks = {check.name: check for check in project_checks(folder, folder / "file" / "home", {})}
+    assert checks["state folder"].state == "broken"
+    assert "MLOPS_HOME" in checks["state folder"].fix
+
+
+def test_a_model_without_key_or_server_is_broken(folder: Path) -> None:
+    def model(**env: str) -> tuple[str, str]:
+        check = next(c for c in project_checks(folder, folder / ".mlops", env) if c.name == "model")
+        return check.state, check.fix
+
+    assert model(MODEL="openai/gpt-5", OPENAI_API_KEY="sk-x")[0] == "ok"
+    assert model(MODEL="openai/gpt-5") == ("broken", "set OPENAI_API_KEY (or MODEL_API_KEY) in .env")
+    unreachable = model(MODEL="llama", MODEL_BASE_URL=f"http://127.0.0.1:{free_port()}/v1")
+    assert unreachable == ("broken", "start the server, or correct MODEL_BASE_URL")
+
+
+def test_one_that_hangs_does_not_hold_up_the_others() -> None:
+    forever = threading.Event()
+    began = time.monotonic()
+    answers = bounded({"hangs": forever.wait, "a": lambda: True, "b": lambda: True}, at_once=1, timeout_s=0.3)
+    forever.set()
+    assert answers == {"a": True, "b": True}
+    assert time.monotonic() - began < 5
+
+
+def test_no_more_run_at_once_than_allowed() -> None:
+    lock = threading.Lock()
+    running, most = 0, 0
+
+    def job() -> bool:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        threading.Event().wait(0.02)
+        with lock:
+            running -= 1
+        return True
+
+    assert len(bounded({str(i): job for i in range(9)}, at_once=3, timeout_s=10)) == 9
+    assert most <= 3

@@ -1,0 +1,257 @@
+"""The contract every integration keeps, as checks that run over all of them.
+
+Static checks take a spec. Live checks call the integration through a gateway, whatever transport serves it, with the
+examples it ships in `tools/<name>/contract.py`:
+
+- `EXAMPLES`: calls that work in an empty project, the first one a quick one.
+- `UNREACHABLE` (only if it has a setting for a real server): settings that point to a server that does not exist.
+
+A further integration joins by being in the registry and shipping that file; nothing here is edited. Each check raises
+`AssertionError` with a sentence that says what to change.
+"""
+
+import hashlib
+import importlib
+import inspect
+import json
+import re
+import subprocess
+import sys
+import time
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tools.core.contract import Action, Args, Backend, CallContext, Data, Effect, Integration
+from tools.core.errors import ErrorKind, MissingDependencyError
+from tools.core.results import Status, ToolResult
+from tools.core.schema import input_schema, output_schema
+
+FILES = ("__init__.py", "spec.py", "backend.py", "tool.py", "contract.py")
+CHARS_PER_TOKEN = 4.2  # of a definition; cl100k_base, which cannot be had offline, gave 4.5 on average over ours
+MAX_TOOL_TOKENS = 200
+MAX_MEAN_TOKENS = 100  # over all tools
+MAX_SPEC_IMPORT_S = 2.0  # CPU time of importing every spec, pydantic included
+UNREACHABLE_WITHIN_S = 30.0
+READ_NAME = re.compile(r"(?:get|list|query|read)(?:_|$)|status$")
+WORKING_FILES = ("-wal", "-shm", "-journal", ".log", "cache.db")
+NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
+
+Call = Callable[[str, Mapping[str, Any]], ToolResult]
+
+
+def _nothing(project: Path) -> None:
+    """The example needs no files."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One call and how it must end.
+
+    Args:
+        action: which action.
+        arguments: its arguments; paths are relative to the project folder.
+        prepare: puts the files it needs into that folder.
+        status: how it ends.
+        error: the kind of error, when it must fail.
+    """
+
+    action: str
+    arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    prepare: Callable[[Path], None] = _nothing
+    status: Status = Status.OK
+    error: ErrorKind | None = None
+
+
+def definition_tokens(action: Action) -> float:
+    """About how many tokens a model pays for an action's definition on every request."""
+    text = " ".join((action.name, action.summary, json.dumps(input_schema(action), separators=(",", ":"))))
+    return len(text) / CHARS_PER_TOKEN
+
+
+def check_folder(spec: Integration) -> None:
+    """Every integration's folder is the same inside."""
+    folder = Path(str(importlib.import_module(f"tools.{spec.name}").__file__)).parent
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    assert not missing, f"{folder} has no {', '.join(missing)}"
+    assert importlib.import_module(f"tools.{spec.name}").__doc__, f"{folder}/__init__.py does not say what it holds"
+    assert spec.backend.startswith(f"tools.{spec.name}.backend:"), f"{spec.name}: the backend belongs in backend.py"
+
+
+def check_actions(spec: Integration) -> None:
+    """Names, descriptions, effects and sizes of the actions."""
+    assert NAME.fullmatch(spec.name) and spec.title and spec.summary and spec.actions, spec.name
+    names = [action.name for action in spec.actions]
+    assert len(set(names)) == len(names), f"{spec.name}: an action's name is given twice"
+    for action in spec.actions:
+        where = f"{spec.name}.{action.name}"
+        assert NAME.fullmatch(action.name), f"{where}: not a snake_case name"
+        assert action.summary.endswith((".", "?")), f"{where}: the summary is not a sentence"
+        if READ_NAME.match(action.name):
+            assert action.effect is Effect.READ, f"{where}: its name says it reads, its effect is {action.effect}"
+        assert 0 < action.timeout_s <= 6 * 3600, f"{where}: timeout_s {action.timeout_s}"
+        tokens = definition_tokens(action)
+        assert tokens <= MAX_TOOL_TOKENS, f"{where}: about {tokens:.0f} tokens, more than {MAX_TOOL_TOKENS}"
+        for name, parameter in input_schema(action)["properties"].items():
+            assert parameter.get("description"), f"{where}: parameter {name} is not described"
+            assert "properties" not in parameter, f"{where}: parameter {name} is a nested object"
+
+
+def check_results(spec: Integration) -> None:
+    """Results are typed: a client can tell from the output schema what it gets."""
+    for action in spec.actions:
+        where = f"{spec.name}.{action.name}"
+        assert issubclass(action.args, Args) and issubclass(action.result, Data), where
+        for name, info in action.result.model_fields.items():
+            assert info.annotation is not Any, f"{where}: result field {name} is untyped"
+        assert output_schema(action)["properties"]["data"], where
+        json.dumps(output_schema(action))
+
+
+def check_settings(spec: Integration) -> None:
+    """Settings are documented environment variables; secrets have no default."""
+    for setting in spec.settings:
+        assert re.fullmatch(r"[A-Z][A-Z0-9_]*", setting.name), f"{spec.name}: {setting.name}"
+        assert len(setting.description) >= 8, f"{spec.name}: {setting.name} is not described"
+        assert not (setting.secret and setting.default), f"{spec.name}: the secret {setting.name} has a default"
+    contract = _contract_of(spec)
+    unreachable: Mapping[str, str] = getattr(contract, "UNREACHABLE", {})
+    named = {setting.name for setting in spec.settings}
+    assert set(unreachable) <= named, f"{spec.name}: UNREACHABLE names a setting it does not have"
+
+
+def check_backend(spec: Integration) -> None:
+    """The backend has exactly the methods of the actions, with their types."""
+    module, _, name = spec.backend.partition(":")
+    backend = getattr(importlib.import_module(module), name)
+    assert issubclass(backend, Backend), f"{spec.backend} is no Backend"
+    assert backend.health is not Backend.health, f"{spec.backend} has no health()"
+    for action in spec.actions:
+        where = f"{spec.backend}.{action.name}"
+        method = getattr(backend, action.name, None)
+        assert method is not None, f"{where}: no such method"
+        hints = typing.get_type_hints(method)
+        parameters = list(inspect.signature(method).parameters)
+        assert parameters == ["self", "args", "ctx"], f"{where} takes {parameters}"
+        assert hints.get("args") is action.args, f"{where}: args is not {action.args.__name__}"
+        assert hints.get("ctx") is CallContext, f"{where}: ctx is not CallContext"
+        assert hints.get("return") is action.result, f"{where}: does not return {action.result.__name__}"
+    public = {key for key, value in vars(backend).items() if inspect.isfunction(value) and not key.startswith("_")}
+    extra = public - {action.name for action in spec.actions} - {"health", "close"}
+    assert not extra, f"{spec.backend}: {', '.join(sorted(extra))} belongs to no action"
+
+
+def check_missing_dependency(spec: Integration) -> None:
+    """Without its library the integration says how to install it."""
+    from dataclasses import replace
+
+    absent = replace(spec, requires=("a-distribution-that-does-not-exist",))
+    try:
+        absent.load_backend(absent.resolve_settings({}))
+    except MissingDependencyError as error:
+        assert spec.install_command() in error.message and spec.title in error.message, error.message
+    else:
+        raise AssertionError(f"{spec.name} was loaded without its library")
+
+
+STATIC_CHECKS: tuple[Callable[[Integration], None], ...] = (
+    check_folder,
+    check_actions,
+    check_results,
+    check_settings,
+    check_backend,
+    check_missing_dependency,
+)
+
+
+def check_specs_are_light(modules: Mapping[str, str], vendors: typing.Iterable[str]) -> None:
+    """Importing every spec imports no vendor library and no MCP, and is quick."""
+    heavy = sorted({*vendors, "mcp", "crewai", "pandas", "numpy"})
+    program = f"""
+import importlib, json, sys, time
+began = time.process_time()
+for module in {list(modules.values())!r}:
+    importlib.import_module(module)
+print(json.dumps([time.process_time() - began, [name for name in {heavy!r} if name in sys.modules]]))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    seconds, imported = json.loads(ended.stdout)
+    assert imported == [], f"importing the specs imports {', '.join(imported)}"
+    assert seconds <= MAX_SPEC_IMPORT_S, f"importing the specs takes {seconds:.1f} s of CPU time"
+
+
+def check_wrong_calls_are_fixable(spec: Integration, call: Call) -> None:
+    """An unknown action and an unknown argument are errors the caller can fix; they name what is valid."""
+    unknown = call(f"{spec.actions[0].name}_x", {})
+    assert unknown.error is not None and unknown.error.kind is ErrorKind.FIXABLE, unknown
+    assert all(action.name in unknown.message for action in spec.actions), unknown.message
+    for action in spec.actions:
+        result = call(action.name, {"no_such_argument": 1})
+        assert result.error is not None and result.error.kind is ErrorKind.FIXABLE, result
+        assert "no_such_argument" in result.message, result.message
+
+
+def check_example(spec: Integration, example: Example, call: Call) -> None:
+    """An example ends as it must; good data is of the promised type and says in a sentence what it is."""
+    result = call(example.action, example.arguments)
+    assert result.status is example.status, f"{spec.name}.{example.action}: {result}"
+    if result.ok:
+        spec.action(example.action).result.model_validate(result.data)
+    else:
+        assert result.error is not None and result.message.strip(), result
+        assert example.error in (None, result.error.kind), result
+        assert "Traceback" not in result.message and "\n" not in result.message, result.message
+
+
+def check_read_leaves_no_trace(spec: Integration, example: Example, call: Call, home: Path) -> None:
+    """A repeated read changes no file but the run's own (the first one may make an embedded store)."""
+    if spec.action(example.action).effect is not Effect.READ:
+        return
+    before = _files(home)
+    call(example.action, example.arguments)
+    changed = {str(path) for path, _ in before.items() ^ _files(home).items()}
+    assert not changed, f"{spec.name}.{example.action} reads, yet it changed {', '.join(sorted(changed))}"
+
+
+def check_unreachable(spec: Integration, example: Example, call: Call) -> None:
+    """With a real server that does not answer, a call ends within seconds in an error that names the server."""
+    began = time.monotonic()
+    result = call(example.action, example.arguments)
+    took = time.monotonic() - began
+    assert result.error is not None and result.status in (Status.FAILED, Status.UNKNOWN), result
+    assert took <= UNREACHABLE_WITHIN_S, f"{spec.name}: an unreachable server took {took:.0f} s"
+    place = re.compile("|".join(re.escape(_address(value)) for value in unreachable_of(spec).values()))
+    assert place.search(f"{result.message} {result.error.tried}"), f"{spec.name}: the error names no server: {result}"
+
+
+def examples_of(spec: Integration) -> tuple[Example, ...]:
+    """What the integration ships to be tried."""
+    examples: tuple[Example, ...] = getattr(_contract_of(spec), "EXAMPLES", ())
+    assert examples, f"tools/{spec.name}/contract.py has no EXAMPLES"
+    return examples
+
+
+def unreachable_of(spec: Integration) -> Mapping[str, str]:
+    """Settings that point to a server that does not exist; empty for an integration without one."""
+    return getattr(_contract_of(spec), "UNREACHABLE", {})
+
+
+def _contract_of(spec: Integration) -> types.ModuleType:
+    return importlib.import_module(f"tools.{spec.name}.contract")
+
+
+def _address(url: str) -> str:
+    return url.split("://")[-1].split("/")[0]
+
+
+def _files(home: Path) -> dict[Path, str]:
+    """Content of the files in the state folder, but for the runs' own, caches and databases' working files."""
+    found: dict[Path, str] = {}
+    for path in home.rglob("*"):
+        name = path.relative_to(home)
+        if path.is_file() and name.parts[0] != "runs" and not name.name.endswith(WORKING_FILES):
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
