@@ -78,8 +78,6 @@ def _run(arguments: list[str]) -> int:
         return ending.BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 - the last boundary: a person reads one block, not a traceback
         return _report(error)
-    if code == 130:
-        print("\nStopped.", file=sys.stderr)
     return int(code or 0)
 
 

@@ -1,4 +1,4 @@
-"""A project to run commands in, and a way to run them in this process: starting one for each test would take minutes."""
+"""A project to run commands in, and a way to run them in this process: a process for each would be slow."""
 
 import os
 import shutil

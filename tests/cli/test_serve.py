@@ -108,8 +108,8 @@ def test_a_call_takes_the_path_of_the_gateway(folder: Path) -> None:
         async with stdio_session(folder, "--integration", "prometheus") as session:
             await session.list_tools()
             return [
-                await session.call_tool("prometheus_alerts", {}),
-                await session.call_tool("prometheus_alerts", {"colour": "red"}),
+                await session.call_tool("prometheus_list_metrics", {}),
+                await session.call_tool("prometheus_list_metrics", {"colour": "red"}),
                 await session.call_tool("dvc_list_versions", {}),
             ]
 
@@ -120,14 +120,14 @@ def test_a_call_takes_the_path_of_the_gateway(folder: Path) -> None:
     assert not_offered.isError and "unknown tool 'dvc_list_versions'" in not_offered.structuredContent["message"]
     intents = [record for record in records if record["kind"] == "intent"]
     assert [(i["server"], i["action"], i["role"], i["decision"]) for i in intents] == [
-        ("prometheus", "alerts", "mcp_client", "allow"),
-        ("prometheus", "alerts", "mcp_client", "invalid"),
+        ("prometheus", "list_metrics", "mcp_client", "allow"),
+        ("prometheus", "list_metrics", "mcp_client", "invalid"),
     ]
     assert fine.structuredContent["call_id"] == intents[0]["call_id"]
 
 
 def test_a_call_that_needs_a_person_waits_for_the_command_line(folder: Path) -> None:
-    edit(folder / "config" / "policy.yaml", 'prometheus: {allow: "*"}', 'prometheus: {allow: "*", ask: [alerts]}')
+    edit(folder / "config" / "policy.yaml", 'prometheus: {allow: "*"}', 'prometheus: {allow: "*", ask: [list_metrics]}')
     store = ApprovalStore(folder / ".mlops" / "approvals")
     told: list[str] = []
 
@@ -143,7 +143,7 @@ def test_a_call_that_needs_a_person_waits_for_the_command_line(folder: Path) -> 
     async def call() -> Any:
         async with stdio_session(folder, "--integration", "prometheus") as session, anyio.create_task_group() as group:
             group.start_soon(answer)
-            return await session.call_tool("prometheus_alerts", {}, progress_callback=on_progress)
+            return await session.call_tool("prometheus_list_metrics", {}, progress_callback=on_progress)
 
     result = anyio.run(call)
     assert result.structuredContent["status"] in ("ok", "no_data")
@@ -165,18 +165,20 @@ def test_observers_are_offered_reads_only(folder: Path) -> None:
 
 
 def test_http_wants_the_bearer_token_and_tells_progress(folder: Path) -> None:
-    edit(folder / "config" / "policy.yaml", 'prometheus: {allow: "*"}', 'prometheus: {allow: "*", ask: [alerts]}')
+    edit(folder / "config" / "policy.yaml", 'prometheus: {allow: "*"}', 'prometheus: {allow: "*", ask: [list_metrics]}')
     store = ApprovalStore(folder / ".mlops" / "approvals")
     told: list[str] = []
 
     async def on_progress(_done: float, _total: float | None, message: str | None) -> None:
         told.append(message or "")
+        while not store.pending():  # the record comes first, then the question
+            await anyio.sleep(0.02)
         store.decide(store.pending()[0].id, "rejected", by="maria", note="not today")
 
     async def call(url: str) -> Any:
         async with http_session(url, TOKEN) as session:
             with anyio.fail_after(30):
-                return await session.call_tool("prometheus_alerts", {}, progress_callback=on_progress)
+                return await session.call_tool("prometheus_list_metrics", {}, progress_callback=on_progress)
 
     with http_server(folder, "--integration", "prometheus", MLOPS_SERVER_TOKEN=TOKEN) as (process, url):
         assert httpx.post(url, json={}).status_code == 401

@@ -235,3 +235,69 @@ def test_a_model_cannot_call_what_its_role_was_not_granted(play: Play) -> None:
     outcome, records, _ = play(script, tasks=["version_data"])
     assert outcome.outcome == "completed"
     assert not of(records, "intent", server="mlflow")
+
+
+@pytest.mark.parametrize("process", ["sequential", "hierarchical"])
+def test_a_model_takes_the_whole_loop_to_a_promotion(play: Play, process: str) -> None:
+    outcome, records, server = play(competent, competent=True, process=process)
+    assert outcome.outcome == "promoted", outcome
+    assert set(modes(records).values()) == {"llm"}
+    assert not of(records, "guardrail") and not of(records, "fallback")
+    assert len(of(records, "intent", server="serving", action="promote_canary")) == 1
+
+
+NEW_ROLE = {
+    "role": "Librarian",
+    "goal": "Know which data versions there are.",
+    "backstory": "You count what others store.",
+    "integrations": [{"dvc": ["list_versions"]}],
+}
+NEW_TASK = {
+    "agent": "librarian",
+    "description": "Count the data versions of {name}.",
+    "expected_output": "How many there are.",
+    "when": ["check_data.usable"],
+}
+
+
+def test_a_role_and_a_task_added_in_yaml_alone_take_part(play: Play) -> None:
+    holder: dict[str, Script] = {}
+
+    def script(crew: MlopsCrew) -> Script:
+        good = competent(crew)
+
+        def answer(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> Any:
+            run = crew._run
+            assert run is not None and run.current is not None
+            if run.current.task != "count_versions":
+                return good(messages, tools)
+            assert [t["function"]["name"] for t in tools] == ["dvc_list_versions"]
+            if messages[-1]["role"] != "tool":
+                return [("dvc_list_versions", {})]
+            return json.dumps({"summary": "There is 1 version.", "decision": True})
+
+        return holder.setdefault("script", answer)
+
+    outcome, records, _ = play(
+        script,
+        competent=True,
+        tasks=[*TASKS, "count_versions"],
+        agents_yaml={"librarian": NEW_ROLE},
+        tasks_yaml={"count_versions": NEW_TASK},
+    )
+    assert outcome.outcome == "completed", outcome
+    assert modes(records)["count_versions"] == "llm"
+    assert of(records, "intent", server="dvc", action="list_versions", role="librarian")
+
+
+def test_a_task_without_a_runbook_says_that_it_needs_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MODEL", raising=False)
+    project = make_project(
+        tmp_path / "project",
+        tasks=["count_versions"],
+        agents_yaml={"librarian": NEW_ROLE},
+        tasks_yaml={"count_versions": {**NEW_TASK, "when": []}},
+    )
+    outcome = MlopsCrew(project=project).run()
+    assert outcome.outcome == "failed"
+    assert "count_versions" in outcome.summary and "set MODEL" in outcome.summary

@@ -40,12 +40,21 @@ def current_rows(story: str) -> pd.DataFrame:
             raise ValueError(story)
 
 
-def make_project(folder: Path, *, story: str = "drifted", tasks: list[str] | None = None, **goal: Any) -> Path:
+def make_project(
+    folder: Path,
+    *,
+    story: str = "drifted",
+    tasks: list[str] | None = None,
+    agents_yaml: dict[str, Any] | None = None,
+    tasks_yaml: dict[str, Any] | None = None,
+    **goal: Any,
+) -> Path:
     """A project folder with the shipped configuration, tiny data and a small budget.
 
     Args:
         story: see `current_rows`.
         tasks: keep only these tasks.
+        agents_yaml, tasks_yaml: entries to add.
         goal: keys that replace those of the goal.
     """
     shutil.copytree(CONFIG, folder / "config")
@@ -66,8 +75,12 @@ def make_project(folder: Path, *, story: str = "drifted", tasks: list[str] | Non
         **goal,
     }
     (folder / "config" / "goal.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    if tasks is not None:
-        path = folder / "config" / "tasks.yaml"
-        kept = {name: task for name, task in yaml.safe_load(path.read_text()).items() if name in tasks}
-        path.write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
+    _edit(folder / "config" / "agents.yaml", agents_yaml, None)
+    _edit(folder / "config" / "tasks.yaml", tasks_yaml, tasks)
     return folder
+
+
+def _edit(path: Path, added: dict[str, Any] | None, kept: list[str] | None) -> None:
+    content = {**yaml.safe_load(path.read_text(encoding="utf-8")), **(added or {})}
+    chosen = {name: value for name, value in content.items() if kept is None or name in kept}
+    path.write_text(yaml.safe_dump(chosen, sort_keys=False), encoding="utf-8")
