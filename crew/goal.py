@@ -28,7 +28,9 @@ def load_goal(path: Path, env: Mapping[str, str] = os.environ) -> Goal:
             expanded[key] = string.Template(getattr(goal.data, key)).substitute(env)
         except KeyError as error:
             name = error.args[0]
-            raise ConfigError(f"{path}: data.{key} refers to ${name}, which is not in the environment or .env") from None
+            raise ConfigError(
+                f"{path}: data.{key} refers to ${name}, which is not in the environment or .env"
+            ) from None
         except ValueError as error:
             raise ConfigError(f"{path}: data.{key}: {error} (write $$ for a dollar sign)") from None
     return goal.model_copy(update={"data": goal.data.model_copy(update=expanded)})

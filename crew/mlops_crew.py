@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from crew.environment import prepare
 from crew.goal import PATHS, ModelSettings, load_goal
@@ -32,7 +32,7 @@ POLL_S = 0.2
 SHOWN_VERSIONS = ("crewai", "mcp", "mlflow", "optuna", "hyperopt", "evidently", "great-expectations", "scikit-learn")
 
 
-class RunStopped(Exception):  # noqa: N818 - not an error: a person stopped the run
+class RunStopped(Exception):
     """The run was stopped by a person."""
 
 
@@ -95,10 +95,13 @@ class MlopsCrew:
         self._env = prepare(self.project, self._home)
         self.goal = goal if isinstance(goal, Goal) else load_goal(self.project / goal, self._env)
         self.model = ModelSettings.from_env({} if runbook else self._env)
-        self._policy = Policy.load(self.project / "config" / "policy.yaml")
+        policy_path = self.project / "config" / "policy.yaml"
+        self._policy = Policy.load(policy_path)
         if autonomy is not None:
             self._policy = Policy(self._policy.file.model_copy(update={"autonomy": autonomy.value}))
         stack = open_stack(self.project, self._env)
+        # A misspelt name under `forbid` would forbid nothing.
+        self._policy.check([stack.load_spec(name) for name in stack.own], stack.third_party, str(policy_path))
         self.roles = load_roles(
             self.project / "config", {name: stack.spec(name) for name in stack.names}, self.goal.placeholders()
         )

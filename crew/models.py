@@ -84,8 +84,8 @@ class RunbookLLM(BaseLLM):
 class RunbookManagerLLM(RunbookLLM):
     """Answers for the manager of a hierarchical run: delegates the task, then passes the answer on."""
 
-    def _next(self, past: "list[tuple[str, dict[str, Any], ToolResult]]") -> Any:
-        raise NotImplementedError
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
 
     def call(self, messages: Any, tools: Any = None, *_: Any, **__: Any) -> Any:
         self._run.check()
@@ -217,5 +217,3 @@ def _request(call_id: str, name: str, arguments: dict[str, Any]) -> dict[str, An
         "type": "function",
         "function": {"name": name, "arguments": json.dumps(arguments, default=str)},
     }
-
-

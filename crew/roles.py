@@ -97,8 +97,13 @@ class Condition:
             return False
         return truth != self.negated
 
-    def __str__(self) -> str:
-        return f"{'not ' if self.negated else ''}{self.subject}.{self.field}"
+    def unmet(self, results: Mapping[str, BaseModel]) -> str:
+        """Why it does not hold, in words."""
+        if self.subject == "goal":
+            return f"the goal {'asks' if self.negated else 'does not ask'} for {self.field}"
+        if self.subject not in results:
+            return f"{self.subject} did not run"
+        return f"{self.subject} found {self.field} to be {'true' if self.negated else 'false'}"
 
 
 @dataclass(frozen=True)
@@ -113,9 +118,7 @@ class Roles:
         return [Condition.parse(text) for text in self.tasks[task].when]
 
 
-def load_roles(
-    config: Path, specs: Mapping[str, Integration | None], placeholders: Iterable[str]
-) -> Roles:
+def load_roles(config: Path, specs: Mapping[str, Integration | None], placeholders: Iterable[str]) -> Roles:
     """Read and check both files.
 
     Args:

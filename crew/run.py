@@ -5,7 +5,7 @@ The journal is the record; this is what the run must know while it is under way.
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -88,14 +88,16 @@ class Run:
 
     def skip_reason(self, task: str) -> str | None:
         """Why a task is not due, None when it is."""
-        unmet = [c for c in self.roles.conditions(task) if not c.holds(self.goal, self.results)]
-        return f"{' and '.join(map(str, unmet))} does not hold" if unmet else None
+        for condition in self.roles.conditions(task):
+            if not condition.holds(self.goal, self.results):
+                return condition.unmet(self.results)
+        return None
 
     def skip(self, task: str, agent: str, reason: str) -> None:
         self.journal.append("task_skipped", task=task, agent=agent, reason=reason)
 
     @contextmanager
-    def task(self, task: str, agent: str, title: str, mode: Mode) -> Iterator[Current]:
+    def task(self, task: str, agent: str, title: str, mode: Mode) -> Generator[Current]:
         """The time during which a task is on. Leaving it normally needs a result in `results`."""
         self.journal.append("task_started", task=task, agent=agent, title=title, mode=mode)
         self.current = Current(task=task, agent=agent, mode=mode, started=time.monotonic())
@@ -133,9 +135,7 @@ class Run:
         current = self._on()
         granted = self.roles.agents[current.agent].granted
         try:
-            result = self.gateway.call(
-                tool, arguments, Caller(role=current.agent, task=current.task, granted=granted)
-            )
+            result = self.gateway.call(tool, arguments, Caller(role=current.agent, task=current.task, granted=granted))
         except JournalError as error:
             self.fatal = error
             raise

@@ -1,6 +1,6 @@
 """Serve the challenger to a small share of the traffic and judge it batch by batch."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -102,7 +102,18 @@ def runbook(inputs: Inputs) -> Runbook:
         evidence_path=sent["evidence_path"],
         reasons=judged["reasons"],
         next_row=start,
-        summary=judged["message"],
+        summary=_story(judged),
+    )
+
+
+def _story(judged: dict[str, Any]) -> str:
+    """The judge's sentence, with what both models achieved on the same requests."""
+    champion, challenger = judged["champion_value"], judged["challenger_value"]
+    if champion is None or challenger is None:
+        return str(judged["message"])
+    return (
+        f"{judged['message']} On the same requests: {judged['measure']} {challenger:.4f} for the challenger, "
+        f"{champion:.4f} for the champion."
     )
 
 

@@ -4,8 +4,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-
 MINIMIZED_METRICS = frozenset({"mae", "rmse", "mape", "log_loss"})
+_OF_CLASSES = ("accuracy", "balanced_accuracy", "f1", "roc_auc", "log_loss")
+# The metrics of each kind of model, as `tools.modeling.metrics` defines them.
+METRICS: dict[str, tuple[str, ...]] = {
+    "binary": (*_OF_CLASSES, "average_precision"),
+    "multiclass": _OF_CLASSES,
+    "regression": ("mae", "rmse", "r2", "mape"),
+}
 
 
 class Section(BaseModel):
@@ -117,7 +123,11 @@ class Goal(Section):
     canary: CanarySection = CanarySection()
 
     @model_validator(mode="after")
-    def _direction_fits(self) -> "Goal":
+    def _metric_fits(self) -> "Goal":
+        if self.metric not in METRICS[self.task]:
+            raise ValueError(
+                f"metric {self.metric!r} is not one of a {self.task} model; valid: {', '.join(METRICS[self.task])}"
+            )
         own = "minimize" if self.minimize else "maximize"
         if self.direction not in (None, own):
             raise ValueError(f"direction {self.direction} does not fit the metric {self.metric}: it is to {own}")

@@ -29,9 +29,7 @@ def runbook(inputs: Inputs) -> Runbook:
         # A person may have refused, or the engine may be gone: nobody must be left with a canary.
         yield call("serving", "rollback_canary")
         data_of(promoted, "promoting the canary in serving")
-    registered = yield call(
-        "mlflow", "promote_version", name=name, version=challenger.version, reason=judged.summary
-    )
+    registered = yield call("mlflow", "promote_version", name=name, version=challenger.version, reason=judged.summary)
     if not registered.ok:
         # Serving and registry must agree, so what serves goes back to the version the registry still names.
         back = yield call(

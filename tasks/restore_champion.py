@@ -15,11 +15,7 @@ def runbook(inputs: Inputs) -> Runbook:
     champion = inputs.need("establish_champion", establish_champion.Result)
     name = inputs.goal.registered_model
     data_of(
-        (
-            yield call(
-                "serving", "deploy_model", model_uri=champion.model_uri, version=str(champion.version), name=name
-            )
-        ),
+        (yield call("serving", "deploy_model", model_uri=champion.model_uri, version=str(champion.version), name=name)),
         "serving the previous champion again",
     )
     data_of(

@@ -30,7 +30,11 @@ def runbook(inputs: Inputs) -> Runbook:
         "making synthetic rows",
     )
     quality = data_of(
-        (yield call("synthetic", "score_quality", real=train, synthetic=made["path"], target=goal.target, seed=inputs.seed)),
+        (
+            yield call(
+                "synthetic", "score_quality", real=train, synthetic=made["path"], target=goal.target, seed=inputs.seed
+            )
+        ),
         "scoring the synthetic rows",
     )
     return Result(

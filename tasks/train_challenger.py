@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from pydantic import Field
-
 from tasks import establish_champion, tune
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
 from tasks.common import dropped, scoring, slices, training_files

@@ -54,9 +54,7 @@ def runbook(inputs: Inputs) -> Runbook:
         (yield call("mlflow", "log_trials", trials_path=tuned["trials_path"], experiment=goal.name)),
         "logging the trials to mlflow",
     )
-    return Result(
-        config=tuned["best_config"], value=tuned["best_value"], engine=engine, summary=tuned["message"]
-    )
+    return Result(config=tuned["best_config"], value=tuned["best_value"], engine=engine, summary=tuned["message"])
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:

@@ -20,6 +20,16 @@ def data_folder() -> Path | None:
     return next((path for path in candidates if path.is_dir()), None)
 
 
+@pytest.fixture(autouse=True)
+def _same_environment() -> Iterator[None]:
+    """Libraries set variables for themselves (MLflow its addresses); the next test must not inherit them."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.fixture
 def real_data() -> Path:
     """Folder of the real data sets; skips where they are not available."""
@@ -57,5 +67,3 @@ def project(tmp_path: Path) -> Iterator[Project]:
     yield made
     for backend in made.backends.values():
         backend.close()
-
-

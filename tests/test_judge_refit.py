@@ -4,22 +4,21 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 import numpy as np
 import pytest
 
-from tools.judge.refit import Recalibrator, RetrainPolicy, row_weights
+from tools.judge.refit import COST, Recalibrator, RetrainPolicy, row_weights
 
 
-def refits(
-    levels: list[float], seed: int = 0, fresh: float | None = None, rows: int = 500, **options: float
-) -> list[int]:
+def refits(levels: list[float], seed: int = 0, fresh: float | None = None, cost: float = COST) -> list[int]:
     """Batches after which the policy refits; a refit brings the loss back to `fresh`, relative to a baseline of 1."""
     random = np.random.default_rng(seed)
-    policy, made, level_after = RetrainPolicy(**options), [], None
+    policy, made, level_after = RetrainPolicy(cost), [], None
     for batch, level in enumerate(levels):
         level = level if level_after is None else level_after
-        if policy.observe(np.abs(random.normal(level, 0.3, rows)), 1.0):
+        if policy.observe(np.abs(random.normal(level, 0.3, 500)), 1.0):
             made.append(batch)
             level_after = fresh
     return made
@@ -67,16 +66,28 @@ def test_a_batch_that_is_hard_for_everyone_is_not_held_against_the_champion():
     assert not any(acts)
 
 
-def test_a_refit_on_bad_rows_does_not_become_the_new_normal():
-    # ADWIN sees no change in a model that is constantly bad; the absolute reference does.
+def follow_ups(gain: float) -> int:
+    """Refits after a jump where each refit brings the loss down by `gain`, to the old level at best."""
     random = np.random.default_rng(3)
-    policy, made = RetrainPolicy(), []
+    policy, made, level, before = RetrainPolicy(), 0, 0.4, None
     for batch in range(30):
-        level = 0.4 if batch < 10 else 0.8
-        if policy.observe(np.abs(random.normal(level, 0.1, 500)), 1.0):
-            made.append(batch)
-    assert made[0] in (10, 11)
-    assert len(made) >= 2
+        level = 0.8 if batch == 10 else level
+        losses = np.abs(random.normal(level, 0.1, 500))
+        shadow = None if before is None else np.abs(random.normal(before, 0.1, 500))
+        if policy.observe(losses, 1.0, shadow):
+            made += 1
+            before, level = level, max(0.4, level - gain)
+    return made
+
+
+def test_a_refit_on_too_few_new_rows_does_not_become_the_new_normal():
+    # ADWIN sees no change in a model that stays bad after its refit; the best fresh version is an absolute reference.
+    assert 3 <= follow_ups(gain=0.1) <= 6
+    assert follow_ups(gain=0.4) == 1
+
+
+def test_a_world_that_became_harder_is_not_answered_by_refits_that_do_not_help():
+    assert follow_ups(gain=0.0) == 1
 
 
 def test_the_reason_names_the_excess_and_the_cost():
@@ -88,7 +99,7 @@ def test_the_reason_names_the_excess_and_the_cost():
 
 
 @pytest.mark.parametrize("task", ["binary", "regression"])
-def test_a_lasting_shift_of_the_level_is_corrected(task: str):
+def test_a_lasting_shift_of_the_level_is_corrected(task: Literal["binary", "regression"]):
     random = np.random.default_rng(4)
     level, raw_error, error = Recalibrator(task), [], []
     for _ in range(12):

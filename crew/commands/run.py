@@ -52,7 +52,6 @@ def run(
     place = place_of(project)
     goal_file = _find_goal(place, goal or goal_option)
     _check_sample(place, goal_file)
-    _check_policy(place)
 
     from crew.display import Display, terminal_prompt
     from crew.mlops_crew import MlopsCrew
@@ -107,16 +106,6 @@ def _check_sample(place: Place, goal_file: Path) -> None:
             raise CommandError(
                 f"{goal_file}: the sample data does not exist yet: {path}\nWrite it with: mlops-crew sample", code=2
             )
-
-
-def _check_policy(place: Place) -> None:
-    """A policy that names what does not exist: a misspelt `forbid` would forbid nothing."""
-    from tools.core.policy import Policy
-    from tools.session import open_stack
-
-    path = place.project / "config" / "policy.yaml"
-    stack = open_stack(place.project, place.env)
-    Policy.load(path).check([stack.load_spec(name) for name in stack.own], stack.third_party, str(path))
 
 
 @contextlib.contextmanager

@@ -132,17 +132,13 @@ NOT_DECISIONS = {"model_uri", "evidence_path", "summary"}  # ids and paths of a 
 
 
 def decisions(played: Played) -> dict[str, Any]:
-    return {
-        task: played.outcome.results[task].model_dump(exclude=NOT_DECISIONS | {"reasons"}) for task in DECIDED
-    }
+    return {task: played.outcome.results[task].model_dump(exclude=NOT_DECISIONS | {"reasons"}) for task in DECIDED}
 
 
 def test_a_hierarchical_run_with_the_same_seed_repeats_every_decision(
     promoted: Played, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    again = Played(
-        make_project(tmp_path_factory.mktemp("hierarchical") / "p"), seed=3, process="hierarchical"
-    )
+    again = Played(make_project(tmp_path_factory.mktemp("hierarchical") / "p"), seed=3, process="hierarchical")
     assert again.outcome.outcome == "promoted", again.outcome.summary
     assert decisions(again) == decisions(promoted)
     assert again.calls() == promoted.calls()

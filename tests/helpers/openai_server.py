@@ -10,7 +10,7 @@ from typing import Any
 USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
 
 
-class Fault(Exception):  # noqa: N818 - what a script raises to misbehave on purpose
+class Fault(Exception):
     """An answer that is no answer: an HTTP error, a stall, or a body that is not JSON."""
 
     def __init__(self, status: int = 200, *, body: str = "", stall_s: float = 0.0) -> None:
@@ -36,7 +36,7 @@ class OpenAIServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_POST(self) -> None:  # noqa: N802 - the name http.server calls
+            def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 outer.requests.append(body)
                 try:
@@ -58,7 +58,7 @@ class OpenAIServer:
                 except (BrokenPipeError, ConnectionResetError):
                     return  # the client gave up waiting, as a stall intends
 
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            def log_message(self, format: str, *args: Any) -> None:
                 """Quiet."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

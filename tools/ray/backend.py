@@ -25,6 +25,7 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # its workers would start through `uv run`, each installing for itself
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a table to stdout even when it is told to be quiet
 }
 
