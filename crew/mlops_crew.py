@@ -163,7 +163,7 @@ class MlopsCrew:
                 from crew.assembly import build_crew
 
                 build_crew(run, self.model, self.process).kickoff()
-            except BaseException as error:  # handed to the thread that waits
+            except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
                 failure.append(error)
 
         worker = threading.Thread(target=work, name="crew", daemon=True)

@@ -63,8 +63,8 @@ class RunbookLLM(BaseLLM):
         definition = self._run.roles.definitions[current.task]
         if definition.runbook is None:
             raise TaskFailedError(
-                f"task {current.task} has no runbook (no module tasks/{current.task}.py), so it needs a model: set MODEL "
-                "and the provider's key, or remove the task from tasks.yaml"
+                f"task {current.task} has no runbook (no module tasks/{current.task}.py), so it needs a model: set "
+                "MODEL and the provider's key, or remove the task from tasks.yaml"
             )
         book = definition.runbook(self._run.inputs())
         asked = 0
@@ -144,7 +144,7 @@ class ReasoningLLM(BaseLLM):
             answer = self._inner.call(messages, tools, *args, **kwargs)
             if answer is None or (isinstance(answer, str) and not answer.strip()):
                 raise ValueError("the model gave an empty answer")
-        except Exception as error:  # any provider may fail in any way; the runbook is the floor, and the reason is kept
+        except Exception as error:  # noqa: BLE001 - a provider may fail in any way; the reason is kept
             self._run.fall_back(f"{type(error).__name__}: {error}")
             return self._runbook.call(messages, tools)
         finally:

@@ -65,7 +65,7 @@ def _validate(slices: dict[str, str], checks: dict[str, Any]) -> Generator[ToolC
 def _set_aside(
     inputs: Inputs, slices: dict[str, str], bad_rows_path: str, checks: dict[str, Any]
 ) -> Generator[ToolCall, ToolResult, tuple[dict[str, str], int]]:
-    """Clean both files and stage the slices anew from the cleaned ones; returns them and the number of rows set aside."""
+    """Clean both files and stage the slices anew; returns them and the number of rows set aside."""
     goal = inputs.goal
     kept: dict[str, str] = {"reference": slices["reference_all"]}
     cleaned = data_of(

@@ -239,7 +239,7 @@ def test_a_model_cannot_call_what_its_role_was_not_granted(play: Play) -> None:
 
 @pytest.mark.parametrize("process", ["sequential", "hierarchical"])
 def test_a_model_takes_the_whole_loop_to_a_promotion(play: Play, process: str) -> None:
-    outcome, records, server = play(competent, competent=True, process=process)
+    outcome, records, _ = play(competent, competent=True, process=process)
     assert outcome.outcome == "promoted", outcome
     assert set(modes(records).values()) == {"llm"}
     assert not of(records, "guardrail") and not of(records, "fallback")

@@ -19,9 +19,7 @@ START_S = 240.0
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_a_run_stopped_during_the_canary_leaves_the_champion_and_no_process(
-    tmp_path: Path, stop: signal.Signals
-) -> None:
+def test_a_run_stopped_during_the_canary_leaves_the_champion_alone(tmp_path: Path, stop: signal.Signals) -> None:
     project = make_project(tmp_path / "p", canary={"batch_requests": 700, "percent": 20})
     env = {**os.environ, "PYTHONPATH": str(ROOT), "MLOPS_PROJECT": str(project)}
     env.pop("MODEL", None)
