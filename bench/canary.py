@@ -112,7 +112,8 @@ def evidence(traffic: Traffic, requests: int, weights: Floats) -> Evidence:
             columns[f"{who}_{what}"] = np.where(lost, np.nan, getattr(traffic, f"{who}_{what}"))
     for name in ("positive", "champion_probability", "challenger_probability"):
         columns[name] = getattr(traffic, name)
-    return Evidence(**{name: None if v is None else v[:requests] for name, v in columns.items()})
+    cut: dict[str, Any] = {name: None if v is None else v[:requests] for name, v in columns.items()}
+    return Evidence(**cut)
 
 
 def fails(traffic: Traffic, window: slice, weight: float, accuracy: bool) -> bool:
@@ -328,7 +329,7 @@ def run(job: tuple[Scenario, list[int]]) -> dict[str, list[Outcome]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--workers", type=int, default=2)

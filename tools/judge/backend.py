@@ -14,14 +14,20 @@ from tools.judge.spec import (
     CanaryVerdict,
     CheckResult,
     CompareArgs,
+    DriftArgs,
+    DriftJudgement,
     ModelComparison,
+    PerformanceArgs,
+    PerformanceEstimate,
     PlanArgs,
     RetrainingArgs,
     RetrainingDecision,
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from tools.judge.canary import Judgement
     from tools.judge.estimates import Scores, Task
@@ -162,8 +168,27 @@ class JudgeBackend(Backend):
             message=f"A loss of {args.loss:.1%} is found within about {needed} labelled requests with even odds.",
         )
 
+    def judge_drift(self, args: DriftArgs, ctx: CallContext) -> DriftJudgement:
+        from tools.judge.drift_actions import judge_tables
+        from tools.modeling.column_counts import count_files, read_importance
 
-def _check(args: RetrainingArgs | CompareArgs | CanaryJudgeArgs) -> "Task":
+        _check_range("alpha", args.alpha, 0, 0.5)
+        _check_range("min_effect", args.min_effect, -1e-12, 1)
+        importance = read_importance(ctx.path(args.importance)) if args.importance else None
+        tables = count_files(ctx.path(args.reference), ctx.path(args.current))
+        answer, details = judge_tables(tables, importance, args)
+        return answer.model_copy(update={"details_path": _write_details("drift", details, args, ctx)})
+
+    def estimate_performance(self, args: PerformanceArgs, ctx: CallContext) -> PerformanceEstimate:
+        from tools.judge.drift_actions import estimate_scores
+
+        task = _check(args)
+        reference = _read_scores(ctx.path(args.reference_scores), task)
+        current, labelled = _read_unlabelled(ctx.path(args.current_scores), task, reference.positive)
+        return estimate_scores(reference, current, labelled, task, args)
+
+
+def _check(args: RetrainingArgs | CompareArgs | CanaryJudgeArgs | PerformanceArgs) -> "Task":
     """The task, once task, metric and level are known to be valid.
 
     Raises:
@@ -176,7 +201,8 @@ def _check(args: RetrainingArgs | CompareArgs | CanaryJudgeArgs) -> "Task":
     if args.metric not in METRICS_OF[task]:
         valid = ", ".join(METRICS_OF[task])
         raise FixableError(f"metric {args.metric!r} cannot be judged for {task}; valid metrics: {valid}")
-    _check_range("alpha", args.alpha, 0, 0.5)
+    if not isinstance(args, PerformanceArgs):
+        _check_range("alpha", args.alpha, 0, 0.5)
     return task
 
 
@@ -214,6 +240,32 @@ def _read_scores(path: Path, task: "Task") -> "Scores":
         else:
             positive = classes[-1]
     return Scores(y_true, prediction, loss, probability, positive)
+
+
+def _read_unlabelled(path: Path, task: "Task", positive: str | None) -> "tuple[Scores, NDArray[np.bool_]]":
+    """Scored rows in order, and which of them have a label; the loss is NaN and the label null where they have not.
+
+    Raises:
+        FixableError: missing, empty or foreign file.
+    """
+    import numpy as np
+
+    from tools.judge.estimates import Scores
+    from tools.modeling.data import as_text, read_table, require_columns
+
+    frame = read_table(path)
+    require_columns(frame, ["prediction"], path)
+    for name in ("y_true", "loss"):
+        if name not in frame.columns:
+            frame[name] = np.nan
+    labelled = (frame["y_true"].notna() & frame["loss"].notna()).to_numpy()
+    loss = _numbers(frame, "loss", path)
+    if task == "regression":
+        return Scores(_numbers(frame, "y_true", path), _numbers(frame, "prediction", path), loss), labelled
+    probability = None
+    if task == "binary" and "probability" in frame.columns and not bool(frame["probability"].isna().any()):
+        probability = _numbers(frame, "probability", path)
+    return Scores(as_text(frame["y_true"]), as_text(frame["prediction"]), loss, probability, positive), labelled
 
 
 def _numbers(frame: "pd.DataFrame", column: str, path: Path) -> Any:
@@ -293,19 +345,21 @@ def _checks(found: "Judgement") -> list[CheckResult]:
 
 
 def _write_trajectory(found: "Judgement", args: CanaryJudgeArgs, ctx: CallContext) -> str:
-    """The course over the looks, as JSON; the name depends on the question only, so repeating it overwrites it."""
+    """The course over the looks, as JSON."""
+    content = {
+        "measure": found.measure,
+        "alpha": args.alpha,
+        "rollback_at_log_e": {c.name: round(c.threshold, 4) for c in found.checks},
+        "looks": found.trajectory,
+    }
+    return _write_details(f"canary_trajectory_{found.requests}", content, args, ctx)
+
+
+def _write_details(name: str, content: dict[str, Any], args: CanaryJudgeArgs | DriftArgs, ctx: CallContext) -> str:
+    """Write JSON into the run's folder; its name depends on the question only, so repeating it overwrites it."""
     question = hashlib.sha256(args.model_dump_json().encode()).hexdigest()[:8]
-    path = ctx.workspace / f"canary_trajectory_{found.requests}_{question}.json"
+    path = ctx.workspace / f"{name}_{question}.json"
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(
-        json.dumps(
-            {
-                "measure": found.measure,
-                "alpha": args.alpha,
-                "rollback_at_log_e": {c.name: round(c.threshold, 4) for c in found.checks},
-                "looks": found.trajectory,
-            }
-        )
-    )
+    temporary.write_text(json.dumps(content))
     os.replace(temporary, path)
     return ctx.show(path)

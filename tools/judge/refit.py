@@ -9,7 +9,7 @@ Three actions, cheapest first:
   all rows with older ones weighted down (`row_weights`).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,6 @@ Floats = NDArray[np.float64]
 
 COST = 0.15  # default cost of a refit, in batches answered without a model
 MARGIN_SE = 0.5  # standard errors by which an excess must exceed the reference before it counts
-ABSOLUTE = 4.0  # the excess over all fresh versions may add up to this many times the cost
 MAX_SHIFT = 4.0  # of log-odds or of a logarithm
 FLOOR = 1e-3  # probabilities are kept this far from 0 and 1
 
@@ -36,13 +35,17 @@ def row_weights(rows: int, half_life: int) -> Floats:
 class RetrainPolicy:
     """Decides after each labelled batch whether to refit; feed it the batches in order.
 
-    Rent or buy (ski rental; cost-aware retraining as in CARA, arXiv 2310.04216): staying with a stale champion costs
-    its excess loss batch after batch, a refit costs `cost` once. It refits when the excess has added up to the cost,
-    which is at most twice what hindsight would have paid. Losses are divided by those of a forecast without features,
-    so the cost means the same on every stream, and a batch that is hard for everyone is not held against the champion.
+    Rent or buy (ski rental; for cost-aware retraining see CARA, arXiv 2310.04216): staying with a stale champion costs
+    its excess loss batch after batch, a refit costs `cost` once. It refits when one of two sums reaches the cost:
 
-    The reference is what this version lost on its first batch after training. A second, absolute reference is the mean
-    over all versions' first batches: so a refit on bad rows does not become the new normal.
+    - what this version lost more than on its first batch after training: it has become worse;
+    - what it lost more than the best version did when fresh, if the last refit has already earned its cost: there is
+      still something to win, and refitting wins it. So a refit made on too few rows after a change is followed by
+      another and does not become the new normal, while a world that became harder is not answered by refits that do
+      not help.
+
+    An excess counts only beyond half its standard error. Losses are divided by those of a forecast without features, so
+    the cost means the same on every stream, and a batch that is hard for everyone is not held against the champion.
 
     Args:
         cost: of a refit, in batches answered without a model: 0.15 means that a refit costs as much as serving 15 % of
@@ -50,36 +53,47 @@ class RetrainPolicy:
     """
 
     cost: float = COST
-    _fresh: list[float] = field(default_factory=list)  # relative loss of each version on its first batch
+    reason: str = "no batch yet"
+    _fresh: float = 0.0  # relative loss of this version on its first batch
+    _best: float = np.inf  # the lowest of all versions, plus its standard error
     _age: int = 0
     _excess: float = 0.0
     _absolute: float = 0.0
-    reason: str = "no batch yet"
+    _earned: float = 0.0
 
-    def observe(self, losses: Floats, baseline_loss: float) -> bool:
+    def observe(self, losses: Floats, baseline_loss: float, previous_losses: Floats | None = None) -> bool:
         """Whether to refit now, before the next batch. After True, the next batch is taken as a new version's first.
 
         Args:
             losses: of the champion on the batch, per row; shape (n,), n >= 2.
             baseline_loss: mean loss on the batch of a forecast from earlier labels alone (their share or median).
+            previous_losses: of the version before it on the same rows, scored in the shadow; None where there is none.
         """
         unit = max(baseline_loss, 1e-12)
-        loss = float(losses.mean()) / unit
-        error = float(losses.std(ddof=1)) / np.sqrt(len(losses)) / unit
+        loss, margin = float(losses.mean()) / unit, MARGIN_SE * _error(losses) / unit
         if self._age == 0:
-            self._fresh.append(loss)
+            self._fresh = loss
+            self._best = min(self._best, loss + _error(losses) / unit)
         else:
-            self._excess = max(0.0, self._excess + loss - self._fresh[-1] - MARGIN_SE * error)
+            self._excess = max(0.0, self._excess + loss - self._fresh - margin)
+        self._absolute = max(0.0, self._absolute + loss - self._best - margin)
+        if previous_losses is not None:
+            gain = previous_losses - losses
+            self._earned += (float(gain.mean()) - MARGIN_SE * _error(gain)) / unit
         self._age += 1
-        self._absolute = max(0.0, self._absolute + loss - float(np.mean(self._fresh)) - MARGIN_SE * error)
-        act = self._excess >= self.cost or self._absolute >= ABSOLUTE * self.cost
+        act = self._excess >= self.cost or min(self._absolute, self._earned) >= self.cost
         self.reason = (
-            f"Since its training {self._age} batches ago the champion lost {self._excess:.3f} batches' worth more than "
-            f"when fresh ({self._absolute:.3f} more than all versions when fresh); a refit costs {self.cost:g}."
+            f"In {self._age} batches since its training the champion lost {self._excess:.3f} batches' worth more than "
+            f"when fresh and {self._absolute:.3f} more than the best version when fresh; its training has earned "
+            f"{self._earned:.3f}; a refit costs {self.cost:g}."
         )
         if act:
-            self._age, self._excess, self._absolute = 0, 0.0, 0.0
+            self._age, self._excess, self._absolute, self._earned = 0, 0.0, 0.0, 0.0
         return act
+
+
+def _error(values: Floats) -> float:
+    return float(values.std(ddof=1)) / float(np.sqrt(len(values)))
 
 
 @dataclass

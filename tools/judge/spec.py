@@ -121,6 +121,69 @@ class CanaryPlan(Data):
     message: str
 
 
+class DriftArgs(Args):
+    reference: str = Field(description="older")
+    current: str = Field(description="newer")
+    importance: str | None = Field(None, description="JSON by column")
+    alpha: float = Field(0.01, description="false alarm rate")
+    min_effect: float = Field(0.05, description="share of rows")
+
+
+class MovedColumn(Data):
+    """A column that drifted. `effect`: share of rows that moved; `adjusted_p`: with all columns taken into account."""
+
+    column: str
+    effect: float
+    adjusted_p: float
+    importance: float | None  # share of all columns' importance
+
+
+class DriftJudgement(Data):
+    """One decision on the data set. `harm`: effect weighted by importance; the largest effect where none is given."""
+
+    drifted: bool
+    severity: Literal["none", "low", "moderate", "high"]
+    harm: float
+    p_value: float  # of "nothing changed in any column"
+    false_alarm_probability: float  # per check, at most
+    checks_between_false_alarms: float  # expected, at least
+    moved: list[MovedColumn]  # at most ten, the worst first
+    columns: int
+    skipped: int
+    reference_rows: int
+    current_rows: int
+    details_path: str  # JSON: every column's test, and why others were skipped
+    message: str
+
+
+class PerformanceArgs(Args):
+    reference_scores: str = Field(description="labelled")
+    current_scores: str = Field(description="newer")
+    metric: str = Field(description="metric")
+    task: str = Field(description="task")
+    seed: int = Field(0, description="seed")
+
+
+class PerformanceEstimate(Data):
+    """The metric on the current rows before their labels, with its interval at level 95 %.
+
+    `unexplained_p` is small when the labels that are there do not go with the scores as before: a change of concept.
+    """
+
+    reference_value: float
+    estimated_value: float
+    estimated_low: float
+    estimated_high: float
+    actual_value: float | None  # on the labelled rows; None with fewer than 30
+    actual_low: float | None
+    actual_high: float | None
+    unexplained_p: float | None
+    rows: int
+    labelled_rows: int
+    method: str
+    message: str
+
+
 SPEC = Integration(
     name="judge",
     title="Judge",
@@ -152,6 +215,21 @@ SPEC = Integration(
             summary="Labelled requests needed to find a loss.",
             args=PlanArgs,
             result=CanaryPlan,
+            idempotent=True,
+        ),
+        Action(
+            name="judge_drift",
+            summary="Did the data drift?",
+            args=DriftArgs,
+            result=DriftJudgement,
+            idempotent=True,
+            timeout_s=600,
+        ),
+        Action(
+            name="estimate_performance",
+            summary="Metric without labels.",
+            args=PerformanceArgs,
+            result=PerformanceEstimate,
             idempotent=True,
         ),
     ),

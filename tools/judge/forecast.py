@@ -1,0 +1,224 @@
+"""When a metric will cross a threshold: the time, an interval, the probability within a horizon, or why it cannot be said.
+
+A series is reduced to evenly spaced medians, its season is taken out, isolated spikes are cleaned, and the trend models of
+`trend` are fitted to the rest. Draws of the future from their mixture give the distribution of the first crossing. What
+crosses is the level, not a single noisy reading. An abrupt jump has no course that could be continued: until enough
+points lie behind it, the answer is "not forecastable".
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.judge.season import Season, find_season
+from tools.judge.trend import OUTLIERS, fit_trend
+
+Floats = NDArray[np.float64]
+Side = Literal["above", "below"]
+Outlook = Literal["crossing", "crossed", "no_crossing", "not_forecastable"]
+
+MIN_POINTS = 12
+MAX_BINS = 144
+MIN_PROBABILITY = 0.5  # of crossing within the horizon, to expect it
+SETTLED = 15  # steps after a jump until what follows is a course of its own
+DRAWS = 600
+FUTURE_STEPS = 240
+LOOK_BEYOND = 3.0  # horizons that are simulated, so that the interval has an upper end
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is expected. Times are seconds after the last point.
+
+    `interval_s` holds the first crossing with probability `level`; an end is None where it lies beyond three horizons.
+    """
+
+    outlook: Outlook
+    probability: float  # of crossing within the horizon
+    expected_s: float | None  # median time of the first crossing; None beyond three horizons
+    interval_s: tuple[float | None, float | None]
+    current_level: float
+    slope_per_s: float
+    season_s: float | None
+    change_s: float | None  # how long ago an abrupt change happened, if one dominates
+    reason: str
+
+
+def forecast_crossing(
+    times: Floats,
+    values: Floats,
+    threshold: float,
+    horizon_s: float,
+    *,
+    side: Side = "above",
+    level: float = 0.9,
+    min_probability: float = MIN_PROBABILITY,
+    seed: int = 0,
+) -> Forecast:
+    """Forecast the first crossing of a threshold.
+
+    Args:
+        times: seconds, any order, shape (n,); repeated times are averaged.
+        values: shape (n,); non-finite ones are left out.
+        threshold: in the values' unit.
+        horizon_s: how far ahead a crossing matters, in seconds.
+        side: on which side of the threshold the trouble is.
+        level: probability that the interval holds the crossing.
+
+    Raises:
+        ValueError: `horizon_s` or `level` out of range, or arrays of different lengths.
+    """
+    if horizon_s <= 0 or not 0 < level < 1:
+        raise ValueError(f"horizon must be positive and level between 0 and 1; got {horizon_s:g} and {level:g}")
+    if len(times) != len(values):
+        raise ValueError(f"{len(times)} times and {len(values)} values")
+    known = np.isfinite(times) & np.isfinite(values)
+    sign = 1.0 if side == "above" else -1.0
+    step_s, series = even_series(times[known], values[known])
+    if len(series) < MIN_POINTS:
+        now = float(series[-1]) if len(series) else math.nan
+        return _unknown(now, f"only {len(series)} points; at least {MIN_POINTS} are needed")
+    found = _course(sign * series, sign * threshold, horizon_s / step_s, level, min_probability, seed)
+    return _in_seconds(found, step_s, sign, threshold, horizon_s)
+
+
+def even_series(times: Floats, values: Floats) -> tuple[float, Floats]:
+    """Medians over equal steps: (seconds per step, values). Empty steps are filled by interpolation."""
+    if len(times) < 2:
+        return 1.0, np.asarray(values, dtype=np.float64)
+    order = np.argsort(times, kind="stable")
+    times, values = times[order], values[order]
+    span = float(times[-1] - times[0])
+    gaps = np.diff(times)
+    gaps = gaps[gaps > 0]
+    if len(gaps) == 0:
+        return 1.0, np.array([float(np.median(values))])
+    # A whole number of readings per step, so that every step is about equally certain; the last step ends at the last
+    # reading, so that nothing recent is thinned out.
+    gap = float(np.median(gaps))
+    step = gap * math.ceil(max((span / gap + 1) / MAX_BINS, 1.0))
+    place = np.floor((times[-1] - times) / step + 0.5 * gap / step).astype(np.int64)
+    bins = int(place[0]) + 1
+    place = bins - 1 - place
+    starts = np.flatnonzero(np.diff(place, prepend=-1))
+    filled = [float(np.median(part)) for part in np.split(values, starts[1:])]
+    return step, np.interp(np.arange(bins), place[starts], filled)
+
+
+def clean_spikes(values: Floats) -> Floats:
+    """Replace isolated spikes, up to two steps wide, by the local median; the last points stay as they are."""
+    n = len(values)
+    if n < 9:
+        return values
+    padded = np.pad(values, 3, mode="edge")
+    around = np.lib.stride_tricks.sliding_window_view(padded, 7)
+    middle = np.median(around, axis=1)
+    about = np.abs(values - middle)
+    scale = max(1.4826 * float(np.median(about)), 1e-12)
+    spike = about > 5 * scale
+    spike[n - OUTLIERS :] = False
+    return np.where(spike, middle, values)
+
+
+@dataclass(frozen=True)
+class _Course:
+    """A forecast in steps after the last point, with the trouble above."""
+
+    outlook: Outlook
+    probability: float
+    quantiles: tuple[float | None, float | None, float | None]  # low, median, high
+    level: float
+    slope: float
+    season: Season | None
+    jump: tuple[int, float] | None  # steps ago, size
+    why: str = ""
+
+
+def _course(series: Floats, threshold: float, horizon: float, level: float, needed: float, seed: int) -> _Course:
+    season = find_season(series)
+    n = len(series)
+    pattern = season.at(np.arange(n, dtype=np.float64)) if season else np.zeros(n)
+    rest = clean_spikes(series - pattern)
+    reach = abs(threshold - float(np.median(rest[-5:])))
+    trend = fit_trend(rest, reach)
+    start = 0
+    while True:  # an old jump belongs to another regime: begin after it
+        at, size = trend.likeliest("jump")
+        if trend.probability("jump") < 0.9 or at < MIN_POINTS // 2 or len(rest) - at < MIN_POINTS + SETTLED:
+            break
+        rest, start = rest[at:], start + at
+        trend = fit_trend(rest, reach)
+    n = len(rest)
+    mean_level, mean_slope = float(trend.weight @ trend.level), float(trend.weight @ trend.slope)
+    now = mean_level + (float(pattern[-1]) if season else 0.0)
+    jump = (n - at, size) if trend.probability("jump", n - SETTLED) >= 0.5 else None
+    if now >= threshold:
+        return _Course("crossed", 1.0, (0.0, 0.0, 0.0), now, mean_slope, season, jump)
+    if jump is not None:
+        return _Course("not_forecastable", math.nan, (None, None, None), now, mean_slope, season, jump)
+    ahead = np.linspace(0, LOOK_BEYOND * horizon, FUTURE_STEPS + 1)[1:]
+    paths = trend.draw(DRAWS, ahead, seed)
+    if season:
+        paths = paths + season.at(start + n - 1 + ahead)
+    above = paths >= threshold
+    crosses = above.any(axis=1)
+    passage = np.where(crosses, ahead[np.argmax(above, axis=1)], np.inf)
+    probability = float(np.mean(passage <= horizon))
+    tail = (1 - level) / 2
+    ends = [float(np.quantile(passage, q, method="inverted_cdf")) for q in (tail, 0.5, 1 - tail)]
+    low, middle, high = (end if math.isfinite(end) else None for end in ends)
+    outlook: Outlook = "crossing" if probability >= needed else "no_crossing"
+    return _Course(outlook, probability, (low, middle, high), now, mean_slope, season, None)
+
+
+def _unknown(now: float, why: str) -> Forecast:
+    return Forecast(
+        "not_forecastable", math.nan, None, (None, None), now, math.nan, None, None, f"Not forecastable: {why}."
+    )
+
+
+def _in_seconds(found: _Course, step_s: float, sign: float, threshold: float, horizon_s: float) -> Forecast:
+    low, middle, high = (None if q is None else q * step_s for q in found.quantiles)
+    now = sign * found.level
+    if found.outlook == "crossed":
+        reason = f"The level is {now:.4g} and has crossed {threshold:g} already."
+    elif found.outlook == "not_forecastable" and found.jump is not None:
+        ago, size = found.jump
+        reason = (
+            f"Not forecastable: the level jumped by {sign * size:.4g} about {said(ago * step_s)} ago; an abrupt change "
+            "has no course to continue."
+        )
+    elif found.outlook == "crossing":
+        reason = (
+            f"The level is {now:.4g} and is expected to cross {threshold:g} in {said(middle)} (interval {said(low)} to "
+            f"{said(high)}); probability {found.probability:.0%} within {said(horizon_s)}."
+        )
+    else:
+        reason = (
+            f"The level is {now:.4g}; no crossing of {threshold:g} is expected within {said(horizon_s)} (probability "
+            f"{found.probability:.0%})."
+        )
+    return Forecast(
+        outlook=found.outlook,
+        probability=found.probability,
+        expected_s=middle,
+        interval_s=(low, high),
+        current_level=now,
+        slope_per_s=sign * found.slope / step_s,
+        season_s=found.season.period * step_s if found.season else None,
+        change_s=found.jump[0] * step_s if found.jump else None,
+        reason=reason,
+    )
+
+
+def said(seconds: float | None) -> str:
+    """A duration as people say it; None is "later"."""
+    if seconds is None:
+        return "later"
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

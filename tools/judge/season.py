@@ -1,0 +1,92 @@
+"""A repeating pattern in an evenly spaced series: its period and its shape."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+MIN_PERIOD = 6  # steps; shorter patterns cannot be told from noise with memory
+MIN_CYCLES = 2.5  # within the window; a rising flank seen once is no season
+MIN_CORRELATION = 0.4
+MIN_STRENGTH = 0.4  # share of the variance about the trend that one cycle predicts of another
+
+
+@dataclass(frozen=True)
+class Season:
+    """A pattern of `period` steps; `profile[i % period]` is what it adds to step `i`. It sums to zero."""
+
+    period: int
+    profile: Floats
+
+    def at(self, steps: Floats) -> Floats:
+        """What it adds at the (fractional) steps, by linear interpolation around the cycle."""
+        places = np.arange(self.period + 1)
+        return np.interp(np.mod(steps, self.period), places, np.append(self.profile, self.profile[0]))
+
+
+def find_season(values: Floats) -> Season | None:
+    """The season of a series, or None.
+
+    The period is the lag of the highest autocorrelation after the first drop below zero, about a quadratic trend. The
+    shape is the median per phase about a moving average; it counts only if each cycle is predicted by the others.
+
+    Args:
+        values: evenly spaced, finite, shape (n,).
+    """
+    n = len(values)
+    longest = int(n / MIN_CYCLES)
+    if longest < MIN_PERIOD:
+        return None
+    steps = np.linspace(-1, 1, n)
+    about = values - np.polyval(np.polyfit(steps, values, 2), steps)
+    if not about.std() > 1e-12 * (1 + np.abs(values).max()):
+        return None
+    last = min(n - 3, int(2.2 * longest))
+    correlations = np.array([1.0, *(_correlation(about[lag:], about[:-lag]) for lag in range(1, last + 1))])
+    below = np.flatnonzero(correlations < 0)
+    if len(below) == 0:
+        return None
+    first = max(int(below[0]), MIN_PERIOD)
+    if first > longest:
+        return None
+    period = first + int(np.argmax(correlations[first : longest + 1]))
+    double = min(2 * period, last)
+    if correlations[period] < MIN_CORRELATION or correlations[double] < MIN_CORRELATION / 2:
+        return None
+    return _shape(values, period)
+
+
+def _correlation(a: Floats, b: Floats) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / scale if scale > 0 else 0.0
+
+
+def _shape(values: Floats, period: int) -> Season | None:
+    n = len(values)
+    half = period // 2
+    kernel = np.ones(period + 1 - period % 2)
+    if period % 2 == 0:
+        kernel[[0, -1]] = 0.5
+    kernel /= period
+    # Without the edges, where there is no whole cycle on both sides.
+    middle = np.convolve(values, kernel, mode="valid")
+    places = np.arange(half, half + len(middle))
+    about = values[places] - middle
+    cycles = np.full((n // period + 2, period), np.nan)
+    cycles[places // period, places % period] = about
+    cycles = cycles[np.isfinite(cycles).any(axis=1)]
+    counts = np.isfinite(cycles).sum(axis=0)
+    if counts.min() < 1 or np.median(counts) < 2:
+        return None
+    sums = np.nansum(cycles, axis=0)
+    others = np.where(counts > 1, (sums - np.nan_to_num(cycles)) / np.maximum(counts - 1, 1), 0.0)
+    known = np.isfinite(cycles) & (counts > 1)
+    left = float(np.sum((cycles - others)[known] ** 2))
+    total = float(np.sum(cycles[known] ** 2))
+    if total <= 0 or 1 - left / total < MIN_STRENGTH:
+        return None
+    profile = np.nanmedian(cycles, axis=0)
+    return Season(period, profile - profile.mean())
