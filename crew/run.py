@@ -101,6 +101,8 @@ class Run:
         """The time during which a task is on. Leaving it normally needs a result in `results`."""
         self.journal.append("task_started", task=task, agent=agent, title=title, mode=mode)
         self.current = Current(task=task, agent=agent, mode=mode, started=time.monotonic())
+        for integration in self.roles.definitions[task].warms:
+            self.gateway.warm(integration)
         try:
             yield self.current
             self._finish(self.current)

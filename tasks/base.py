@@ -129,7 +129,8 @@ Guardrail = Callable[[Any, Evidence], list[str]]
 class TaskDefinition:
     """One task's Python side. `runbook` is None for a task that exists in YAML alone.
 
-    `atomic`: the task changes production in several steps, so a stop waits until it is done.
+    `atomic`: the task changes production in several steps, so a stop waits until it is done. `warms`: integrations that
+    later tasks will need, which may get ready while this one works.
     """
 
     name: str
@@ -137,6 +138,7 @@ class TaskDefinition:
     runbook: Callable[[Inputs], Runbook] | None = None
     guardrail: Guardrail | None = None
     atomic: bool = False
+    warms: tuple[str, ...] = ()
 
 
 def load_task(name: str) -> TaskDefinition:
@@ -151,6 +153,7 @@ def load_task(name: str) -> TaskDefinition:
         runbook=module.runbook,
         guardrail=getattr(module, "guardrail", None),
         atomic=getattr(module, "ATOMIC", False),
+        warms=getattr(module, "WARMS", ()),
     )
 
 

@@ -33,12 +33,12 @@ def runbook(inputs: Inputs) -> Runbook:
     if goal.data.suite:
         checks["suite"] = goal.data.suite
     report = yield from _validate(slices, checks)
-    found = [finding["reason"] for finding in report["critical"]]
+    found = [_in_words(finding) for finding in report["critical"]]
     quarantined = 0
     if not report["passed"] and goal.data.on_bad_rows == "quarantine" and report["bad_rows_path"]:
         slices, quarantined = yield from _set_aside(inputs, slices, report["bad_rows_path"], checks)
         report = yield from _validate(slices, checks)
-    critical = [finding["reason"] for finding in report["critical"]]
+    critical = [_in_words(finding) for finding in report["critical"]]
     if not report["passed"]:
         summary = f"The current data failed {len(critical)} critical checks: {'; '.join(critical[:SHOWN_FINDINGS])}."
     elif quarantined:
@@ -53,6 +53,14 @@ def runbook(inputs: Inputs) -> Runbook:
         slices=slices,
         summary=summary,
     )
+
+
+def _in_words(finding: dict[str, Any]) -> str:
+    """One finding: the column, why it fails, in how many rows, and what was found."""
+    where = f"{finding['column']}: " if finding["column"] else ""
+    count = f" ({finding['unexpected_count']} rows)" if finding["unexpected_count"] else ""
+    examples = f", found {', '.join(finding['examples'][:3])}" if finding["examples"] else ""
+    return f"{where}{finding['reason']}{count}{examples}"
 
 
 def _validate(slices: dict[str, str], checks: dict[str, Any]) -> Generator[ToolCall, ToolResult, dict[str, Any]]:

@@ -10,6 +10,8 @@ from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, T
 from tasks.common import dropped, training_files
 from tools.core.results import ToolResult
 
+WARMS = ("serving",)
+
 
 class Result(TaskResult):
     """`config` is what the trainer takes; empty when the goal's own trainer declares no space to search."""

@@ -1,9 +1,11 @@
 """The whole loop on real libraries and real HTTP: every way it may end, in both processes."""
 
+import functools
 import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +56,14 @@ def no_model() -> Any:
 
 
 @pytest.fixture(scope="module")
-def promoted(tmp_path_factory: pytest.TempPathFactory) -> Played:
-    return Played(make_project(tmp_path_factory.mktemp("promoted") / "p"), seed=3)
+def tiny(mlflow_database: Path) -> Callable[..., Path]:
+    """`make_project` with an MLflow store that is made already."""
+    return functools.partial(make_project, mlflow_database=mlflow_database)
+
+
+@pytest.fixture(scope="module")
+def promoted(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., Path]) -> Played:
+    return Played(tiny(tmp_path_factory.mktemp("promoted") / "p"), seed=3)
 
 
 def test_a_drifted_model_is_replaced_by_a_judged_challenger(promoted: Played) -> None:
@@ -136,16 +144,16 @@ def decisions(played: Played) -> dict[str, Any]:
 
 
 def test_a_hierarchical_run_with_the_same_seed_repeats_every_decision(
-    promoted: Played, tmp_path_factory: pytest.TempPathFactory
+    promoted: Played, tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., Path]
 ) -> None:
-    again = Played(make_project(tmp_path_factory.mktemp("hierarchical") / "p"), seed=3, process="hierarchical")
+    again = Played(tiny(tmp_path_factory.mktemp("hierarchical") / "p"), seed=3, process="hierarchical")
     assert again.outcome.outcome == "promoted", again.outcome.summary
     assert decisions(again) == decisions(promoted)
     assert again.calls() == promoted.calls()
 
 
-def test_without_drift_the_crew_says_so_and_does_nothing_else(tmp_path: Path) -> None:
-    played = Played(make_project(tmp_path / "p", story="same"))
+def test_without_drift_the_crew_says_so_and_does_nothing_else(tmp_path: Path, tiny: Callable[..., Path]) -> None:
+    played = Played(tiny(tmp_path / "p", story="same"))
     assert played.outcome.outcome == "no_action", played.outcome.summary
     assert played.outcome.exit_code == 0
     done = set(played.calls())
@@ -153,15 +161,15 @@ def test_without_drift_the_crew_says_so_and_does_nothing_else(tmp_path: Path) ->
     assert {r["task"] for r in played.of("task_skipped")} >= {"search_architecture", "canary", "release", "close_loop"}
 
 
-def test_a_challenger_that_is_not_better_leaves_the_champion(tmp_path: Path) -> None:
-    played = Played(make_project(tmp_path / "p", story="noise"))
+def test_a_challenger_that_is_not_better_leaves_the_champion(tmp_path: Path, tiny: Callable[..., Path]) -> None:
+    played = Played(tiny(tmp_path / "p", story="noise"))
     assert played.outcome.outcome == "champion_kept", played.outcome.summary
     assert not {name for name in played.calls() if name.startswith("serving")}
     assert played.result("close_loop", close_loop.Result).champion_version == 1
 
 
-def test_a_challenger_that_fails_on_live_traffic_is_rolled_back(tmp_path: Path) -> None:
-    played = Played(make_project(tmp_path / "p", story="returning"))
+def test_a_challenger_that_fails_on_live_traffic_is_rolled_back(tmp_path: Path, tiny: Callable[..., Path]) -> None:
+    played = Played(tiny(tmp_path / "p", story="returning"))
     assert played.outcome.outcome == "rolled_back", played.outcome.summary
     assert played.result("canary", canary.Result).verdict == "rollback"
     assert played.result("release", release.Result).promoted is False
@@ -171,16 +179,56 @@ def test_a_challenger_that_fails_on_live_traffic_is_rolled_back(tmp_path: Path) 
     assert "1" in json.dumps(state["champion"]) if "champion" in state else state
 
 
-def test_synthetic_rows_are_made_when_the_goal_asks_for_them(tmp_path: Path) -> None:
-    played = Played(make_project(tmp_path / "p", synthetic={"rows": 200}, canary={"max_requests": 20, "percent": 20}))
+def test_synthetic_rows_are_made_when_the_goal_asks_for_them(tmp_path: Path, tiny: Callable[..., Path]) -> None:
+    played = Played(tiny(tmp_path / "p", synthetic={"rows": 200}, canary={"max_requests": 20, "percent": 20}))
     assert played.data("synthetic", "generate_rows")[0]["rows"] == 200
     trained = [r["arguments"]["train"] for r in played.of("intent", server="mlflow", action="train_model")]
     assert any("synthetic" in path for path in trained[-1]), trained
 
 
-def test_supervised_asks_a_person_and_a_refusal_leaves_production_as_it_was(tmp_path: Path) -> None:
+OWN_TRAINER = """
+import mlflow
+import pandas as pd
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+
+def train(train_data, target, task, metric, seed, drop, params):
+    frame = pd.concat([pd.read_parquet(path) for path in train_data[-1:]]).drop(columns=drop)
+    features, labels = frame.drop(columns=target), frame[target]
+    encode = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["c"]), remainder="passthrough")
+    model = make_pipeline(encode, LogisticRegression(C=params.get("C", 1.0)))
+    with mlflow.start_run():
+        mlflow.log_metric(metric, cross_val_score(model, features, labels, scoring=metric).mean())
+        mlflow.sklearn.log_model(model.fit(features, labels), name="model", serialization_format="cloudpickle")
+"""
+
+
+def test_the_goals_own_trainer_is_searched_trained_and_promoted(tmp_path: Path) -> None:
+    space = {"C": {"type": "float", "low": 0.01, "high": 10.0, "log": True}}
+    project = make_project(
+        tmp_path / "p",
+        train={"trainer": "own_trainer:train", "space": space},
+        budget={"search_trials": 2, "tuning_trials": 1},
+    )
+    (project / "own_trainer.py").write_text(OWN_TRAINER)
+    played = Played(project)
+    assert played.outcome.outcome == "promoted", played.outcome.summary
+    calls = played.calls()
+    assert calls.count("optuna.ask") == calls.count("optuna.tell") == 2
+    assert calls.count("mlflow.train_model") == 4  # a baseline, two trials, the challenger
+    best = played.data("optuna", "best_trial")[0]["params"]
+    assert played.of("intent", action="train_model")[-1]["arguments"]["config"] == best
+
+
+def test_supervised_asks_a_person_and_a_refusal_leaves_production_as_it_was(
+    tmp_path: Path, tiny: Callable[..., Path]
+) -> None:
     """Everything risky is approved but the promotion, which is rejected with a reason."""
-    project = make_project(tmp_path / "p")
+    project = tiny(tmp_path / "p")
     store = ApprovalStore(project / ".mlops" / "approvals")
     over = threading.Event()
 
@@ -211,15 +259,15 @@ def test_supervised_asks_a_person_and_a_refusal_leaves_production_as_it_was(tmp_
     assert champion.data is not None and champion.data["version"] == 1
 
 
-def test_observe_reads_and_changes_nothing(tmp_path: Path) -> None:
-    played = Played(make_project(tmp_path / "p"), autonomy=Level.OBSERVE)
+def test_observe_reads_and_changes_nothing(tmp_path: Path, tiny: Callable[..., Path]) -> None:
+    played = Played(tiny(tmp_path / "p"), autonomy=Level.OBSERVE)
     assert played.outcome.outcome == "failed"
     assert "observe allows reads only" in played.outcome.summary
     assert not played.data("dvc", "stage_data")
 
 
-def test_a_broken_file_stops_the_run_before_any_model_sees_it(tmp_path: Path) -> None:
-    project = make_project(tmp_path / "p")
+def test_a_broken_file_stops_the_run_before_any_model_sees_it(tmp_path: Path, tiny: Callable[..., Path]) -> None:
+    project = tiny(tmp_path / "p")
     current = project / "data" / "current.csv"
     lines = current.read_text().splitlines()
     emptied = [lines[0], *(",".join(["", *line.split(",")[1:]]) for line in lines[1:])]

@@ -47,6 +47,7 @@ def make_project(
     tasks: list[str] | None = None,
     agents_yaml: dict[str, Any] | None = None,
     tasks_yaml: dict[str, Any] | None = None,
+    mlflow_database: Path | None = None,
     **goal: Any,
 ) -> Path:
     """A project folder with the shipped configuration, tiny data and a small budget.
@@ -55,9 +56,14 @@ def make_project(
         story: see `current_rows`.
         tasks: keep only these tasks.
         agents_yaml, tasks_yaml: entries to add.
+        mlflow_database: an empty one to start with, which saves the seconds of making it.
         goal: keys that replace those of the goal.
     """
     shutil.copytree(CONFIG, folder / "config")
+    if mlflow_database is not None:
+        store = folder / ".mlops" / "mlflow"
+        store.mkdir(parents=True)
+        shutil.copyfile(mlflow_database, store / "mlflow.db")
     data = folder / "data"
     data.mkdir()
     rows(REFERENCE_ROWS, turned=False, seed=1).to_csv(data / "reference.csv", index=False)

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,19 +71,6 @@ class MlflowServer:
         self.signal(signal.SIGKILL)
         assert self.process is not None
         self.process.wait(10)
-
-
-@pytest.fixture(scope="session")
-def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database: making one takes seconds, copying it nothing."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    path = tmp_path_factory.mktemp("mlflow_template") / "mlflow.db"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations inside MLflow
-        from mlflow import MlflowClient
-
-        MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
 
 
 @pytest.fixture(scope="session")

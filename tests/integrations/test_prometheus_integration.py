@@ -34,11 +34,13 @@ class Endpoint:
         self.share = Gauge("mlops_traffic_share", "s", ["variant"], registry=self.registry)
         self.text: str | None = None
         self.status = 200
+        self.delay_s = 0.0
         endpoint = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 text = endpoint.text
+                time.sleep(endpoint.delay_s)
                 body = generate_latest(endpoint.registry) if text is None else text.encode()
                 self.send_response(endpoint.status)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
@@ -295,6 +297,14 @@ def test_watching_without_traffic_reports_no_error_rate(project: Any, endpoint: 
     assert watched["requests"] == 0
     assert watched["error_rate"] is None
     assert "no requests arrived" in project.call("prometheus", "watch", target=endpoint.url, seconds=0.2).message
+
+
+def test_a_target_that_answers_more_slowly_than_it_is_watched_is_still_judged(project: Any, endpoint: Endpoint) -> None:
+    endpoint.delay_s = 0.5
+    watched = project.ok("prometheus", "watch", target=endpoint.url, seconds=0.2, interval=0.1)
+    assert (watched["scrapes"], watched["failed_scrapes"]) == (2, 0)
+    assert watched["window_s"] > 1.0
+    assert {variant["variant"] for variant in watched["variants"]} == {"champion", "challenger"}
 
 
 def test_no_data_says_where_it_was_looked_for(project: Any) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -529,22 +530,14 @@ def test_the_engine_is_out_of_reach_of_ctrl_c_and_ends_with_its_killed_parent(
     wait_for_end(leader)
 
 
-def test_a_registered_version_is_served_from_the_embedded_store(project: Project, models: dict[str, Path]) -> None:
-    import mlflow
-    from mlflow.sklearn import load_model, log_model
-
-    store = project.ctx.store("mlflow")
-    mlflow.set_tracking_uri(f"sqlite:///{store / 'mlflow.db'}")
-    mlflow.set_registry_uri(f"sqlite:///{store / 'mlflow.db'}")
-    experiment = mlflow.create_experiment("serving", artifact_location=(store / "artifacts").as_uri())
-    with mlflow.start_run(experiment_id=experiment):
-        log_model(
-            load_model(str(models["churned2"])),
-            name="model",
-            registered_model_name="churn",
-            serialization_format="cloudpickle",
-            pip_requirements=["x"],
-        )
+def test_a_registered_version_is_served_from_the_embedded_store(
+    project: Project, models: dict[str, Path], mlflow_database: Path
+) -> None:
+    shutil.copyfile(mlflow_database, project.ctx.store("mlflow") / "mlflow.db")
+    task = {"target": "churned", "task": "binary", "metric": "roc_auc", "drop": ["level", "spend"]}
+    config = {"family": "linear"}
+    trained = project.ok("mlflow", "train_model", train=[str(models["live"])], config=config, **task)
+    project.ok("mlflow", "register_model", model_uri=trained["model_uri"], name="churn")
     deployed = project.ok("serving", "deploy_model", model_uri="models:/churn/1", version="1", name="churn")
     assert deployed["champion_uri"] == "models:/churn/1"
     assert traffic(project, models, rows=3)["failed_requests"] == 0

@@ -223,14 +223,18 @@ class Connection:
             case "http":
                 return self._http()
 
+    def own_server(self) -> IntegrationServer:
+        """The server in this process, kept over reconnections: the backend holds what it started."""
+        assert self._make_server is not None
+        if self.server is None:
+            self.server = self._make_server()
+        return self.server
+
     @asynccontextmanager
     async def _in_process(self) -> AsyncGenerator[ClientSession]:
         from mcp.shared.memory import create_client_server_memory_streams
 
-        assert self._make_server is not None
-        if self.server is None:  # kept over reconnections: the backend holds what it started
-            self.server = self._make_server()
-        server = self.server.mcp
+        server = self.own_server().mcp
         async with create_client_server_memory_streams() as (ours, theirs), anyio.create_task_group() as group:
             group.start_soon(server.run, *theirs, server.create_initialization_options())
             async with ClientSession(*ours) as session:

@@ -269,5 +269,11 @@ class Backend:
         """
         raise NotImplementedError
 
+    def warm(self, ctx: CallContext) -> None:
+        """Get ready for calls that will come soon, for example start a helper process. Nothing by default.
+
+        Changes nothing that a caller could see; what fails here is told by the call that needs it.
+        """
+
     def close(self) -> None:
         """Stop what the backend started (processes, servers). Called once, when the server stops."""

@@ -140,7 +140,7 @@ def check_backend(spec: Integration) -> None:
         assert hints.get("ctx") is CallContext, f"{where}: ctx is not CallContext"
         assert hints.get("return") is action.result, f"{where}: does not return {action.result.__name__}"
     public = {key for key, value in vars(backend).items() if inspect.isfunction(value) and not key.startswith("_")}
-    extra = public - {action.name for action in spec.actions} - {"health", "close"}
+    extra = public - {action.name for action in spec.actions} - {"health", "warm", "close"}
     assert not extra, f"{spec.backend}: {', '.join(sorted(extra))} belongs to no action"
 
 

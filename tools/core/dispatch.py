@@ -1,15 +1,26 @@
 """Runs one action of one integration: validate, call the backend, translate every error once."""
 
+import errno
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from tools.core.contract import Action, Backend, CallContext, Integration
-from tools.core.errors import ErrorKind, FixableError, NoDataError, ToolError, UnknownOutcomeError
+from tools.core.errors import (
+    ErrorKind,
+    FinalError,
+    FixableError,
+    MissingDependencyError,
+    NoDataError,
+    ToolError,
+    UnknownOutcomeError,
+)
 from tools.core.results import ErrorInfo, Status, ToolResult
 
 MAX_MESSAGE_CHARS = 600
+NO_SPACE_BYTES = 256 * 1024
 
 
 def validate_arguments(action: Action, arguments: Mapping[str, Any]) -> Any:
@@ -69,13 +80,25 @@ def run_action(
     except ToolError as error:
         return failure(error)
     except Exception as error:  # noqa: BLE001 - the boundary: a library's error becomes a result here, once
+        if _disk_is_full(error, ctx):
+            return failure(FinalError(f"no space left on the disk that holds {ctx.home}; {spec.title} {name} stopped"))
         return failure(translate(spec, name, error))
+
+
+def _disk_is_full(error: BaseException | None, ctx: CallContext) -> bool:
+    """Whether the error comes of a full disk; libraries (SQLite, for one) often say no more than "I/O error"."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            return True
+        error = error.__cause__ or error.__context__
+    try:
+        return shutil.disk_usage(ctx.home).free < NO_SPACE_BYTES
+    except OSError:
+        return False
 
 
 def translate(spec: Integration, action: str, error: Exception) -> ToolError:
     """A library's exception as one of ours: type and first lines kept, the rest dropped."""
-    from tools.core.errors import FinalError, MissingDependencyError
-
     if isinstance(error, ModuleNotFoundError):
         return MissingDependencyError(
             f"{spec.title} needs the module {error.name}, which is not installed; run: {spec.install_command()}",

@@ -6,6 +6,7 @@ The gateway owns an event loop in a thread of its own, so that it may be called 
 """
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -36,12 +37,14 @@ from tools.core.errors import (
     UnknownOutcomeError,
 )
 from tools.core.journal import Journal
-from tools.core.policy import Decision, Policy, Question, Verdict
+from tools.core.policy import Decision, Level, Policy, Question, Verdict
 from tools.core.redact import Redactor
 from tools.core.results import ErrorInfo, Status, ToolResult
 from tools.core.server import IntegrationServer
 from tools.core.stack import Stack
 from tools.core.yamlfile import ConfigError
+
+_log = logging.getLogger(__name__)
 
 ATTEMPTS = 3  # of reads and idempotent calls that failed with a passing fault
 BACKOFF_S = 0.3
@@ -140,6 +143,15 @@ class Gateway:
     async def call_tool(self, tool: str, arguments: Mapping[str, Any], caller: Caller = PERSON) -> ToolResult:
         """`call`, to be awaited in any event loop."""
         return await asyncio.wrap_future(self._submit(tool, arguments, caller))
+
+    def warm(self, server: str) -> None:
+        """Have an integration get ready in the background for calls that will come soon. Returns at once.
+
+        Only where its calls need nobody's leave: in this process, and on the autonomous level.
+        """
+        level = self.policy.level(server, self.stack.is_real(server))
+        if level is Level.AUTONOMOUS and self.stack.config(server).transport == "in-process" and not self.is_stopping:
+            self._start().start_task_soon(self._warm, server)
 
     def stop(self) -> None:
         """Ask every long call to end soon; new calls are refused. Returns at once."""
@@ -329,6 +341,13 @@ class Gateway:
             timeout_s=call.timeout_s, on_progress=on_progress,
         )  # fmt: skip
         return _typed(call, raw)
+
+    async def _warm(self, server: str) -> None:
+        connection = self._connection(server)
+        try:
+            await anyio.to_thread.run_sync(connection.own_server().warm)
+        except Exception as error:  # noqa: BLE001 - the call that needs it will fail the same way, and tell
+            _log.info("getting %s ready failed: %s", server, error)
 
     async def _list(self, server: str) -> list[Any]:
         assert self._tasks is not None

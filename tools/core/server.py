@@ -85,6 +85,18 @@ class IntegrationServer:
                 self._backend.close()
                 self._backend = None
 
+    def warm(self) -> None:
+        """Have the backend get ready; see `Backend.warm`. In the calling thread."""
+        ctx = CallContext(project=self._project, home=self._home, run_id=self._run_id, is_cancelled=self._is_stopping)
+        with self._one_at_a_time:
+            if not self._is_stopping():
+                self._load().warm(ctx)
+
+    def _load(self) -> Backend:
+        if self._backend is None:
+            self._backend = self.spec.load_backend(self.spec.resolve_settings(self._env))
+        return self._backend
+
     async def _list_tools(self) -> list[types.Tool]:
         return [tool_definition(action) for action in self.spec.actions]
 
@@ -133,9 +145,7 @@ class IntegrationServer:
             if ctx.is_cancelled():
                 return failure(RetryableError(f"{self.spec.name}.{name} waited for another call and did not begin"))
             try:
-                if self._backend is None:
-                    self._backend = self.spec.load_backend(self.spec.resolve_settings(self._env))
-                return run_action(self.spec, self._backend, name, arguments, ctx)
+                return run_action(self.spec, self._load(), name, arguments, ctx)
             except ToolError as error:
                 return failure(error)
             except CallCancelled:

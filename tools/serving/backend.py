@@ -36,6 +36,10 @@ class ServingBackend(Backend):
             "SERVING_CHALLENGER_TIMEOUT_S", settings.get("SERVING_CHALLENGER_TIMEOUT_S") or "2"
         )
 
+    def warm(self, ctx: CallContext) -> None:
+        """Start the engine, so that its processes import their libraries while the caller does something else."""
+        self._ensure_engine(ctx)
+
     def deploy_model(self, args: DeployArgs, ctx: CallContext) -> Production:
         uri = self._uri(args.model_uri, ctx)
         started = self._ensure_engine(ctx)

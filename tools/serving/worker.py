@@ -15,6 +15,7 @@ import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.forkserver import ensure_running
 from typing import Any, Literal
 
 from tools.serving.state import ModelRef
@@ -137,6 +138,7 @@ class ModelSource:
         self.registry_uri = registry_uri
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(PRELOAD)
+        ensure_running()  # it imports the libraries while the engine, and its caller, do something else
 
     def start(self, model: ModelRef) -> "Worker":
         """A worker with the model loaded.
