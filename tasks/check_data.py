@@ -44,7 +44,7 @@ def runbook(inputs: Inputs) -> Runbook:
     elif quarantined:
         summary = f"{quarantined} bad rows were set aside ({'; '.join(found[:SHOWN_FINDINGS])}); the rest passed."
     else:
-        summary = f"The current data passed {report['expectations']} checks with {len(report['warnings'])} warnings."
+        summary = f"The current data passed {report['expectations']} checks; warnings: {len(report['warnings'])}."
     return Result(
         usable=report["passed"],
         quarantined_rows=quarantined,

@@ -65,3 +65,14 @@ def test_the_journal_table_names_the_kinds_that_are_written() -> None:
     files = [path for top in ("crew", "tools") for path in (ROOT / top).rglob("*.py")]
     source = "".join(path.read_text(encoding="utf-8") for path in files)
     assert told == set(re.findall(r'journal\.append\(\s*"(\w+)"', source))
+
+
+def test_every_class_and_method_the_page_names_exists() -> None:
+    files = [path for top in ("crew", "tasks", "tools") for path in (ROOT / top).rglob("*.py")]
+    source = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    named = re.findall(r"`([A-Z][a-z]\w*)(?:\.(\w+))?(?=[`(.])", PAGE)
+    assert len(named) > 15
+    missing = [name for name, _ in named if not re.search(rf"^(?:class|def) {name}\b", source, re.MULTILINE)]
+    assert missing == []
+    attributes = {attribute for _, attribute in named if attribute}
+    assert [name for name in attributes if not re.search(rf"^    (?:def {name}\b|{name}:)", source, re.MULTILINE)] == []

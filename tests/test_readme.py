@@ -109,6 +109,14 @@ def folder(tmp_path: Path, environment: dict[str, str]) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def with_registry(folder: Path, mlflow_database: Path) -> Path:
+    """The project, its MLflow database already made."""
+    (folder / ".mlops" / "mlflow").mkdir(parents=True)
+    shutil.copy(mlflow_database, folder / ".mlops" / "mlflow")
+    return folder
+
+
 def test_every_block_is_run_read_or_left_out_for_a_reason() -> None:
     assert {block.kind for block in BLOCKS} == {"sh", "python", "yaml", "json", "text"}
     assert all(len(block.reason) > 20 for block in BLOCKS if block.reason)
@@ -125,11 +133,11 @@ def test_the_commands_shown_work(shown: Block, folder: Path, environment: dict[s
 
 
 def test_the_call_shown_goes_through_the_gateway(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    with_registry: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import tools.session
 
-    monkeypatch.chdir(folder)
+    monkeypatch.chdir(with_registry)
     monkeypatch.setattr(tools.session, "_default", None)
     (shown,) = (block for block in blocks("python") if not block.file)
     code = compile(shown.body, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
@@ -144,11 +152,12 @@ def test_the_call_shown_goes_through_the_gateway(
     finally:
         tools.session.default_gateway().close()
     assert capsys.readouterr().out == "no_data no registered model 'churn'\n"
-    (journal,) = (folder / ".mlops" / "runs").glob("*/journal.jsonl")
+    (journal,) = (with_registry / ".mlops" / "runs").glob("*/journal.jsonl")
     assert '"action":"get_champion"' in journal.read_text()
 
 
-def test_the_trainer_shown_keeps_the_contract(folder: Path) -> None:
+def test_the_trainer_shown_keeps_the_contract(with_registry: Path) -> None:
+    folder = with_registry
     goal = load_goal(folder / "goals" / "own.yaml")
     rows = pd.read_csv(folder / goal.data.reference).head(1500)
     write_table(rows, folder / "rows.parquet")
