@@ -43,8 +43,8 @@ def main() -> int:
                     crews.append(seconds)
                     firsts.append(first)
             print(
-                f"  turn {turn + 1}: import crewai {imports[-1]:.1f} s, script {scripts[-1]:.1f} s, crew {crews[-1]:.1f} s,"
-                f" first call after {firsts[-1]:.1f} s",
+                f"  turn {turn + 1}: import crewai {imports[-1]:.1f} s, script {scripts[-1]:.1f} s, "
+                f"crew {crews[-1]:.1f} s, first call after {firsts[-1]:.1f} s",
                 flush=True,
             )
         through, direct = call_times(folder)

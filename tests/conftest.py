@@ -5,6 +5,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -22,9 +23,14 @@ def data_folder() -> Path | None:
     return next((path for path in candidates if path.is_dir()), None)
 
 
-def pytest_configure() -> None:
+def pytest_sessionstart(session: pytest.Session) -> None:
     """A terminated test run (`timeout`, CI) ends as after Ctrl-C: fixtures stop the servers that they started."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        session.shouldstop = "terminated"  # also where the test under way takes the interrupt for its own
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from tools.judge.performance import calibrate, estimate_performance
 from tools.modeling.column_counts import count_categories, count_frames, count_numbers, inflation, scan
 from tools.registry import load_spec
 
-SEEDS = 200
+SEEDS = 150
 
 
 def table(rows: int, random: np.random.Generator, shift: float = 0.0) -> pd.DataFrame:
@@ -272,13 +272,13 @@ def test_calibration_repairs_overconfidence() -> None:
 @pytest.mark.parametrize("metric", ["accuracy", "roc_auc", "log_loss", "f1"])
 def test_the_interval_holds_the_metric_that_the_labels_give(metric: str) -> None:
     inside = 0
-    for seed in range(6):
+    for seed in range(4):
         random = np.random.default_rng(seed)
         reference, current = scored(1000, random)[0], scored(500, random, shift=1.0)[0]
         found = estimate_performance(reference, current, np.ones(500, bool), metric, "binary", seed=seed)
         assert found.actual is not None
         inside += found.low <= found.actual <= found.high
-    assert inside >= 4
+    assert inside >= 3
 
 
 def test_a_harder_population_is_seen_without_labels() -> None:

@@ -1,6 +1,7 @@
 """Looking ahead: threshold crossings, burn rates, anomaly scores, and NAB's scoring."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,10 @@ from tools.judge.anomaly import AnomalyScorer, score_series
 from tools.judge.burn_rate import burn_rates
 from tools.judge.forecast import Forecast, even_series, forecast_crossing
 from tools.judge.season import find_season
+from tools.judge.trend import fit_trend
 
 Floats = NDArray[np.float64]
-MINUTES = np.arange(200, dtype=np.float64)
+minutes = np.arange(200, dtype=np.float64)
 
 
 def noise(seed: int, n: int = 200, size: float = 0.2) -> Floats:
@@ -32,7 +34,7 @@ def ahead(values: Floats, threshold: float = 6.0, horizon_s: float = 7200.0) -> 
 def test_a_slow_burn_is_foretold_and_the_interval_holds_the_crossing():
     held = 0
     for seed in range(20):
-        found = ahead(1 + 0.04 * np.maximum(0, MINUTES - 120) + noise(seed))
+        found = ahead(1 + 0.04 * np.maximum(0, minutes - 120) + noise(seed))
         truth = (5 / 0.04 + 120 - 199) * 60
         assert found.outlook == "crossing"
         assert found.expected_s == pytest.approx(truth, rel=0.4)
@@ -47,14 +49,14 @@ def test_noise_is_no_trend():
 
 def test_a_rising_flank_of_a_season_is_no_burn():
     for seed in range(10):
-        wave = 2.5 * np.sin(2 * np.pi * (MINUTES - 199) / 60)  # crosses its own middle, upwards, at the end
+        wave = 2.5 * np.sin(2 * np.pi * (minutes - 199) / 60)  # crosses its own middle, upwards, at the end
         found = ahead(3 + wave + noise(seed))
         assert found.outlook == "no_crossing"
         assert found.season_s == pytest.approx(3600, rel=0.05)
 
 
 def test_a_season_that_will_reach_the_threshold_does():
-    found = ahead(4 + 2.5 * np.sin(2 * np.pi * (MINUTES - 199) / 60) + noise(1))
+    found = ahead(4 + 2.5 * np.sin(2 * np.pi * (minutes - 199) / 60) + noise(1))
     assert found.outlook == "crossing"
     assert found.expected_s is not None and found.expected_s < 1200
 
@@ -62,14 +64,14 @@ def test_a_season_that_will_reach_the_threshold_does():
 @pytest.mark.parametrize("minutes_ago", [4, 8, 12])
 def test_an_abrupt_change_is_declared_not_forecastable(minutes_ago: int):
     for seed in range(5):
-        found = ahead(1 + 3.0 * (MINUTES >= 200 - minutes_ago) + noise(seed))
+        found = ahead(1 + 3.0 * (minutes >= 200 - minutes_ago) + noise(seed))
         assert found.outlook == "not_forecastable"
         assert found.change_s == pytest.approx(minutes_ago * 60, abs=121)
         assert "abrupt" in found.reason
 
 
 def test_long_after_a_jump_the_course_since_counts():
-    since = np.maximum(0, MINUTES - 100)
+    since = np.maximum(0, minutes - 100)
     settled = ahead(1 + 2.0 * (since > 0) + noise(3))
     assert settled.outlook == "no_crossing"
     rising = ahead(1 + 2.0 * (since > 0) + 0.02 * since + noise(3))
@@ -83,9 +85,9 @@ def test_one_outlier_at_the_end_is_neither_a_trend_nor_a_jump():
 
 
 def test_falling_below_a_threshold_is_the_same_upside_down():
-    values = 0.9 - 0.002 * np.maximum(0, MINUTES - 120) + noise(1, size=0.01)
-    found = forecast_crossing(MINUTES * 60, values, 0.7, 3600.0, side="below")
-    mirrored = forecast_crossing(MINUTES * 60, -values, -0.7, 3600.0)
+    values = 0.9 - 0.002 * np.maximum(0, minutes - 120) + noise(1, size=0.01)
+    found = forecast_crossing(minutes * 60, values, 0.7, 3600.0, side="below")
+    mirrored = forecast_crossing(minutes * 60, -values, -0.7, 3600.0)
     assert found.outlook == "crossing"
     assert found.expected_s == mirrored.expected_s
     assert found.slope_per_s < 0 < mirrored.slope_per_s
@@ -102,19 +104,31 @@ def test_few_points_are_not_forecastable_and_say_so():
 
 
 def test_the_same_series_gives_the_same_forecast_whatever_its_order():
-    values = 1 + 0.04 * np.maximum(0, MINUTES - 120) + noise(1)
+    values = 1 + 0.04 * np.maximum(0, minutes - 120) + noise(1)
     order = np.random.default_rng(0).permutation(200)
-    again = forecast_crossing(MINUTES[order] * 60.0, values[order], 6.0, 7200.0)
+    again = forecast_crossing(minutes[order] * 60.0, values[order], 6.0, 7200.0)
     assert again == ahead(values)
 
 
 def test_gaps_and_missing_readings_change_little():
-    values = 1 + 0.04 * np.maximum(0, MINUTES - 120) + noise(1)
+    values = 1 + 0.04 * np.maximum(0, minutes - 120) + noise(1)
     whole = ahead(values)
     values[40:60], values[150] = np.nan, np.nan
     found = ahead(values)
     assert found.outlook == "crossing"
     assert found.expected_s == pytest.approx(whole.expected_s, rel=0.25)
+
+
+def test_a_perfectly_smooth_course_is_forecast():
+    assert ahead(np.exp(minutes / 100), threshold=12.0).outlook == "crossing"
+
+
+def test_a_jump_that_is_ruled_out_has_a_place_all_the_same():
+    trend = fit_trend(minutes, 5.0)
+    sure = replace(trend, weight=(trend.change == 0) / (trend.change == 0).sum())
+    at, size = sure.likeliest("jump")
+    assert sure.probability("jump") == 0
+    assert 0 <= at < 200 and np.isfinite(size)
 
 
 def test_a_constant_series_never_crosses():
@@ -135,40 +149,40 @@ def test_a_random_walk_has_no_season():
 
 def test_bad_horizons_and_levels_are_refused():
     with pytest.raises(ValueError, match="horizon"):
-        ahead(MINUTES, horizon_s=0)
+        ahead(minutes, horizon_s=0)
     with pytest.raises(ValueError, match="level"):
-        forecast_crossing(MINUTES, MINUTES, 1.0, 1.0, level=1.0)
+        forecast_crossing(minutes, minutes, 1.0, 1.0, level=1.0)
 
 
-DAYS = np.arange(0, 3 * 86400, 60, dtype=np.float64)
+days = np.arange(0, 3 * 86400, 60, dtype=np.float64)
 
 
 def errors(*parts: tuple[float, float]) -> Floats:
     """Error shares of three days: each (seconds before the end, share from then on)."""
-    shares = np.zeros(len(DAYS))
+    shares = np.zeros(len(days))
     for before_s, share in parts:
-        shares[DAYS > DAYS[-1] - before_s] = share
+        shares[days > days[-1] - before_s] = share
     return shares
 
 
 def test_burn_rates_fire_as_in_the_workbook():
-    fast = burn_rates(DAYS, errors((3600, 0.0145)), 0.999)
+    fast = burn_rates(days, errors((3600, 0.0145)), 0.999)
     assert [burn.firing for burn in fast.burns] == [True, False, False]
     assert fast.severity == "page"
     assert fast.burns[0].long_burn == pytest.approx(14.5, rel=0.02)
-    slow = burn_rates(DAYS, errors((3 * 86400, 0.0011)), 0.999)
+    slow = burn_rates(days, errors((3 * 86400, 0.0011)), 0.999)
     assert [burn.firing for burn in slow.burns] == [False, False, True]
     assert slow.severity == "ticket"
     assert slow.exhausted_in_s == pytest.approx(30 * 86400 / 1.1)
-    assert burn_rates(DAYS, errors((3 * 86400, 0.0009)), 0.999).severity is None
+    assert burn_rates(days, errors((3 * 86400, 0.0009)), 0.999).severity is None
 
 
 def test_exactly_the_limit_fires():
-    assert burn_rates(DAYS, np.full(len(DAYS), 0.001), 0.999).severity == "ticket"
+    assert burn_rates(days, np.full(len(days), 0.001), 0.999).severity == "ticket"
 
 
 def test_an_alert_ends_soon_after_the_errors_do():
-    found = burn_rates(DAYS, errors((3600, 0.05), (360, 0.0)), 0.999)
+    found = burn_rates(days, errors((3600, 0.05), (360, 0.0)), 0.999)
     assert found.burns[0].long_burn is not None and found.burns[0].long_burn > 14.4
     assert found.burns[0].short_burn == 0
     assert not found.burns[0].firing
@@ -301,7 +315,7 @@ def query_range(path: Path, *series: Floats) -> str:
 
 
 def test_a_file_of_query_range_is_forecast(project: Project, tmp_path: Path):
-    values = 1 + 0.04 * np.maximum(0, MINUTES - 120) + noise(1)
+    values = 1 + 0.04 * np.maximum(0, minutes - 120) + noise(1)
     values[5] = np.nan
     path = query_range(tmp_path / "range.json", values)
     found = project.ok("judge", "forecast_threshold", series=path, threshold=6.0, horizon_s=1800)
@@ -314,7 +328,7 @@ def test_a_file_of_query_range_is_forecast(project: Project, tmp_path: Path):
 
 def test_date_times_are_read_as_unix_seconds(project: Project, tmp_path: Path):
     stamps = pd.date_range("2026-01-01", periods=200, freq="min", tz="UTC").astype(str)
-    path = csv(tmp_path / "s.csv", 1 + 3.0 * (MINUTES >= 192) + noise(1), stamps)
+    path = csv(tmp_path / "s.csv", 1 + 3.0 * (minutes >= 192) + noise(1), stamps)
     found = project.ok("judge", "forecast_threshold", series=path, threshold=6.0)
     assert found["outlook"] == "not_forecastable"
     assert found["probability"] is None
@@ -372,7 +386,7 @@ def test_a_foreign_file_is_refused_with_what_is_valid(
 
 def test_several_series_in_one_file_are_named(project: Project, tmp_path: Path):
     result = project.call(
-        "judge", "forecast_threshold", series=query_range(tmp_path / "r.json", MINUTES, MINUTES), threshold=1.0
+        "judge", "forecast_threshold", series=query_range(tmp_path / "r.json", minutes, minutes), threshold=1.0
     )
     assert result.error is not None and result.error.kind is ErrorKind.FIXABLE
     assert '"i": "1"' in result.error.message
@@ -380,7 +394,11 @@ def test_several_series_in_one_file_are_named(project: Project, tmp_path: Path):
 
 def test_a_series_without_a_finite_value_is_no_data(project: Project, tmp_path: Path):
     path = query_range(tmp_path / "r.json", np.full(20, np.nan))
-    for action, more in (("forecast_threshold", {"threshold": 1.0}), ("burn_rate", {"slo": 0.9}), ("score_anomalies", {})):
+    for action, more in (
+        ("forecast_threshold", {"threshold": 1.0}),
+        ("burn_rate", {"slo": 0.9}),
+        ("score_anomalies", {}),
+    ):
         assert project.call("judge", action, series=path, **more).status is Status.NO_DATA
 
 

@@ -19,8 +19,11 @@ START_S = 240.0
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_a_run_stopped_during_the_canary_leaves_the_champion_alone(tmp_path: Path, stop: signal.Signals) -> None:
-    project = make_project(tmp_path / "p", canary={"batch_requests": 700, "percent": 20})
+def test_a_run_stopped_during_the_canary_leaves_the_champion_alone(
+    tmp_path: Path, stop: signal.Signals, mlflow_database: Path
+) -> None:
+    canary = {"batch_requests": 700, "percent": 20}
+    project = make_project(tmp_path / "p", canary=canary, mlflow_database=mlflow_database)
     env = {**os.environ, "PYTHONPATH": str(ROOT), "MLOPS_PROJECT": str(project)}
     env.pop("MODEL", None)
     process = subprocess.Popen(

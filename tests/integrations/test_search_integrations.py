@@ -1,6 +1,7 @@
 """Optuna, Hyperopt and Ray Tune over the built-in trainer: the real libraries, small data."""
 
 import dataclasses
+import functools
 import importlib.util
 import json
 import socket
@@ -18,6 +19,8 @@ from tools.core.errors import CallCancelled, ErrorKind
 from tools.core.results import Status, ToolResult
 from tools.modeling import trial_runner
 from tools.modeling.trials import read_trials
+from tools.optuna import evolution
+from tools.optuna.evolution import AgingEvolutionSampler
 
 START = {"family": "hist_gradient_boosting", "params": {"encode": "target", "iterations": 30}}
 TUNERS = ["hyperopt", "ray"]
@@ -91,10 +94,14 @@ def test_a_search_repeats_exactly_by_seed_and_differs_by_another(project: Projec
     assert decisions(other, other.ok("optuna", "search", **arguments(other, seed=8)))[1:] != first[1:]
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "evolution"])
 def test_a_search_interrupted_anywhere_goes_on_as_if_it_had_not_been(
-    project: Project, other: Project, monkeypatch: pytest.MonkeyPatch
+    project: Project, other: Project, monkeypatch: pytest.MonkeyPatch, sampler: str
 ) -> None:
-    whole = decisions(other, other.ok("optuna", "search", **arguments(other, trials=14)))
+    if sampler == "evolution":  # else 20 trials are made before the first child
+        small = functools.partial(AgingEvolutionSampler, population_size=5, sample_size=3)
+        monkeypatch.setattr(evolution, "AgingEvolutionSampler", small)
+    whole = decisions(other, other.ok("optuna", "search", **arguments(other, trials=14, sampler=sampler)))
 
     def stop_after(trials: int) -> Callable[[float, float | None, str], None]:
         def progress(done: float, total: float | None, message: str) -> None:
@@ -103,7 +110,7 @@ def test_a_search_interrupted_anywhere_goes_on_as_if_it_had_not_been(
 
         return progress
 
-    asked = arguments(project, trials=14, study="churn")
+    asked = arguments(project, trials=14, study="churn", sampler=sampler)
     listen(project, stop_after(3))
     with pytest.raises(CallCancelled):
         project.call("optuna", "search", **asked)
@@ -149,6 +156,34 @@ def test_a_finished_search_is_not_run_again_and_a_larger_budget_continues_it(
     assert longer["completed"] + longer["failed"] == 8
 
 
+def test_a_search_says_what_its_winner_is_worth_on_rows_no_trial_saw_and_what_else_is_not_dominated(
+    project: Project,
+) -> None:
+    asked = arguments(project)
+    found = project.ok("optuna", "search", **asked)
+    assert "On the 45 newest rows, which no trial saw: " in found["message"]
+    assert f"{found['nested_value']:.4g}" in found["message"]
+    assert found["nested_value"] != found["best_value"]
+    trials = read_trials(project.root / found["trials_path"])
+    front = found["pareto"]
+    assert [point["trial"] for point in front] == trials.pareto[:8]
+    assert front[0]["value"] == found["best_value"]
+    assert [point["value"] for point in front] == sorted((point["value"] for point in front), reverse=True)
+
+    # Only the nested rows change: every trial stays as it was, the winner's worth there does not.
+    rows = pd.read_parquet(project.root / "new.parquet")
+    rows.loc[rows.index[-45:], "churn"] = rows["churn"].map({"no": "yes", "yes": "no"})
+    rows.to_parquet(project.root / "new.parquet")
+    turned = project.ok("optuna", "search", **asked)
+    assert decisions(project, turned) == [(t.number, t.value, t.config) for t in trials.trials]
+    assert turned["nested_value"] == pytest.approx(1.0 - found["nested_value"])
+
+    rows.iloc[-36:].to_parquet(project.root / "new.parquet")
+    few = project.ok("optuna", "search", **{**asked, "trials": 1})
+    assert few["nested_value"] is None
+    assert "Too few rows" in few["message"]
+
+
 def test_a_study_of_other_data_is_not_continued(project: Project) -> None:
     project.ok("optuna", "search", **arguments(project, study="mine", trials=1))
     asked = arguments(project, study="mine", trials=1)
@@ -157,6 +192,7 @@ def test_a_study_of_other_data_is_not_continued(project: Project) -> None:
     assert refused.error is not None
     assert refused.error.kind is ErrorKind.FIXABLE
     assert "other data" in refused.message
+    assert "tpe or evolution" in project.call("optuna", "search", **{**asked, "sampler": "best"}).message
     for wrong, words in {"../up": "invalid study name", "a b": "invalid study name"}.items():
         assert words in project.call("optuna", "search", **{**asked, "study": wrong}).message
 

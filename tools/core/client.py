@@ -6,7 +6,7 @@ event loop, because anyio's scopes must be left by the task that entered them.
 
 import json
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -247,12 +247,13 @@ class Connection:
 
         command, *arguments = self.config.command
         parameters = StdioServerParameters(command=command, args=arguments, env=dict(self.config.env))
-        async with (
-            stdio_client(parameters) as (read, write),
-            _until_end(read, self._stop) as watched,
-            ClientSession(watched, write) as session,
-        ):
-            yield session
+        with ExitStack() as afterwards:
+            async with stdio_client(parameters) as (read, write):
+                # The SDK does not get to closing it where the server died while it was written to. Not earlier: what
+                # a server sends while it ends must not fail.
+                afterwards.enter_context(read)
+                async with _until_end(read, self._stop) as watched, ClientSession(watched, write) as session:
+                    yield session
 
     @asynccontextmanager
     async def _http(self) -> AsyncGenerator[ClientSession]:

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tools.core.contract import Backend, CallContext
+from tools.core.contract import CallContext
 from tools.core.errors import FixableError
+from tools.judge.outlook import OutlookBackend
 from tools.judge.spec import (
     CanaryJudgeArgs,
     CanaryPlan,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 MAX_E_VALUE = 1e12  # what is shown; larger says nothing more
 
 
-class JudgeBackend(Backend):
+class JudgeBackend(OutlookBackend):
     """The judge's actions on files."""
 
     def health(self, ctx: CallContext) -> str:

@@ -1,6 +1,6 @@
-"""When a metric will cross a threshold: the time, an interval, the probability within a horizon, or why it cannot be said.
+"""When a metric will cross a threshold: the time, an interval, the probability within a horizon, or why nobody can say.
 
-A series is reduced to evenly spaced medians, its season is taken out, isolated spikes are cleaned, and the trend models of
+A series is reduced to evenly spaced medians, its season is taken out, isolated spikes are cleaned, and the models of
 `trend` are fitted to the rest. Draws of the future from their mixture give the distribution of the first crossing. What
 crosses is the level, not a single noisy reading. An abrupt jump has no course that could be continued: until enough
 points lie behind it, the answer is "not forecastable".
@@ -134,7 +134,6 @@ class _Course:
     slope: float
     season: Season | None
     jump: tuple[int, float] | None  # steps ago, size
-    why: str = ""
 
 
 def _course(series: Floats, threshold: float, horizon: float, level: float, needed: float, seed: int) -> _Course:
@@ -152,7 +151,7 @@ def _course(series: Floats, threshold: float, horizon: float, level: float, need
         rest, start = rest[at:], start + at
         trend = fit_trend(rest, reach)
     n = len(rest)
-    mean_level, mean_slope = float(trend.weight @ trend.level), float(trend.weight @ trend.slope)
+    mean_level, mean_slope, _ = (float(value) for value in trend.weight @ trend.state)
     now = mean_level + (float(pattern[-1]) if season else 0.0)
     jump = (n - at, size) if trend.probability("jump", n - SETTLED) >= 0.5 else None
     if now >= threshold:

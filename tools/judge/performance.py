@@ -22,7 +22,7 @@ from tools.judge.estimates import Scores, Task, estimate, standard_error
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-DRAWS = 400
+DRAWS = 200
 MAX_ROWS = 20_000  # of each file; more narrow the interval by less than the assumption is worth
 PREDICTION_BINS = 20
 PROBABILITY_FLOOR = 1e-6
@@ -76,6 +76,8 @@ def estimate_performance(
     if min(len(reference), len(current)) < MIN_ROWS:
         raise ValueError(f"{len(reference)} reference and {len(current)} current rows; at least {MIN_ROWS} of each")
     before = estimate(metric, task, reference)
+    if _calibrated(reference, current, task):
+        reference, current = _coded(reference, reference.positive), _coded(current, reference.positive)
     random = np.random.default_rng(seed)
     source, rows = _thin(reference), _thin_index(len(current))
     draws = list(_draws(source, _take(current, rows), task, random))
@@ -83,14 +85,17 @@ def estimate_performance(
     values = values[np.isfinite(values)]
     if not len(values):
         raise ValueError(f"{metric} cannot be computed on labels drawn for these rows")
-    low, high = np.quantile(values, [alpha / 2, 1 - alpha / 2])
+    value = float(values.mean())
+    # The level of a stream's labels wanders; how far is seen in the reference, and the interval grows with it.
+    growth = max(_growth(_residual(source, task)), _growth(source.loss))
+    low, high = value + growth * (np.quantile(values, [alpha / 2, 1 - alpha / 2]) - value)
     actual = actual_low = actual_high = unexplained = None
     if labelled.sum() >= MIN_LABELLED:
         known = _take(current, np.flatnonzero(labelled))
         now = estimate(metric, task, known)
         reach = float(norm.isf(alpha / 2)) * standard_error(now.influence)
         actual, actual_low, actual_high = now.value, now.value - reach, now.value + reach
-        unexplained = _unexplained(source, known, task, random)
+        unexplained = contradiction(source, known, task, seed=seed)
     method = "calibrated probabilities" if _calibrated(source, current, task) else "errors of like predictions"
     return Performance(
         before.value,
@@ -109,6 +114,12 @@ def _calibrated(reference: Scores, current: Scores, task: Task) -> bool:
     return task == "binary" and reference.probability is not None and current.probability is not None
 
 
+def _coded(scores: Scores, positive: str | None) -> Scores:
+    """Labels as "1" and "0": comparing short texts is several times faster than comparing objects."""
+    truth, said = (np.where(labels == positive, "1", "0") for labels in (scores.y_true, scores.prediction))
+    return Scores(truth, said, scores.loss, scores.probability, "1")
+
+
 def _draws(reference: Scores, current: Scores, task: Task, random: np.random.Generator) -> Iterator[Scores]:
     """The current rows with drawn labels, `DRAWS` times; the reference is resampled each time, so its noise counts."""
     for _ in range(DRAWS):
@@ -124,10 +135,9 @@ def _by_probability(reference: Scores, current: Scores, random: np.random.Genera
     assert reference.probability is not None and current.probability is not None
     chance = calibrate(reference.probability, reference.y_true == reference.positive, current.probability)
     truth = random.random(len(current)) < chance
-    other = next((str(v) for v in np.unique(reference.y_true) if v != reference.positive), "")
     right = np.clip(np.where(truth, current.probability, 1 - current.probability), PROBABILITY_FLOOR, 1)
     return Scores(
-        np.where(truth, str(reference.positive), other).astype(object),
+        np.where(truth, "1", "0"),
         current.prediction,
         -np.log(right),
         current.probability,
@@ -172,36 +182,38 @@ def _donors(reference_group: Ints, current_group: Ints, random: np.random.Genera
     return order[start + (random.random(len(current_group)) * count).astype(np.int64)]
 
 
-def _unexplained(reference: Scores, known: Scores, task: Task, random: np.random.Generator) -> float:
-    """Two-sided p-value of the actual mean loss, and of the level of the labels, among those drawn."""
-    rows = _thin_index(len(known))
-    known = _take(known, rows)
-    draws = list(_draws(reference, known, task, random))
+def contradiction(reference: Scores, known: Scores, task: Task, *, seed: int = 0) -> float:
+    """P-value against "labels go with scores as in the reference": mean loss and level of the labels, two-sided.
 
-    def level(scores: Scores) -> float:
-        if task == "regression":
-            return float(np.mean(scores.y_true - scores.prediction))
-        return float(np.mean(scores.y_true == (reference.positive or scores.prediction)))
+    Approximate: at 0.01 it gave 1.7 % false alarms over 300 simulated batches of 500 rows on 1,500 of reference.
 
-    p_values = []
-    for measure, own in (
-        (lambda s: float(np.mean(s.loss)), known.loss),
-        (level, np.asarray(known.loss) * 0 if task == "multiclass" else _residual(known, task, reference.positive)),
-    ):
-        drawn = np.array([measure(scores) for scores in draws])
+    Args:
+        reference: labelled rows the model was not trained on.
+        known: labelled rows of now.
+    """
+    if _calibrated(reference, known, task):
+        reference, known = _coded(reference, reference.positive), _coded(known, reference.positive)
+    known = _thin(known)
+    draws = list(_draws(_thin(reference), known, task, np.random.default_rng(seed)))
+    losses = np.array([drawn.loss.mean() for drawn in draws])
+    levels = np.array([_residual(drawn, task).mean() for drawn in draws])
+    p_values: list[float] = []
+    for drawn, own in ((losses, known.loss), (levels, _residual(known, task))):
         # Dependent rows make the labels' own noise larger than that of independent draws.
-        growth = _growth(np.asarray(own, dtype=np.float64))
-        spread = float(drawn.std(ddof=1)) * growth
-        gap = abs(measure(known) - float(drawn.mean()))
+        spread = float(drawn.std(ddof=1)) * _growth(own)
+        gap = abs(float(own.mean() - drawn.mean()))
         p_values.append(float(2 * norm.sf(gap / spread)) if spread > 0 else float(gap == 0))
     return min(1.0, 2 * min(p_values))
 
 
-def _residual(known: Scores, task: Task, positive: str | None) -> Floats:
+def _residual(scores: Scores, task: Task) -> Floats:
+    """Label minus score; for many classes, whether the predicted one is right."""
     if task == "regression":
-        return (known.y_true - known.prediction).astype(np.float64)
-    said = known.probability if known.probability is not None else known.prediction == positive
-    return (known.y_true == positive).astype(np.float64) - np.asarray(said, dtype=np.float64)
+        return (scores.y_true - scores.prediction).astype(np.float64)
+    if task == "multiclass" or scores.positive is None:
+        return (scores.y_true == scores.prediction).astype(np.float64)
+    said = scores.probability if scores.probability is not None else scores.prediction == scores.positive
+    return (scores.y_true == scores.positive).astype(np.float64) - np.asarray(said, dtype=np.float64)
 
 
 def _growth(values: Floats) -> float:

@@ -10,27 +10,36 @@ Floats = NDArray[np.float64]
 MIN_PERIOD = 6  # steps; shorter patterns cannot be told from noise with memory
 MIN_CYCLES = 2.5  # within the window; a rising flank seen once is no season
 MIN_CORRELATION = 0.4
+MAX_HARMONICS = 4
 MIN_STRENGTH = 0.4  # share of the variance about the trend that one cycle predicts of another
 
 
 @dataclass(frozen=True)
 class Season:
-    """A pattern of `period` steps; `profile[i % period]` is what it adds to step `i`. It sums to zero."""
+    """A pattern that repeats every `period` steps (a fraction is possible), as harmonics about zero.
 
-    period: int
-    profile: Floats
+    `waves` (harmonics, 2) holds the cosine and sine coefficients of 1, 2, ... cycles per period.
+    """
+
+    period: float
+    waves: Floats
 
     def at(self, steps: Floats) -> Floats:
-        """What it adds at the (fractional) steps, by linear interpolation around the cycle."""
-        places = np.arange(self.period + 1)
-        return np.interp(np.mod(steps, self.period), places, np.append(self.profile, self.profile[0]))
+        """What it adds at the (fractional) steps."""
+        return _harmonics(steps, self.period, len(self.waves)) @ self.waves.ravel()
+
+
+def _harmonics(steps: Floats, period: float, count: int) -> Floats:
+    angle = 2 * np.pi / period * np.outer(steps, np.arange(1, count + 1))
+    return np.stack([np.cos(angle), np.sin(angle)], axis=2).reshape(len(steps), -1)
 
 
 def find_season(values: Floats) -> Season | None:
     """The season of a series, or None.
 
     The period is the lag of the highest autocorrelation after the first drop below zero, about a quadratic trend. The
-    shape is the median per phase about a moving average; it counts only if each cycle is predicted by the others.
+    pattern, about a moving average, counts only if each cycle is predicted by the others; harmonics are fitted to it,
+    and with them the fraction of a step in the period, without which the forecast would drift out of phase.
 
     Args:
         values: evenly spaced, finite, shape (n,).
@@ -88,5 +97,16 @@ def _shape(values: Floats, period: int) -> Season | None:
     total = float(np.sum(cycles[known] ** 2))
     if total <= 0 or 1 - left / total < MIN_STRENGTH:
         return None
-    profile = np.nanmedian(cycles, axis=0)
-    return Season(period, profile - profile.mean())
+    return _fit(places.astype(np.float64), about, period)
+
+
+def _fit(steps: Floats, values: Floats, period: int) -> Season:
+    count = max(1, min(MAX_HARMONICS, period // 4))
+    best, left = Season(float(period), np.zeros((count, 2))), np.inf
+    for candidate in period + np.linspace(-1, 1, 21):
+        design = _harmonics(steps, candidate, count)
+        waves = np.linalg.lstsq(design, values, rcond=None)[0]
+        error = float(np.sum((values - design @ waves) ** 2))
+        if error < left:
+            best, left = Season(float(candidate), np.asarray(waves, dtype=np.float64).reshape(count, 2)), error
+    return best

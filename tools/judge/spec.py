@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from tools.core.contract import Action, Args, Data, Integration
+from tools.judge.outlook_spec import OUTLOOK_ACTIONS
 
 VerdictName = Literal["promote", "rollback", "wait"]
 UrgencyName = Literal["none", "watch", "soon", "now"]
@@ -232,6 +233,7 @@ SPEC = Integration(
             result=PerformanceEstimate,
             idempotent=True,
         ),
+        *OUTLOOK_ACTIONS,
     ),
     backend="tools.judge.backend:JudgeBackend",
     requires=("numpy", "scipy", "pandas"),

@@ -14,16 +14,13 @@ from threadpoolctl import threadpool_limits
 
 from tools.core.contract import CallContext
 from tools.core.errors import FinalError, FixableError
-from tools.mlflow.registry import location
 from tools.mlflow.spec import EvaluateModelArgs, Evaluation
-from tools.mlflow.tracking import Store, addressed
+from tools.mlflow.tracking import Store
 from tools.modeling.data import check_task, load_xy, write_table
 from tools.modeling.metrics import Metric, get_metric, row_losses, score
-from tools.modeling.predictor import Predictions, Predictor, load_predictor
+from tools.modeling.predictor import Predictions, Predictor, fetch_model, open_predictor
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
     from tools.modeling.data import Task
 
 LATENCY_CALLS = 50
@@ -49,7 +46,7 @@ def evaluate(store: Store, args: EvaluateModelArgs, ctx: CallContext) -> Evaluat
         rows = rows.drop(columns=args.segment)
     ctx.progress(0, 3, f"loading {args.model_uri}")
     # One thread, as in training and serving: more of them only fight over a busy machine's cores for one row.
-    with fetched(store, store.client(), args.model_uri) as (predictor, size), threadpool_limits(1):
+    with fetched(store, args.model_uri) as (predictor, size), threadpool_limits(1):
         ctx.progress(1, 3, f"predicting {len(rows)} rows")
         predictions = _predict(predictor, rows, args.model_uri)
         latency = _latencies_ms(predictor, rows)
@@ -84,27 +81,18 @@ def evaluate(store: Store, args: EvaluateModelArgs, ctx: CallContext) -> Evaluat
 
 
 @contextlib.contextmanager
-def fetched(store: Store, client: "MlflowClient", model_uri: str) -> Generator[tuple[Predictor, int]]:
+def fetched(store: Store, model_uri: str) -> Generator[tuple[Predictor, int]]:
     """A model as a predictor, and its bytes.
 
     Raises:
+        RetryableError: the server does not answer.
         FinalError: it does not exist or cannot be loaded.
     """
-    import mlflow.artifacts
-    from mlflow.exceptions import MlflowException
-
+    store.client()  # says within seconds that the server does not answer
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            local = mlflow.artifacts.download_artifacts(
-                location(client, model_uri), dst_path=folder, tracking_uri=store.tracking_uri
-            )
-        except (MlflowException, OSError) as error:
-            text = " ".join(str(error).split())[:300]
-            raise FinalError(f"cannot load the model {model_uri}: {text}", tried=store.registry_uri) from error
-        size = sum(file.stat().st_size for file in Path(local).rglob("*") if file.is_file())
-        with addressed(store):
-            predictor = load_predictor(local, store.tracking_uri, store.registry_uri)
-        yield predictor, size
+        local = fetch_model(model_uri, store.tracking_uri, store.registry_uri, Path(folder))
+        size = sum(file.stat().st_size for file in local.rglob("*") if file.is_file())
+        yield open_predictor(local, model_uri), size
 
 
 def _predict(predictor: Predictor, rows: pd.DataFrame, model_uri: str) -> Predictions:

@@ -337,15 +337,6 @@ class Registry:
         return sorted(found, key=lambda version: -int(version.version))
 
 
-def location(client: "MlflowClient", model_uri: str) -> str:
-    """Where the files of a model are: an address that needs no registry. Other URIs are returned as they are."""
-    if match := LOGGED_MODEL.match(model_uri):
-        return client.get_logged_model(match[1]).artifact_location
-    if version := _version_at(client, model_uri):
-        return client.get_model_version_download_uri(version.name, str(version.version))
-    return model_uri
-
-
 def logged_model_id(client: "MlflowClient", model_uri: str) -> str:
     """The logged model behind a URI or run ID.
 

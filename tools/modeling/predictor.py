@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -77,28 +78,77 @@ class PyfuncPredictor:
         return Predictions(values)
 
 
-def load_predictor(model_uri: str, tracking_uri: str, registry_uri: str | None = None) -> Predictor:
-    """Load a logged or registered model: the scikit-learn flavour first, pyfunc otherwise.
+def fetch_model(model_uri: str, tracking_uri: str, registry_uri: str | None = None, folder: Path | None = None) -> Path:
+    """The files of a saved, logged or registered model, on this machine.
 
-    Sets MLflow's tracking and registry addresses for this process.
+    MLflow's process-wide addresses are neither read nor set: they are the user's where the process is a notebook, and
+    setting them exports them to the environment, where they would read as a setting.
+
+    Args:
+        model_uri: a folder, `models:/m-ID`, `models:/NAME/VERSION`, `models:/NAME@ALIAS`, `runs:/RUN_ID/NAME`, or
+            any other address that MLflow can download from.
+        registry_uri: the tracking address by default.
+        folder: where to put them; by default they stay where they are if that is this machine, and are downloaded
+            into a new temporary folder otherwise.
+
+    Raises:
+        FinalError: there is no such model, or it cannot be downloaded; says why.
+    """
+    import mlflow.artifacts
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.utils.models import get_model_name_and_version
+
+    try:
+        location = model_uri
+        if model_uri.startswith("models:"):
+            client = MlflowClient(tracking_uri, registry_uri or tracking_uri)
+            # The ID of a logged model, or a registered one's name and version; MLflow leaves it untyped.
+            found: tuple[Any, ...] = get_model_name_and_version(client, model_uri)
+            if len(found) == 1:
+                location = client.get_logged_model(found[0]).artifact_location
+            else:
+                location = client.get_model_version_download_uri(*found)
+        return Path(
+            mlflow.artifacts.download_artifacts(
+                location, dst_path=None if folder is None else str(folder), tracking_uri=tracking_uri
+            )
+        )
+    except (MlflowException, OSError) as error:
+        raise _unloadable(model_uri, error, tried=registry_uri or tracking_uri) from error
+
+
+def load_predictor(model_uri: str, tracking_uri: str, registry_uri: str | None = None) -> Predictor:
+    """Load a saved, logged or registered model: the scikit-learn flavour first, pyfunc otherwise.
+
+    Args: those of `fetch_model`.
 
     Raises:
         FinalError: the model does not exist or cannot be loaded; says why.
     """
-    import mlflow
+    return open_predictor(fetch_model(model_uri, tracking_uri, registry_uri), model_uri)
+
+
+def open_predictor(folder: Path, model_uri: str) -> Predictor:
+    """A model from its files, which must stay where they are.
+
+    Args:
+        model_uri: what it is called in an error.
+
+    Raises:
+        FinalError: it cannot be loaded; says why.
+    """
     import mlflow.pyfunc
     from mlflow.exceptions import MlflowException
-    from mlflow.models import get_model_info
+    from mlflow.models import Model
 
-    mlflow.set_tracking_uri(tracking_uri)
-    mlflow.set_registry_uri(registry_uri or tracking_uri)
+    path = str(folder)
     try:
-        flavors = get_model_info(model_uri).flavors
-        if "sklearn" in flavors:
+        if "sklearn" in Model.load(path).flavors:
             from mlflow.sklearn import load_model
 
-            return SklearnPredictor(load_model(model_uri))
-        model = mlflow.pyfunc.load_model(model_uri)
+            return SklearnPredictor(load_model(path))
+        return PyfuncPredictor(mlflow.pyfunc.load_model(path))
     except (
         MlflowException,
         OSError,
@@ -111,6 +161,9 @@ def load_predictor(model_uri: str, tracking_uri: str, registry_uri: str | None =
         ValueError,
         pickle.UnpicklingError,
     ) as error:
-        text = " ".join(str(error).split())[:300]
-        raise FinalError(f"cannot load the model {model_uri}: {type(error).__name__}: {text}") from error
-    return PyfuncPredictor(model)
+        raise _unloadable(model_uri, error) from error
+
+
+def _unloadable(model_uri: str, error: Exception, tried: str | None = None) -> FinalError:
+    text = " ".join(str(error).split())[:300]
+    return FinalError(f"cannot load the model {model_uri}: {type(error).__name__}: {text}", tried=tried)

@@ -48,7 +48,7 @@ class SearchArgs(Args):
     target: str = Field(description="target column")
     task: str = Field(description="binary, multiclass or regression")
     metric: str = Field(description="e.g. roc_auc, mae")
-    drop: list[str] = Field(default_factory=list, description="columns to leave out")
+    drop: list[str] = Field(default_factory=list, description="columns left out")
     trials: Count = Limited("trials", "most trials", 20)
     minutes: Duration = Limited("minutes", "time budget", 10.0)
     seed: Index = Field(0, description="random seed")
@@ -60,11 +60,24 @@ class TuneArgs(SearchArgs):
     config: Json = Field(description="start: model config, JSON")
 
 
+class ParetoPoint(Data):
+    """A trial that no other beats in value, latency (in steps of 25 %) and size together."""
+
+    trial: int
+    family: str
+    value: float
+    latency_ms: float
+    size_bytes: int
+
+
 class SearchResult(Data):
-    """What a search found. Values are those of the validation rows (the newest quarter of the last file).
+    """What a search found. Values are those of the validation rows (a quarter of the last file, before its newest).
 
     Args:
         start_value: of the config that the search started from; None when it could not be trained.
+        nested_value, nested_start_value: the best config and the start, trained as in the search, on the newest rows,
+            which no trial saw; None when there are too few rows, or they have one class only.
+        pareto: best value first, at most 8; the trials file names all.
         stopped_by: which budget ended it.
     """
 
@@ -74,6 +87,9 @@ class SearchResult(Data):
     best_value: float
     best_config: dict[str, Any]
     start_value: float | None
+    nested_value: float | None = None
+    nested_start_value: float | None = None
+    pareto: list[ParetoPoint] = Field(default_factory=list[ParetoPoint])
     completed: int
     failed: int
     stopped_by: Literal["trials", "minutes"]

@@ -1,7 +1,8 @@
 """Training a config and scoring it on the newest rows it has not seen.
 
 Validation is ordered in time: the tail of the last file, never a random part, because the model will be used on rows
-that come after the ones it was trained on.
+that come after the ones it was trained on. The very newest rows are held back even from validation (a nested holdout):
+the best of many trials looks better on the rows that chose it than it is, and those rows show by how much.
 """
 
 import math
@@ -26,6 +27,7 @@ from tools.modeling.predictor import SklearnPredictor
 
 MIN_TRAIN_ROWS = 20
 MIN_VALIDATION_ROWS = 10
+NESTED_SHARE = 0.15
 LATENCY_CALLS = 11
 SAMPLE_ROWS = 100
 
@@ -53,12 +55,13 @@ class TrialScore:
 
 @dataclass(frozen=True)
 class Split:
-    """Rows for training and the newest rows for validation; made once, used by every trial.
+    """Rows for training, newer rows for validation, and the newest for one last look; made once, used by every trial.
 
     Args:
         older, older_y: all files but the last, joined; None where there is one file.
         recent, recent_y: the last file without its tail.
-        validation, validation_y: the tail of the last file.
+        validation, validation_y: the tail of the last file, before the nested rows.
+        nested, nested_y: the newest rows, seen by no trial; None where the last file has too few rows.
     """
 
     task: Task
@@ -68,6 +71,8 @@ class Split:
     recent_y: pd.Series
     validation: pd.DataFrame
     validation_y: pd.Series
+    nested: pd.DataFrame | None = None
+    nested_y: pd.Series | None = None
 
     @property
     def windows(self) -> tuple[str, ...]:
@@ -85,9 +90,14 @@ class Split:
 
 
 def load_split(
-    paths: Sequence[Path], target: str, drop: Sequence[str], task: str, validation_share: float = 0.25
+    paths: Sequence[Path],
+    target: str,
+    drop: Sequence[str],
+    task: str,
+    validation_share: float = 0.25,
+    nested_share: float = NESTED_SHARE,
 ) -> Split:
-    """Read the files (oldest first) and cut the validation rows off the end of the last.
+    """Read the files (oldest first) and cut the nested and the validation rows off the end of the last.
 
     Raises:
         FixableError: a file, a column or the target cannot be used, or there are too few rows.
@@ -98,7 +108,12 @@ def load_split(
     # Every part gets the labels' common type, so that 1 of one file is not "1" of another.
     last = len(labels[-1])
     older_y, newest_y = joined.iloc[: len(joined) - last], joined.iloc[len(joined) - last :].reset_index(drop=True)
-    cut = last - max(MIN_VALIDATION_ROWS, round(last * validation_share))
+    checked = max(MIN_VALIDATION_ROWS, round(last * validation_share))
+    held = max(MIN_VALIDATION_ROWS, round(last * nested_share)) if nested_share else 0
+    if last - held - checked < MIN_TRAIN_ROWS:
+        held = 0
+    end = last - held
+    cut = end - checked
     if cut < MIN_TRAIN_ROWS:
         raise FixableError(
             f"{paths[-1]} has {last} labelled rows; at least {MIN_TRAIN_ROWS + MIN_VALIDATION_ROWS} are needed to "
@@ -111,8 +126,10 @@ def load_split(
         older_y=older_y if len(parts) > 1 else None,
         recent=newest.iloc[:cut],
         recent_y=newest_y.iloc[:cut],
-        validation=newest.iloc[cut:].reset_index(drop=True),
-        validation_y=newest_y.iloc[cut:].reset_index(drop=True),
+        validation=newest.iloc[cut:end].reset_index(drop=True),
+        validation_y=newest_y.iloc[cut:end].reset_index(drop=True),
+        nested=newest.iloc[end:].reset_index(drop=True) if held else None,
+        nested_y=newest_y.iloc[end:].reset_index(drop=True) if held else None,
     )
 
 
@@ -145,6 +162,21 @@ def score_config(config: Mapping[str, Any], split: Split, metric: str, seed: int
     return TrialScore(float(value), fit_s, 1000.0 * median(laps), len(pickle.dumps(model)))
 
 
+def score_nested(config: Mapping[str, Any], split: Split, metric: str, seed: int) -> float | None:
+    """The same model as in `score_config`, scored on the nested rows; None where there are none, or they cannot tell
+    (one class only, infinite predictions)."""
+    if split.nested is None or split.nested_y is None:
+        return None
+    X, y = split.training_rows(str(config.get("window", "all")))
+    try:
+        predictor = SklearnPredictor(fit(config, X, y, split.task, seed))
+        with threadpool_limits(1):
+            value = score(get_metric(metric, split.task), split.nested_y, predictor.predict(split.nested), split.task)
+    except (FixableError, ValueError):  # UnusableConfig is a ValueError
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
 def evaluate_config(
     config: Mapping[str, Any] | str,
     paths: Sequence[Path],
@@ -155,8 +187,8 @@ def evaluate_config(
     seed: int = 0,
     validation_share: float = 0.25,
 ) -> TrialScore:
-    """`load_split` and `score_config` in one."""
-    split = load_split(paths, target, drop, task, validation_share)
+    """`load_split`, without nested rows (one config is not a search), and `score_config` in one."""
+    split = load_split(paths, target, drop, task, validation_share, nested_share=0.0)
     return score_config(complete_config(config, split.task), split, metric, seed)
 
 

@@ -12,12 +12,14 @@ from tools.core.errors import FinalError
 from tools.modeling.data import Task, check_task
 from tools.modeling.metrics import Metric, get_metric
 from tools.modeling.models import Config, complete_config
-from tools.modeling.search import SearchArgs, SearchResult, TuneArgs
-from tools.modeling.training import Split, UnusableConfig, load_split, score_config
+from tools.modeling.pareto import pareto_front
+from tools.modeling.search import ParetoPoint, SearchArgs, SearchResult, TuneArgs
+from tools.modeling.training import Split, UnusableConfig, load_split, score_config, score_nested
 from tools.modeling.trials import Trial, Trials, write_trials
 
 COMPLETE = "complete"
 FAILED = "failed"
+SHOWN_PARETO = 8
 
 Progress = Callable[[float, float | None, str], None]
 
@@ -56,6 +58,16 @@ def _since(started: float) -> float:
 
 def _problem(trial: Trial) -> str:
     return str((trial.model_extra or {}).get("problem", "unknown reason"))
+
+
+def _point(trial: Trial) -> ParetoPoint:
+    return ParetoPoint(
+        trial=trial.number,
+        family=trial.config["family"],
+        value=trial.value or 0.0,
+        latency_ms=trial.latency_ms or 0.0,
+        size_bytes=int(trial.size_bytes or 0),
+    )
 
 
 class TrialRunner:
@@ -138,6 +150,7 @@ class TrialRunner:
         """
         best = self.best()
         start = next((trial for trial in self.records if trial.number == 0), None)
+        front = pareto_front(self.records, self.metric.sign)
         path = folder / f"trials-{engine}-{study}.json"
         write_trials(
             Trials(
@@ -148,6 +161,7 @@ class TrialRunner:
                 engine=engine,
                 trials=self.records,
                 best=None if best is None else best.number,
+                pareto=[trial.number for trial in front],
             ),
             path,
         )
@@ -158,6 +172,7 @@ class TrialRunner:
             )
         start_value = start.value if start else None
         completed = sum(trial.value is not None for trial in self.records)
+        nested, nested_start = self._nested(best), self._nested(start)
         gain = "" if start_value is None else f", {start_value:.4g} at the start"
         return SearchResult(
             study=study,
@@ -166,15 +181,34 @@ class TrialRunner:
             best_value=best.value,
             best_config=best.config,
             start_value=start_value,
+            nested_value=nested,
+            nested_start_value=nested_start,
+            pareto=[_point(trial) for trial in front[:SHOWN_PARETO]],
             completed=completed,
             failed=len(self.records) - completed,
             stopped_by="minutes" if self.remaining else "trials",
             trials_path=show(path),
             message=(
                 f"Best {self.metric.name} {best.value:.4g}{gain}: {best.config['family']} "
-                f"(trial {best.number + 1} of {len(self.records)}, {len(self.records) - completed} failed)."
+                f"(trial {best.number + 1} of {len(self.records)}, {len(self.records) - completed} failed). "
+                f"{self._curse(nested, nested_start)}"
             ),
         )
+
+    def _nested(self, trial: Trial | None) -> float | None:
+        if trial is None or trial.value is None:
+            return None
+        return score_nested(trial.config, self.split, self.metric.name, self.seed)
+
+    def _curse(self, value: float | None, start: float | None) -> str:
+        """What the best trial is worth on rows that did not choose it."""
+        if self.split.nested is None:
+            return "Too few rows to hold any back from the search: expect less than this value."
+        rows = f"the {len(self.split.nested)} newest rows, which no trial saw"
+        if value is None:
+            return f"On {rows}, {self.metric.name} cannot be computed."
+        compared = "" if start is None else f", {start:.4g} at the start"
+        return f"On {rows}: {value:.4g}{compared}."
 
 
 def fingerprint(args: SearchArgs, paths: Sequence[Path], extra: object = None) -> str:

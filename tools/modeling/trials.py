@@ -25,7 +25,8 @@ class Trial(BaseModel):
 
 
 class Trials(BaseModel):
-    """One study; `best` is the number of the best trial, None when none completed."""
+    """One study; `best` is the number of the best trial, None when none completed; `pareto` those on the front of
+    value, latency and size, best value first."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -36,6 +37,7 @@ class Trials(BaseModel):
     engine: str = ""
     trials: list[Trial]
     best: int | None = None
+    pareto: list[int] = Field(default_factory=list[int])
 
     def best_trial(self) -> Trial | None:
         """The trial that `best` names."""

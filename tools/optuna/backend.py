@@ -57,7 +57,7 @@ class OptunaBackend(Backend):
         return f"Optuna {optuna.__version__}, {len(store.names())} studies in {store.where}"
 
     def search(self, args: ArchitectureArgs, ctx: CallContext) -> SearchResult:
-        """TPE over `sample_architecture`, from the default config on; the same study name resumes."""
+        """TPE or evolution over `sample_architecture`, from the default config on; the same study name resumes."""
         from tools.modeling.metrics import get_metric
         from tools.modeling.models import default_config
         from tools.modeling.space import architecture_values, sample_architecture
@@ -67,13 +67,13 @@ class OptunaBackend(Backend):
         paths = [ctx.path(path) for path in args.paths]
         split = load_split(paths, args.target, args.drop, args.task)
         metric = get_metric(args.metric, split.task)
-        mark = fingerprint(args, paths)
+        mark = fingerprint(args, paths, None if args.sampler == "tpe" else args.sampler)
         # Without a name a study belongs to its run: repeated in the run it resumes, a later run searches afresh.
         name = args.study or f"{re.sub('[^A-Za-z0-9]', '-', ctx.run_id)}-{mark[:8]}"
         study = self._store(ctx).create(name, metric.direction)
         if study.user_attrs.get(FINGERPRINT) != mark and study.get_trials(deepcopy=False):
             raise FixableError(
-                f"study {name!r} holds trials of other data, columns, metric or seed; use another name, or none"
+                f"study {name!r} holds trials of other data, columns, metric, seed or sampler; use another name or none"
             )
         if FINGERPRINT not in study.user_attrs:
             study.set_user_attr(FINGERPRINT, mark)
@@ -85,7 +85,7 @@ class OptunaBackend(Backend):
         if runner.records:
             runner.report()
         while runner.may_start:
-            study.sampler = sampler_of_trial(args.seed, len(runner.records))
+            study.sampler = sampler_of_trial(args.seed, len(runner.records), args.sampler)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 live = study.ask()
@@ -198,9 +198,12 @@ def _settle(study: "Study") -> "list[FrozenTrial]":
     """Finished trials of a search, after closing those that a killed process left running."""
     from optuna.trial import TrialState
 
+    from tools.optuna.evolution import close_interrupted
+
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        record = trial.user_attrs.get(RECORD)
-        _tell(study, trial.number, record["value"] if record else None)
+        if RECORD in trial.user_attrs:
+            _tell(study, trial.number, trial.user_attrs[RECORD]["value"])
+    close_interrupted(study)
     return finished(study)
 
 

@@ -1,17 +1,27 @@
 """What the Optuna integration offers."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tools.core.contract import Action, Args, Data, Effect, Integration, NoArgs, Setting
 from tools.modeling.search import Index, Json, SearchArgs, SearchResult
+
+SAMPLERS = ("tpe", "evolution")
+
+
+def _known_sampler(value: str) -> str:
+    if value not in SAMPLERS:
+        raise ValueError(f"must be {' or '.join(SAMPLERS)}")
+    return value
 
 
 class ArchitectureArgs(SearchArgs):
     """A search over families, training windows and parameters."""
 
-    study: str = Field("", description="name, to resume")
+    study: str = Field("", description="name, resumes")
+    # Not a Literal: a model would pay for both names twice.
+    sampler: Annotated[str, AfterValidator(_known_sampler)] = Field("tpe", description="or evolution")
 
 
 class AskArgs(Args):
@@ -78,7 +88,7 @@ SPEC = Integration(
     actions=(
         Action(
             name="search",
-            summary="Search model family, window and parameters.",
+            summary="Search model family and parameters.",
             args=ArchitectureArgs,
             result=SearchResult,
             effect=Effect.WRITE,

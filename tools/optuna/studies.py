@@ -162,13 +162,18 @@ def _sampler(seed: int) -> Any:
         return TPESampler(seed=seed, multivariate=True, group=True)
 
 
-def sampler_of_trial(seed: int, number: int) -> Any:
-    """The sampler of one trial.
+def sampler_of_trial(seed: int, number: int, name: str = "tpe") -> Any:
+    """The sampler of one trial: "tpe", or "evolution" (`AgingEvolutionSampler`).
 
     A fresh one per trial, seeded by its number: what a trial suggests then depends on the seed and the finished
     trials alone, and a search that was interrupted goes on exactly as if it had not been.
     """
     import numpy as np
+
+    if name == "evolution":
+        from tools.optuna.evolution import AgingEvolutionSampler
+
+        return AgingEvolutionSampler(seed=seed)
 
     return _sampler(int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
 

@@ -128,11 +128,13 @@ class PrometheusBackend(Backend):
                 f"the server does not scrape {instance}; add it to its scrape_configs",
                 tried=f"the active targets of {self._remote.where}",
             )
+        began = time.time()
         scrapes, failed, problem = self._observe(source, args, ctx)
         if scrapes == failed and self._remote is None and args.lookback == 0:
             raise RetryableError(f"all {failed} scrapes of {args.target} failed: {problem}")
-        # At least two samples must lie inside the window, or there is no rate.
-        window_s = args.seconds + args.lookback + max(args.interval, 2 * interval)
+        # At least two samples must lie inside the window, or there is no rate. A slow target takes longer than asked.
+        watched_s = max(args.seconds, time.time() - began)
+        window_s = watched_s + args.lookback + max(args.interval, 2 * interval)
         return self._judge(source, instance, window_s, scrapes, failed, args.target)
 
     def _observe(self, source: Any, args: WatchArgs, ctx: CallContext) -> tuple[int, int, str]:

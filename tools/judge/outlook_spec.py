@@ -1,0 +1,103 @@
+"""The judge's actions on metric series: forecast a threshold crossing, burn rates, anomaly scores."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from tools.core.contract import Action, Args, Data
+
+OutlookName = Literal["crossing", "crossed", "no_crossing", "not_forecastable"]
+SERIES = "range JSON or CSV (time,value)"
+
+
+class ForecastArgs(Args):
+    series: str = Field(description=SERIES)
+    threshold: float = Field(description="value to reach")
+    horizon_s: float = Field(3600.0, description="seconds ahead")
+    side: Literal["above", "below"] = Field("above", description="bad side")
+
+
+class ThresholdForecast(Data):
+    """When the level crosses the threshold. Times are the series' (Unix seconds); None: beyond three horizons."""
+
+    outlook: OutlookName
+    probability: float | None  # of crossing within the horizon; None where it cannot be forecast
+    expected_at_s: float | None
+    earliest_at_s: float | None  # 90 % interval of the first crossing
+    latest_at_s: float | None
+    expected_in_s: float | None  # after the last reading
+    level: float
+    slope_per_s: float | None
+    season_s: float | None  # period of the repeating pattern that was taken into account
+    changed_s_ago: float | None  # an abrupt change, if one forbids a forecast
+    readings: int
+    message: str
+
+
+class BurnRateArgs(Args):
+    series: str = Field(description="error shares: " + SERIES)
+    slo: float = Field(description="e.g. 0.999")
+
+
+class WindowBurn(Data):
+    """A rule fires when both windows burn the error budget at `rate` or faster."""
+
+    rate: float
+    long_window_s: float
+    short_window_s: float
+    long_burn: float | None  # None: no reading in the window
+    short_burn: float | None
+    covered_s: float  # how much of the long window has readings
+    severity: Literal["page", "ticket"]
+    firing: bool
+
+
+class BurnRates(Data):
+    """The alerts of the SRE workbook (30-day budget) at the last reading."""
+
+    severity: Literal["page", "ticket"] | None  # the worst that fires
+    windows: list[WindowBurn]
+    budget_gone_in_s: float | None  # a whole budget, at the burn of the longest firing window
+    message: str
+
+
+class AnomalyArgs(Args):
+    series: str = Field(description=SERIES)
+    alarm_at: float = Field(0.995, description="score of an alarm")
+
+
+class Anomalies(Data):
+    """Scores are 1 minus the probability of so surprising a reading, given those before it."""
+
+    readings: int
+    alarms: int
+    alarm_times_s: list[float]  # the last 20
+    last_score: float
+    last_alarm_s_ago: float | None
+    scores_path: str  # Parquet: time, value, score, alarm
+    message: str
+
+
+OUTLOOK_ACTIONS = (
+    Action(
+        name="forecast_threshold",
+        summary="When will a metric cross a threshold?",
+        args=ForecastArgs,
+        result=ThresholdForecast,
+        idempotent=True,
+    ),
+    Action(
+        name="burn_rate",
+        summary="Is an SLO's error budget burning too fast?",
+        args=BurnRateArgs,
+        result=BurnRates,
+        idempotent=True,
+    ),
+    Action(
+        name="score_anomalies",
+        summary="Anomalies in a metric series.",
+        args=AnomalyArgs,
+        result=Anomalies,
+        idempotent=True,
+    ),
+)
