@@ -43,7 +43,8 @@ def main(goal_path: Path, home: Path) -> str:
     libraries = Libraries(home)
     do = libraries.do
     try:
-        staged = do("dvc", "stage_data", **data, target=target, name=name)
+        files = {key: data[key] for key in ("reference", "current", "time_column")}
+        staged = do("dvc", "stage_data", **files, target=target, name=name)
         slices = ("reference", "reference_holdout", "train", "holdout", "live", "reference_all", "current_all")
         do("dvc", "version_data", paths=[getattr(staged, part) for part in slices], name=name)
         both = {"data": staged.current_all, "reference": staged.reference_all}
