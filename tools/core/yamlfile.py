@@ -78,6 +78,9 @@ def _explain(item: Any, model: type[BaseModel]) -> str:
             return f"unknown key {location!r}{hint} (valid keys: {', '.join(valid)})"
         case "missing":
             return f"missing key {location!r}"
+        case "value_error":  # a rule of ours; it says itself what was got
+            message = str(item["msg"]).removeprefix("Value error, ")
+            return f"{location}: {message}" if location else message
         case _:
             got = repr(item["input"])
             got = got if len(got) <= 80 else got[:79] + "…"
