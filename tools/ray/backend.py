@@ -125,7 +125,10 @@ def _cluster(address: str | None) -> Generator[Any]:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
+    from ray._private import ray_constants
 
+    # Read when Ray is imported, which another library may have done before the variable above was set.
+    ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False
     if ray.is_initialized():
         yield ray
         return
