@@ -14,7 +14,7 @@ from crew.roles import Roles
 from tasks.base import Evidence, Inputs, TaskResult
 from tasks.goal import Goal
 from tools.core.gateway import Caller, Gateway
-from tools.core.journal import JournalError
+from tools.core.journal import Journal, JournalError
 from tools.core.results import ToolResult
 
 Mode = Literal["runbook", "llm"]
@@ -73,7 +73,7 @@ class Run:
         self._lock = threading.Lock()
 
     @property
-    def journal(self) -> Any:
+    def journal(self) -> Journal:
         return self.gateway.journal
 
     def inputs(self) -> Inputs:

@@ -132,7 +132,7 @@ def test_the_report_tells_the_same_as_the_journal(promoted: Played) -> None:
     html = promoted.outcome.report.read_text(encoding="utf-8")
     assert "promote" in html.lower()
     content = json.loads((promoted.outcome.folder / "report.json").read_text(encoding="utf-8"))
-    assert content["run"]["outcome"] == "promoted" if "run" in content else "promoted" in json.dumps(content)
+    assert content["run"]["outcome"] == "promoted"
 
 
 DECIDED = ("assess_champion", "search_architecture", "tune", "train_challenger", "canary", "release")
@@ -176,7 +176,7 @@ def test_a_challenger_that_fails_on_live_traffic_is_rolled_back(tmp_path: Path, 
     closed = played.result("close_loop", close_loop.Result)
     assert (closed.champion_version, closed.retired_version) == (1, 2)
     state = json.loads((played.home / "serving" / "state.json").read_text())
-    assert "1" in json.dumps(state["champion"]) if "champion" in state else state
+    assert state["champion"]["version"] == "1"
 
 
 def test_synthetic_rows_are_made_when_the_goal_asks_for_them(tmp_path: Path, tiny: Callable[..., Path]) -> None:
@@ -275,7 +275,7 @@ def test_a_broken_file_stops_the_run_before_any_model_sees_it(tmp_path: Path, ti
     played = Played(project)
     assert played.outcome.outcome == "data_rejected"
     assert played.outcome.exit_code == 3
-    assert "a" in played.outcome.summary
+    assert "critical checks: a: " in played.outcome.summary
     assert not {name for name in played.calls() if name.startswith(("mlflow", "optuna", "serving"))}
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -78,7 +78,6 @@ class _Call:
     may_repeat: bool
     timeout_s: float
     definition: Action | None
-    used: dict[str, float] = field(default_factory=dict[str, float])
 
 
 class Gateway:
