@@ -22,7 +22,7 @@ from tools.core.errors import RetryableError
 from tools.core.journal import Record
 from tools.registry import INTEGRATIONS, load_spec
 
-SERVER_START_S = 60.0
+SERVER_START_S = 240.0
 
 
 class Outage(BaseModel):

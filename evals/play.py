@@ -67,6 +67,7 @@ def goal(name: str, case: Case) -> dict[str, Any]:
             "current": "data/current.csv",
             "time_column": world.TIME,
         },
+        "constraints": {"max_latency_ms": 2000},  # a bound, so that noise of a busy machine decides nothing
         "train": {"tuner": "hyperopt"},
         "budget": {"search_trials": 4, "tuning_trials": 3},
         "canary": {"batch_requests": 200, "percent": 20},
