@@ -13,7 +13,20 @@ from tests.cli.conftest import Cli, edit
 from tests.helpers.journal_example import RUN_ID, failed_run, promoted_run
 from tools.core.approval import Approval, ApprovalError, ApprovalStore
 
-COMMANDS = ["run", "sample", "runs", "show", "report", "approvals", "approve", "reject", "doctor", "tools", "serve"]
+COMMANDS = [
+    "run",
+    "sample",
+    "runs",
+    "show",
+    "report",
+    "approvals",
+    "approve",
+    "reject",
+    "choose",
+    "doctor",
+    "tools",
+    "serve",
+]
 HEAVY = {"crewai", "pandas", "numpy", "mcp", "mlflow", "pydantic", "httpx", "sklearn"}
 
 
