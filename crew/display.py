@@ -173,8 +173,8 @@ def terminal_prompt(display: Display) -> Prompt:
 
     Only an explicit `y` or `yes` approves; anything else, or the end of the input, rejects. A question to choose takes
     the number or the name of an option, and asks why; anything else, an empty line too, is no choice, and it asks
-    again. What was typed before the question was on the screen does not count. The prompt returns None when standard input is
-    no terminal or ends, or when the question was answered elsewhere (or the run stopped) meanwhile.
+    again. What was typed before the question was on the screen does not count. The prompt returns None when standard
+    input is no terminal or ends, or when the question was answered elsewhere (or the run stopped) meanwhile.
     """
     asking = threading.Lock()
 
