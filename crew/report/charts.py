@@ -186,7 +186,7 @@ _COSTS = {
 
 
 def front(facts: Facts, chosen: str) -> list[Markup]:
-    """A picture for each objective beside the metric: every trial, the options by their names, the chosen one marked."""
+    """A picture for each objective beside the metric: every trial, the options by their names, the chosen one apart."""
     names = {number: name for name, number in (facts.get("options") or {}).items()}
     pictures: list[Markup] = []
     for objective in facts.get("objectives") or ():
