@@ -58,7 +58,9 @@ def test_below_autonomous_a_person_chooses_whatever_the_goal_states(
     assert (decided(gateway)["state"], decided(gateway)["chosen"]) == ("chosen", "latency")
 
 
-@pytest.mark.parametrize(("preference", "chosen"), [("quality", "quality"), ("latency", "latency"), ("size", "latency")])
+@pytest.mark.parametrize(
+    ("preference", "chosen"), [("quality", "quality"), ("latency", "latency"), ("size", "latency")]
+)
 def test_an_autonomous_run_takes_the_option_that_the_goal_names_and_says_so(
     tmp_path: Path, preference: str, chosen: str
 ) -> None:

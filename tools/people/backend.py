@@ -60,8 +60,9 @@ class PeopleBackend(Backend):
         sign = 1.0 if trials.direction == "maximize" else -1.0
         picks = options(candidates, args.objectives, sign, balanced=BALANCED, preference=args.preference)
         scale, best = scale_of(candidates, sign), picks[0].candidate
-        made = [option_of(pick, best, trials.metric, args.objectives, scale) for pick in picks]
-        plot = ctx.workspace / f"tradeoff-{trials.study}.svg"
+        top = max(candidates, key=lambda candidate: sign * candidate.value).value
+        made = [option_of(pick, best, top, trials.metric, args.objectives, scale) for pick in picks]
+        plot = ctx.workspace / f"tradeoff-{trials.study}-{'-'.join(costs)}.svg"
         plot.write_text(
             front_svg(candidates, [p.candidate for p in picks], [o.title for o in made], trials.metric, costs),
             encoding="utf-8",

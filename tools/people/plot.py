@@ -90,7 +90,7 @@ def _panel(
     parts.append(f'<text x="{LEFT}" y="{TOP - 18}">{escape(metric)}</text>')
     parts.append(f'<text x="{PANEL_WIDTH - RIGHT}" y="{floor + 38}" text-anchor="end">{escape(UNITS[cost])}</text>')
     for candidate in candidates:
-        told = f"trial {candidate.number}, {candidate.family}: {metric} {candidate.value:.4g}, {COSTS[cost]} "
+        told = f"trial {candidate.number + 1}, {candidate.family}: {metric} {candidate.value:.4g}, {COSTS[cost]} "
         told += f"{candidate.costs[cost]:.4g}"
         at = f'cx="{x(_shown(candidate, cost))}" cy="{y(candidate.value)}"'
         parts.append(f'<circle {at} r="4" class="trial"><title>{escape(told)}</title></circle>')

@@ -12,16 +12,24 @@ IN_POINTS = frozenset(
 _WORDS = {"latency": "fastest", "size": "smallest", "fairness": "fairest", "balanced": "balanced"}
 
 
-def option_of(pick: Pick, best: Candidate, metric: str, objectives: Sequence[str], scale: Scale) -> Option:
-    """A pick as an option: told by itself where it is the best in quality, else against that one."""
+def option_of(pick: Pick, best: Candidate, top: float, metric: str, objectives: Sequence[str], scale: Scale) -> Option:
+    """A pick as an option: told by itself where it is the best in quality, else against that one.
+
+    Args:
+        best: the option of the best quality.
+        top: the best value of any trial, which may be another's that cannot be told from it.
+    """
     candidate = pick.candidate
     name, *more = pick.wishes
-    alone = candidate.number == best.number
-    told = _alone(candidate, metric) if alone else _against(candidate, best, metric, objectives, scale)
+    if candidate.number == best.number:
+        tied = "" if candidate.value == top else f" ({top:.4g} of another trial is no better beyond noise)"
+        told = _alone(candidate, metric, tied)
+    else:
+        told = _against(candidate, best, metric, objectives, scale)
     return Option(
         name=name,
         title=title_of(pick, metric),
-        consequences=f"{told[0].upper()}{told[1:]}.",
+        consequences=f"{told}.",
         numbers=_numbers(candidate, metric),
         preferences=list(more),
     )
@@ -31,7 +39,8 @@ def title_of(pick: Pick, metric: str) -> str:
     """`Best roc_auc: boosting`, `Fastest and smallest: linear`."""
     words = [f"best {metric}" if wish == "quality" else _WORDS[wish] for wish in pick.wishes]
     joined = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-    return f"{joined[0].upper()}{joined[1:]}: {pick.candidate.family} (trial {pick.candidate.number})"
+    number = pick.candidate.number + 1  # counted as in the search's messages
+    return f"{joined[0].upper()}{joined[1:]}: {pick.candidate.family} (trial {number})"
 
 
 def _numbers(candidate: Candidate, metric: str) -> dict[str, float | int | None]:
@@ -46,8 +55,8 @@ def _numbers(candidate: Candidate, metric: str) -> dict[str, float | int | None]
     return found
 
 
-def _alone(candidate: Candidate, metric: str) -> str:
-    parts = [f"{metric} {candidate.value:.4g} on the validation rows"]
+def _alone(candidate: Candidate, metric: str, tied: str) -> str:
+    parts = [f"{metric} {candidate.value:.4g} on the validation rows{tied}"]
     if "latency" in candidate.costs:
         parts.append(f"{candidate.costs['latency']:.3g} ms per prediction")
     if "size" in candidate.costs:
@@ -76,7 +85,8 @@ def _quality(candidate: Candidate, best: Candidate, metric: str, scale: Scale) -
     shown = f"{candidate.value:.4g} instead of {best.value:.4g}"
     if not scale.worse(candidate, best, "quality"):
         return f"{metric} as good within the noise of the validation rows ({shown})"
-    size = f"{100 * abs(difference):.2g} points" if metric in IN_POINTS else f"{abs(difference):.3g}"
+    share = f" ({100 * abs(difference / best.value):.0f} %)" if best.value else ""
+    size = f"{100 * abs(difference):.2g} points" if metric in IN_POINTS else f"{abs(difference):.3g}{share}"
     return f"{size} {'more' if difference > 0 else 'less'} {metric} ({shown})"
 
 
@@ -85,4 +95,5 @@ def _times(ours: float, theirs: float, less: str, more: str, same: str, shown: s
     if ours == theirs:
         return same
     factor, word = (theirs / ours, less) if ours < theirs else (ours / theirs, more)
-    return f"{factor:.2g} times {word} ({shown})" if factor >= 1.05 else f"about {same} ({shown})"
+    times = f"{factor:.0f}" if factor >= 10 else f"{factor:.2g}"
+    return f"{times} times {word} ({shown})" if factor >= 1.05 else f"about {same} ({shown})"
