@@ -28,8 +28,8 @@ from tools.session import open_gateway
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
 TO_TRAINING = [
-    "version_data", "check_data", "establish_champion", "detect_drift", "assess_champion", "synthesize", "search_architecture",
-    "choose_tradeoff", "tune", "train_challenger", "close_loop",
+    "version_data", "check_data", "establish_champion", "detect_drift", "assess_champion", "synthesize",
+    "search_architecture", "choose_tradeoff", "tune", "train_challenger", "close_loop",
 ]  # fmt: skip
 GOOD = complete_config({"family": "random_forest"}, "binary")
 FAST = complete_config({"family": "linear"}, "binary")
@@ -132,7 +132,7 @@ def test_an_autonomous_run_takes_what_the_goal_prefers_and_says_why(project: Cal
     assert (choice["chosen"], choice["decided_by"]) == ("latency", "the goal's stated preference")
     assert choice["columns"] == ["roc_auc", "latency_ms", "size_mib"]
     assert "10 points less roc_auc (0.8 instead of 0.9), 40 times faster" in html
-    assert "roc_auc against latency, ms per prediction. quality: 0.9 at 40; latency: 0.8 at 1." in html
+    assert "roc_auc against latency, ms per prediction. latency: 0.8 at 1; quality: 0.9 at 40." in html
     assert (played.outcome.folder / choice["plot"]).read_text().startswith("<svg")
     assert [d["by"] for d in facts["decisions"] if d["what"] == choice["question"]] == ["the goal's stated preference"]
 
