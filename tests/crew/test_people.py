@@ -162,7 +162,7 @@ def test_nobody_answers_so_nothing_is_trained_and_the_run_says_what_to_do(projec
     assert "State `preference` in the goal (quality, latency, balanced), or run again" in summary
     skipped = {r["task"]: r["reason"] for r in played.of("task_skipped")}
     assert skipped["tune"] == skipped["train_challenger"] == "choose_tradeoff found open to be true"
-    assert trained_configs(played) == [None]  # the baseline
+    assert trained_configs(played) == [{}]  # the baseline alone
     html, facts = report_of(played)
     assert facts["verdict"]["headline"].startswith("Undecided")
     assert facts["choices"][0]["chosen"] == "" and "nobody chose" in html
