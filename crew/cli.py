@@ -30,6 +30,7 @@ _COMMANDS: tuple[tuple[str, str, Callable[..., int]], ...] = (
     ("approvals", "Decide", approvals.approvals),
     ("approve", "Decide", approvals.approve),
     ("reject", "Decide", approvals.reject),
+    ("choose", "Decide", approvals.choose),
     ("doctor", "Set up", doctor.doctor),
     ("tools", "Set up", tools.tools),
     ("serve", "Set up", serve.serve),

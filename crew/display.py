@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from crew.narrate import Ending, Line, Mark, Narrator, ending_text
-from crew.words import Tone, duration, title
-from tools.core.approval import Approval, Prompt
+from crew.words import Tone, choice_rows, duration, title
+from tools.core.approval import Approval, Pick, Prompt
 
 PROGRESS_EVERY_S = 5.0
 PROMPT_POLL_S = 0.2
@@ -171,13 +171,14 @@ class Display:
 def terminal_prompt(display: Display) -> Prompt:
     """Asks in the terminal of the run, while the display holds its lines back; one question at a time.
 
-    Only an explicit `y` or `yes` approves; anything else, or the end of the input, rejects. What was typed before the
-    question was on the screen does not count. The prompt returns None when standard input is no terminal, or when the
-    question was answered elsewhere (or the run stopped) meanwhile.
+    Only an explicit `y` or `yes` approves; anything else, or the end of the input, rejects. A question to choose takes
+    the number or the name of an option, and asks why; anything else, an empty line too, is no choice, and it asks
+    again. What was typed before the question was on the screen does not count. The prompt returns None when standard
+    input is no terminal or ends, or when the question was answered elsewhere (or the run stopped) meanwhile.
     """
     asking = threading.Lock()
 
-    def prompt(approval: Approval, answered: Callable[[], bool]) -> bool | None:
+    def prompt(approval: Approval, answered: Callable[[], bool]) -> bool | Pick | None:
         if not sys.stdin.isatty():
             return None
         with asking:
@@ -185,9 +186,12 @@ def terminal_prompt(display: Display) -> Prompt:
                 return None
             display.pause()
             try:
+                if approval.asks:
+                    return _choose(display, approval, answered)
                 effect = display.effect_of(approval.id.removeprefix(f"{approval.run_id}-"))
                 display.write(question(approval, effect))
-                answer = _read_line(sys.stdin.fileno(), answered)
+                typed = _read_line(sys.stdin.fileno(), answered)
+                answer = None if typed is None else typed.strip().lower() in ("y", "yes")
                 told = {None: "answered elsewhere", True: "approved", False: "rejected"}[answer]
                 display.write(f"{'' if answer is not None else chr(10)}    {told}\n\n")
                 return answer
@@ -197,21 +201,56 @@ def terminal_prompt(display: Display) -> Prompt:
     return prompt
 
 
+def _choose(display: Display, approval: Approval, answered: Callable[[], bool]) -> Pick | None:
+    """Ask until an option is named, or the question is answered elsewhere, or the input ends."""
+    options = approval.options
+    ask = f"    Which one? [1-{len(options)}] "
+    display.write(question(approval, "") + ask)
+    while True:
+        typed = _read_line(sys.stdin.fileno(), answered)
+        if not typed:  # None: answered elsewhere; nothing, not even a line's end: the input ended
+            display.write(f"\n    {'answered elsewhere' if typed is None else 'nobody answered here'}\n\n")
+            return None
+        option = approval.option(typed)
+        if option is not None:
+            break
+        display.write(f"    That is no choice: type a number from 1 to {len(options)}, or a name.\n{ask}")
+    display.write(f"    {option.name}: {_printable(option.title)}\n    Why? (for the report; may be left empty) ")
+    why = _read_line(sys.stdin.fileno(), answered)
+    if why is None:
+        display.write("\n    answered elsewhere\n\n")
+        return None
+    display.write(f"    chosen: {option.name}\n\n")
+    return Pick(option.name, _printable(why).strip())
+
+
 def question(approval: Approval, effect: str) -> str:
-    """The exact call and why it is asked, ending in the prompt."""
+    """The exact call and why it is asked, ending in the prompt; to choose, the options, ending before the prompt."""
     left = max(approval.expires_ts - time.time(), 0)
     who = title(approval.role) if approval.role else "a person"
+    elsewhere = f"in {duration(left)}; from another terminal: mlops-crew"
+    if approval.asks:
+        rows = [
+            *choice_rows(approval),
+            ("asked by", who),
+            ("why", approval.reason),
+            ("expires", f"{elsewhere} choose {approval.id} OPTION"),
+        ]
+        return "\n" + "\n".join(["  A CHOICE IS NEEDED", *_aligned(rows)]) + "\n"
     rows = [
         ("call", f"{approval.integration}.{approval.action}"),
         *((f"  {name}", json.dumps(value, default=str)) for name, value in approval.arguments.items()),
         ("asked by", who),
         ("effect", _EFFECTS.get(effect, effect or "not known")),
         ("why", approval.reason),
-        ("expires", f"in {duration(left)}; from another terminal: mlops-crew approve {approval.id}"),
+        ("expires", f"{elsewhere} approve {approval.id}"),
     ]
+    return "\n" + "\n".join(["  APPROVAL NEEDED", *_aligned(rows)]) + "\n    Do it? [y/N] "
+
+
+def _aligned(rows: list[tuple[str, str]]) -> list[str]:
     width = max(len(name) for name, _ in rows) + 6
-    lines = [fit(f"    {name}".ljust(width), _printable(value), PLAIN_WIDTH) for name, value in rows]
-    return "\n" + "\n".join(["  APPROVAL NEEDED", *lines]) + "\n    Do it? [y/N] "
+    return [fit(f"    {name}".ljust(width), _printable(value), PLAIN_WIDTH) for name, value in rows]
 
 
 def _printable(text: str) -> str:
@@ -219,8 +258,8 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def _read_line(terminal: int, answered: Callable[[], bool]) -> bool | None:
-    """The answer typed at `terminal`, or None once `answered`."""
+def _read_line(terminal: int, answered: Callable[[], bool]) -> str | None:
+    """The line typed at `terminal` with its end, without it where the input ended; None once `answered`."""
     termios.tcflush(terminal, termios.TCIFLUSH)
     typed = b""
     while not answered():
@@ -230,7 +269,8 @@ def _read_line(terminal: int, answered: Callable[[], bool]) -> bool | None:
         part = os.read(terminal, 1024)
         typed += part
         if not part or b"\n" in typed:
-            return typed.split(b"\n")[0].strip().lower() in (b"y", b"yes")
+            line, end, _ = typed.partition(b"\n")
+            return (line + end).decode(errors="replace")
     return None
 
 

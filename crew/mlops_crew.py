@@ -43,7 +43,7 @@ class RunOutcome:
     Args:
         outcome: what was decided.
         summary: one or two sentences.
-        exit_code: 0 for every decision the crew may take, 1 failed, 3 data rejected, 130 stopped.
+        exit_code: 0 for every decision the crew may take, 1 failed, 3 data rejected, 4 nobody chose, 130 stopped.
         results: task name -> its typed result; tasks that were skipped are not in it.
         report: the HTML report, None when it could not be written.
     """
@@ -124,8 +124,9 @@ class MlopsCrew:
         """
         started = time.monotonic()
         gateway = open_gateway(
-            self.project, run_id=self.run_id, prompt=self._prompt, policy=self._policy, env=self._env
-        )
+            self.project, run_id=self.run_id, prompt=self._prompt, policy=self._policy, env=self._env,
+            preferences=self.goal.stated,
+        )  # fmt: skip
         if self._on_record is not None:
             gateway.journal.subscribe(self._on_record)
         outcome: Outcome

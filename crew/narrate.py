@@ -208,12 +208,15 @@ class Narrator:
             by = _text(record, "by")
             note = _text(record, "note")
             text = f"{_text(record, 'state')}{f' by {by}' if by else ''}{f': {note}' if note else ''}"
-            good = record.get("state") == "approved"
+            if _text(record, "chosen"):
+                text = f"{_text(record, 'chosen')} chosen by {by}{f': {note}' if note else ''}"
+            good = record.get("state") in ("approved", "chosen")
             return [Line("ok" if good else "denied", text, "a person", level=1, tone="good" if good else "warn")]
         approval = record.get("approval")
         approval = approval if isinstance(approval, dict) else {}
         call = f"{_text(approval, 'integration')}.{_text(approval, 'action')}"
-        text = f"{call} waits for a person: mlops-crew approve {_text(approval, 'id')}"
+        how = "choose" if approval.get("asks") else "approve"
+        text = f"{call} waits for a person: mlops-crew {how} {_text(approval, 'id')}"
         return [Line("waiting", text, "", level=1, tone="warn", whole=True)]
 
 

@@ -7,6 +7,7 @@ from tasks import (
     assess_champion,
     canary,
     check_data,
+    choose_tradeoff,
     close_loop,
     release,
     restore_champion,
@@ -19,6 +20,7 @@ Outcome = Literal[
     "rolled_back",
     "champion_kept",
     "inconclusive",
+    "undecided",
     "no_action",
     "data_rejected",
     "completed",
@@ -26,7 +28,7 @@ Outcome = Literal[
     "stopped",
 ]
 
-EXIT_CODES: dict[Outcome, int] = {"failed": 1, "data_rejected": 3, "stopped": 130}
+EXIT_CODES: dict[Outcome, int] = {"failed": 1, "data_rejected": 3, "undecided": 4, "stopped": 130}
 
 
 def outcome_of(results: Mapping[str, TaskResult]) -> tuple[Outcome, str]:
@@ -42,6 +44,11 @@ def outcome_of(results: Mapping[str, TaskResult]) -> tuple[Outcome, str]:
     match results.get("assess_champion"):
         case assess_champion.Result(act=False) as assessed:
             return "no_action", assessed.summary
+        case _:
+            pass
+    match results.get("choose_tradeoff"):
+        case choose_tradeoff.Result(open=True):
+            return "undecided", story
         case _:
             pass
     match results.get("restore_champion"):

@@ -75,35 +75,50 @@ class TaskConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Condition:
-    """`task.field` or `goal.field`, possibly negated. One on a task that was skipped does not hold, negated or not."""
+    """`task.field` or `goal.field`, possibly negated. One on a task that was skipped does not hold, negated or not,
+    unless it is `lenient`: then it holds."""
 
     subject: str
     field: str
     negated: bool
+    lenient: bool = False
 
     @classmethod
     def parse(cls, text: str) -> "Condition":
-        negated = text.startswith("not ")
-        subject, _, name = text.removeprefix("not ").strip().partition(".")
-        return cls(subject, name, negated)
+        lenient = text.startswith("unless ")
+        negated = lenient or text.startswith("not ")
+        subject, _, name = text.removeprefix("unless ").removeprefix("not ").strip().partition(".")
+        return cls(subject, name, negated, lenient)
 
     def holds(self, goal: Goal, results: Mapping[str, BaseModel]) -> bool:
         if self.subject == "goal":
-            value = getattr(goal, self.field)
-            truth = bool(value.rows) if self.field == "synthetic" else bool(value)
+            truth = _asked_for(goal, self.field)
         elif self.subject in results:
             truth = bool(getattr(results[self.subject], self.field))
         else:
-            return False
+            return self.lenient
         return truth != self.negated
 
     def unmet(self, results: Mapping[str, BaseModel]) -> str:
         """Why it does not hold, in words."""
+        if self.subject == "goal" and self.field == "objectives":
+            return f"the goal names {'more than ' if self.negated else ''}one objective"
         if self.subject == "goal":
             return f"the goal {'asks' if self.negated else 'does not ask'} for {self.field}"
         if self.subject not in results:
             return f"{self.subject} did not run"
         return f"{self.subject} found {self.field} to be {'true' if self.negated else 'false'}"
+
+
+def _asked_for(goal: Goal, name: str) -> bool:
+    """Whether a goal asks for something: synthetic rows, more than one objective; of anything else its truth."""
+    match name:
+        case "synthetic":
+            return goal.synthetic.rows > 0
+        case "objectives":
+            return goal.weighs
+        case _:
+            return bool(getattr(goal, name))
 
 
 @dataclass(frozen=True)

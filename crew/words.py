@@ -1,6 +1,9 @@
 """The words and number formats that the terminal display and the report share. Pure."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from tools.core.approval import Approval
 
 DASH = "\N{EN DASH}"  # no value
 Tone = Literal["good", "neutral", "warn", "bad"]
@@ -13,6 +16,7 @@ OUTCOMES: dict[str, tuple[str, Tone]] = {
     "no_action": ("No action: the champion is still good enough", "good"),
     "data_rejected": ("Data rejected: the data checks failed, nothing was trained", "warn"),
     "inconclusive": ("Inconclusive: the evidence did not decide, the champion stays", "warn"),
+    "undecided": ("Undecided: nobody chose between the options, the champion stays", "warn"),
     "completed": ("Completed", "good"),
     "failed": ("Failed: the run ended with an error", "bad"),
     "stopped": ("Stopped: the run was interrupted before it decided", "bad"),
@@ -65,6 +69,17 @@ def number(value: object) -> str:
             return f"{int(value):,}"
         return f"{value:.4g}" if abs(value) < 1e5 else f"{value:,.0f}"
     return str(value)
+
+
+def choice_rows(approval: "Approval") -> list[tuple[str, str]]:
+    """The question of an approval that asks to choose, its options and its plot, as (name, text)."""
+    if not approval.asks:
+        return []
+    rows = [("question", str(approval.arguments.get("question", "")))]
+    for place, option in enumerate(approval.options, start=1):
+        rows.append((f"{place} {option.name}", f"{option.title}. {option.consequences}"))
+    plot = approval.arguments.get("plot")
+    return [*rows, ("plot", str(plot))] if plot else rows
 
 
 def shorten(text: str, width: int) -> str:

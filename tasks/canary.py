@@ -10,9 +10,10 @@ from tasks.common import slices
 
 
 class Result(TaskResult):
-    """`verdict` is the judge's last one; `wait` when the requests were used up before it was sure."""
+    """`verdict` is the judge's last one; `wait`, and `undecided`, when the requests were used up before it was sure."""
 
     verdict: Literal["promote", "rollback", "wait"]
+    undecided: bool
     requests: int
     champion_value: float | None
     challenger_value: float | None
@@ -96,6 +97,7 @@ def runbook(inputs: Inputs) -> Runbook:
             break
     return Result(
         verdict=judged["verdict"],
+        undecided=judged["verdict"] == "wait",
         requests=judged["requests"],
         champion_value=judged["champion_value"],
         challenger_value=judged["challenger_value"],
@@ -123,6 +125,8 @@ def guardrail(result: Result, evidence: Evidence) -> list[str]:
         return ["the canary was not judged (judge judge_canary did not succeed)"]
     if result.verdict != judged["verdict"]:
         return [f"verdict is {result.verdict!r}, the judge said {judged['verdict']!r}"]
+    if result.undecided != (result.verdict == "wait"):
+        return ["undecided must be true exactly where the verdict is 'wait'"]
     if not evidence.succeeded("serving", "send_traffic"):
         return ["no traffic was sent to the canary"]
     return []

@@ -2,7 +2,15 @@
 
 from pydantic import Field
 
-from tasks import canary, establish_champion, register_challenger, release, restore_champion, train_challenger
+from tasks import (
+    canary,
+    choose_tradeoff,
+    establish_champion,
+    register_challenger,
+    release,
+    restore_champion,
+    train_challenger,
+)
 from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, call, data_of
 
 
@@ -18,6 +26,13 @@ def runbook(inputs: Inputs) -> Runbook:
     challenger = inputs.get("register_challenger", register_challenger.Result)
     champion = data_of((yield call("mlflow", "get_champion", name=name)), "reading the champion")
     version = int(champion["version"])
+    chosen = inputs.get("choose_tradeoff", choose_tradeoff.Result)
+    if chosen is not None and chosen.open:
+        return Result(
+            champion_version=version,
+            retired_version=None,
+            summary=f"Version {version} stays the champion. {chosen.summary}",
+        )
     if challenger is None:
         trained = inputs.need("train_challenger", train_challenger.Result)
         return Result(
@@ -27,7 +42,8 @@ def runbook(inputs: Inputs) -> Runbook:
         )
     judged = inputs.need("canary", canary.Result)
     loser = before.version if version == challenger.version else challenger.version
-    inconclusive = judged.verdict == "wait"
+    done = inputs.need("release", release.Result)
+    inconclusive = judged.verdict == "wait" and not done.promoted
     if not inconclusive:
         data_of(
             (yield call("mlflow", "retire_version", name=name, version=loser, reason=judged.summary)),
@@ -39,7 +55,6 @@ def runbook(inputs: Inputs) -> Runbook:
             f"the registry names version {version} as champion, but production serves {serving['champion_version']}"
         )
     restored = inputs.get("restore_champion", restore_champion.Result)
-    done = inputs.need("release", release.Result)
     story = restored.summary if restored else done.summary
     fate = f"Version {loser} stays registered for another try." if inconclusive else f"Version {loser} was retired."
     return Result(

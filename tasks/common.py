@@ -24,6 +24,11 @@ def training_files(inputs: Inputs) -> list[str]:
     return [paths["reference_all"], *([made.rows_path] if made else []), paths["train"]]
 
 
+def unanswered(state: str, otherwise: str) -> str:
+    """What follows when a person was to choose and nobody did: what happened instead, and how to have it decided."""
+    return f"{otherwise} State {state}, or run again and answer with `mlops-crew choose`."
+
+
 def scoring(goal: Goal) -> dict[str, Any]:
     """The arguments every evaluation shares."""
     return {"target": goal.target, "task": goal.task, "metric": goal.metric, "drop": dropped(goal)}

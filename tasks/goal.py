@@ -14,6 +14,10 @@ METRICS: dict[str, tuple[str, ...]] = {
 }
 
 
+Objective = Literal["quality", "latency", "size", "fairness"]
+BALANCED = "balanced"
+
+
 class Section(BaseModel):
     """Base of the goal's sections: an unknown key is an error."""
 
@@ -94,7 +98,10 @@ class SyntheticSection(Section):
 
 
 class CanarySection(Section):
-    """The canary: its share of traffic, how many requests between two looks, and what the judge accepts."""
+    """The canary: its share of traffic, how many requests between two looks, and what the judge accepts.
+
+    `at_deadline`: what is preferred when the requests are used up and the judge is not sure. None: a person is asked.
+    """
 
     percent: float = Field(default=5.0, gt=0, le=50)
     batch_requests: int = Field(default=200, ge=20)
@@ -102,11 +109,13 @@ class CanarySection(Section):
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     tolerance: float | None = Field(default=None, ge=0)
     max_error_rate: float | None = Field(default=None, ge=0, le=1)
+    at_deadline: Literal["keep_champion", "promote"] | None = None
 
 
 class Goal(Section):
     """One goal. `model` is the registered model's name (default: `name`); `metric` sets its own direction, which
-    `direction`, when given, must match."""
+    `direction`, when given, must match. `objectives`: what a challenger is chosen by; with more than `quality`, which
+    is the metric, a trade-off is a person's choice unless `preference` states one of them, or `balanced`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
     description: str = ""
@@ -121,6 +130,8 @@ class Goal(Section):
     train: TrainSection = TrainSection()
     synthetic: SyntheticSection = SyntheticSection()
     canary: CanarySection = CanarySection()
+    objectives: list[Objective] = Field(default_factory=lambda: list[Objective](["quality"]), min_length=1)
+    preference: Literal["quality", "latency", "size", "fairness", "balanced"] | None = None
 
     @model_validator(mode="after")
     def _metric_fits(self) -> "Goal":
@@ -132,6 +143,30 @@ class Goal(Section):
         if self.direction not in (None, own):
             raise ValueError(f"direction {self.direction} does not fit the metric {self.metric}: it is to {own}")
         return self
+
+    @model_validator(mode="after")
+    def _objectives_fit(self) -> "Goal":
+        if "quality" not in self.objectives or len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"objectives must hold quality, and each at most once; got {self.objectives}")
+        if self.weighs and not self.train.builtin:
+            raise ValueError("objectives but quality need the built-in trainer, whose trials are measured")
+        if self.preference not in (None, BALANCED, *self.objectives):
+            raise ValueError(f"preference {self.preference!r} is not one of the objectives: {self.objectives}")
+        # The search measures a gap where the goal has a section `fairness` that says between which groups.
+        if "fairness" in self.objectives and getattr(self, "fairness", None) is None:
+            raise ValueError("the objective fairness needs to know between which groups: state `fairness.column`")
+        return self
+
+    @property
+    def weighs(self) -> bool:
+        """Whether there is more than one objective to weigh."""
+        return len(self.objectives) > 1
+
+    @property
+    def stated(self) -> dict[str, str]:
+        """Topic of a question to people -> what this goal prefers; a topic it says nothing on is left out."""
+        found = {"tradeoff": self.preference, "canary_deadline": self.canary.at_deadline}
+        return {topic: preference for topic, preference in found.items() if preference is not None}
 
     @property
     def minimize(self) -> bool:
@@ -159,4 +194,5 @@ class Goal(Section):
             "search_trials": str(self.budget.search_trials),
             "tuning_trials": str(self.budget.tuning_trials),
             "canary_percent": f"{self.canary.percent:g}",
+            "objectives": ", ".join(self.objectives),
         }

@@ -19,6 +19,7 @@ class Result(TaskResult):
     config: dict[str, Any]
     value: float | None = Field(description="validation value of the best trial; null when nothing was searched")
     trials: int
+    trials_path: str = Field(default="", description="file of all trials; empty for the goal's own trainer")
 
 
 def runbook(inputs: Inputs) -> Runbook:
@@ -51,6 +52,7 @@ def runbook(inputs: Inputs) -> Runbook:
         config=found["best_config"],
         value=found["best_value"],
         trials=found["completed"],
+        trials_path=found["trials_path"],
         summary=found["message"],
     )
 

@@ -1,12 +1,19 @@
-"""Tune the best architecture: Ray Tune where it is installed, else Hyperopt."""
+"""Tune the chosen architecture: Ray Tune where it is installed, else Hyperopt.
+
+Tuning looks at the metric alone. Where another objective was chosen for, a tuned config that gives that up is not
+taken: the chosen one stays.
+"""
 
 from typing import Any
 
 from pydantic import Field
 
-from tasks import search_architecture
+from tasks import choose_tradeoff, search_architecture
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
 from tasks.common import dropped, training_files
+
+SLACK = 1.25  # latencies and sizes within this factor count as equal, as on the search's front
+MIB = 2**20
 
 
 class Result(TaskResult):
@@ -21,9 +28,32 @@ def engine_of(inputs: Inputs) -> str:
     return ("ray" if "ray" in inputs.installed else "hyperopt") if wanted == "auto" else wanted
 
 
+def start_of(inputs: Inputs) -> dict[str, Any]:
+    """The config that tuning starts from: the one that was chosen, else the search's best."""
+    chosen = inputs.get("choose_tradeoff", choose_tradeoff.Result)
+    return chosen.config if chosen else inputs.need("search_architecture", search_architecture.Result).config
+
+
+def given_up(inputs: Inputs, tuned: dict[str, Any]) -> str:
+    """What the best tuned config loses of what was chosen, in words; empty when nothing."""
+    chosen = inputs.get("choose_tradeoff", choose_tradeoff.Result)
+    front = tuned.get("pareto") or []  # best value first: the first is the tuned config
+    if chosen is None or not front:
+        return ""
+    latency, size = front[0]["latency_ms"], front[0]["size_bytes"] / MIB
+    lost: list[str] = []
+    objectives = inputs.goal.objectives
+    if "latency" in objectives and chosen.latency_ms and latency > SLACK * chosen.latency_ms:
+        lost.append(f"{latency:.3g} instead of {chosen.latency_ms:.3g} ms per prediction")
+    if "size" in objectives and chosen.size_mib and size > SLACK * chosen.size_mib:
+        lost.append(f"{size:.3g} instead of {chosen.size_mib:.3g} MiB")
+    return " and ".join(lost)
+
+
 def runbook(inputs: Inputs) -> Runbook:
     goal = inputs.goal
     found = inputs.need("search_architecture", search_architecture.Result)
+    start = start_of(inputs)
     if not goal.train.builtin:
         return Result(
             config=found.config,
@@ -45,7 +75,7 @@ def runbook(inputs: Inputs) -> Runbook:
                 trials=goal.budget.tuning_trials,
                 minutes=goal.budget.minutes,
                 seed=inputs.seed,
-                config=found.config,
+                config=start,
             )
         ),
         f"tuning with {engine}",
@@ -54,6 +84,14 @@ def runbook(inputs: Inputs) -> Runbook:
         (yield call("mlflow", "log_trials", trials_path=tuned["trials_path"], experiment=goal.name)),
         "logging the trials to mlflow",
     )
+    lost = given_up(inputs, tuned)
+    if lost:
+        return Result(
+            config=start,
+            value=tuned["start_value"],
+            engine=engine,
+            summary=f"The chosen config stays: tuning for {goal.metric} alone came to {lost}.",
+        )
     return Result(config=tuned["best_config"], value=tuned["best_value"], engine=engine, summary=tuned["message"])
 
 
@@ -63,6 +101,7 @@ def guardrail(result: Result, evidence: Evidence) -> list[str]:
     found = [t for t in (evidence.last("ray", "tune"), evidence.last("hyperopt", "tune")) if t is not None]
     if not found:
         return ["nothing was tuned (neither hyperopt nor ray tune succeeded)"]
-    if result.config not in [t["best_config"] for t in found]:
-        return [f"config must be exactly the best one found: {found[0]['best_config']}"]
+    allowed = [start_of(evidence.inputs) if given_up(evidence.inputs, t) else t["best_config"] for t in found]
+    if result.config not in allowed:
+        return [f"config must be exactly the best one found: {allowed[0]}"]
     return []

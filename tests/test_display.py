@@ -15,7 +15,7 @@ import pytest
 
 from crew.display import Display, is_plain, question, terminal_prompt
 from tests.helpers.journal_example import RUN_ID, failed_run, promoted_run
-from tools.core.approval import Approval
+from tools.core.approval import Approval, Pick
 
 ESCAPE = "\x1b"
 KINDS = ["run_started", "task_started", "task_finished", "task_skipped", "intent", "outcome", "progress",
@@ -336,18 +336,101 @@ def test_an_argument_cannot_repaint_the_question() -> None:
     assert text.count("\n    Do it? [y/N]") == 1
 
 
-def ask(terminal: Terminal, monkeypatch: pytest.MonkeyPatch, answered: Callable[[], bool]) -> Callable[[], bool | None]:
+OPTIONS = [
+    {"name": "quality", "title": "Best roc_auc: boosting", "consequences": "40 ms per prediction.", "numbers": {}},
+    {"name": "latency", "title": "Fastest: linear", "consequences": "2 points less, 40 times faster.", "numbers": {}},
+]
+
+
+def choice(**changes: Any) -> Approval:
+    arguments = {"topic": "tradeoff", "question": "Which model?", "options": OPTIONS, "plot": "files/front.svg"}
+    fields = {"integration": "people", "action": "choose", "arguments": arguments, "role": "evolution", "asks": True}
+    return approval(**fields, **changes)
+
+
+def test_a_question_to_choose_shows_each_option_with_its_consequences_and_the_plot() -> None:
+    text = question(choice(reason="the goal states no preference, so a person must choose"), "read")
+    for told in (
+        "A CHOICE IS NEEDED", "Which model?", "1 quality", "Best roc_auc: boosting. 40 ms per prediction.", "2 latency",
+        "40 times faster", "files/front.svg", "the goal states no preference", f"choose {RUN_ID}-c1 OPTION",
+    ):  # fmt: skip
+        assert told in " ".join(text.split()), told
+    assert "[y/N]" not in text
+
+
+@pytest.mark.parametrize(
+    ("typed", "why", "picked"),
+    [
+        ("2\n", "users wait\n", Pick("latency", "users wait")),
+        ("Quality\n", "\n", Pick("quality", "")),
+        ("1\n", "a\x1b[2Jb\n", Pick("quality", "a [2Jb")),
+    ],
+)
+def test_an_option_is_chosen_by_number_or_name_and_the_reason_is_kept(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, typed: str, why: str, picked: Pick
+) -> None:
+    asked = ask(terminal, monkeypatch, lambda: False, choice())
+    terminal.wait_for("[1-2]")
+    terminal.type(typed)
+    terminal.wait_for("Why?")
+    terminal.type(why)
+    assert asked() == picked
+    terminal.wait_for(f"chosen: {picked.option}")
+
+
+@pytest.mark.parametrize("typed", ["\n", "3\n", "0\n", "y\n", "yes\n", "lat\n"])
+def test_what_is_no_option_is_no_choice_and_is_asked_again(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    elsewhere = threading.Event()
+    asked = ask(terminal, monkeypatch, elsewhere.is_set, choice())
+    terminal.wait_for("[1-2]")
+    terminal.type(typed)
+    terminal.wait_for("That is no choice: type a number from 1 to 2, or a name.")
+    elsewhere.set()
+    assert asked() is None
+    terminal.wait_for("answered elsewhere")
+
+
+def test_the_end_of_the_input_chooses_nothing(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ask(terminal, monkeypatch, lambda: False, choice())
+    terminal.wait_for("[1-2]")
+    terminal.type("\x04")
+    assert asked() is None
+
+
+def test_an_option_cannot_repaint_the_question() -> None:
+    painted = [{**OPTIONS[0], "title": "x\x1b[2J\r\n  A CHOICE IS NEEDED"}, OPTIONS[1]]
+    text = question(choice().model_copy(update={"arguments": {"question": "q", "options": painted}}), "read")
+    assert ESCAPE not in text and "\r" not in text
+    assert text.count("\n  A CHOICE IS NEEDED") == 1
+
+
+def test_a_waiting_choice_and_its_answer_are_told_in_the_log() -> None:
+    stream = io.StringIO()
+    display = Display(stream)
+    display(intent("c1", "people", "choose"))
+    display({"kind": "approval_requested", "call_id": "c1", "approval": choice().model_dump()})
+    display({"kind": "approval_decided", "call_id": "c1", "state": "chosen", "by": "ann", "note": "users wait",
+             "chosen": "latency"})  # fmt: skip
+    assert f"people.choose waits for a person: mlops-crew choose {RUN_ID}-c1" in stream.getvalue()
+    assert "latency chosen by ann: users wait" in stream.getvalue()
+
+
+def ask(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, answered: Callable[[], bool], asked: Approval | None = None
+) -> Callable[[], bool | Pick | None]:
     """Ask in a thread, as the approver does; returns how to wait for the answer."""
     stdin = os.fdopen(os.dup(terminal.slave))
     monkeypatch.setattr(sys, "stdin", stdin)
     display = Display(terminal.stream, plain=True)
     display(intent("c1", "serving", "promote_canary"))
-    found: list[bool | None] = []
+    found: list[bool | Pick | None] = []
     prompt = terminal_prompt(display)
-    thread = threading.Thread(target=lambda: found.append(prompt(approval(), answered)), daemon=True)
+    thread = threading.Thread(target=lambda: found.append(prompt(asked or approval(), answered)), daemon=True)
     thread.start()
 
-    def wait() -> bool | None:
+    def wait() -> bool | Pick | None:
         thread.join(10)
         stdin.close()
         return found[0]

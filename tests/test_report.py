@@ -301,3 +301,57 @@ def test_an_unknown_run_names_the_newest(tmp_path: Path) -> None:
     with pytest.raises(UnknownRunError, match="none yet"):
         show_run(tmp_path / "empty", "nope")
     assert list_runs(tmp_path / "empty") == [] and latest_run(tmp_path / "empty") is None
+
+
+def test_a_choice_is_shown_with_its_options_its_picture_who_chose_and_why(tmp_path: Path) -> None:
+    run = choosing_run(tmp_path)
+    html, facts = report_of(run)
+    page = Page(html)
+    assert "Choices" in page.headings
+    chosen, unanswered = facts["choices"]
+    assert (chosen["chosen"], chosen["decided_by"], chosen["note"]) == ("latency", "ann", "users <wait>")
+    assert "users &lt;wait&gt;" in html
+    told = "roc_auc against latency, ms per prediction. latency: 0.88 at 1; quality: 0.9 at 40."
+    assert told in page.values("aria-label")
+    assert (run.folder / chosen["plot"]).is_file()
+    assert unanswered["chosen"] == "" and "nobody chose" in html
+    made = {d["what"]: (d["result"], d["by"], d["why"]) for d in facts["decisions"]}
+    assert made["Which model?"] == ("Fastest", "ann", "users <wait>")
+    assert made["And now?"] == ("nobody chose", "nobody", "nobody answered")
+
+
+def test_a_choice_whose_files_are_gone_is_still_told(tmp_path: Path) -> None:
+    run = choosing_run(tmp_path)
+    for path in (run.folder / "files").iterdir():
+        path.unlink()
+    html, facts = report_of(run)
+    assert facts["choices"][0]["chosen"] == "latency" and "users &lt;wait&gt;" in html
+
+
+def choosing_run(project: Path) -> Example:
+    """Two questions to choose: one that a person answered, one that nobody did."""
+    run = Example(project / ".mlops" / "runs" / RUN_ID, project)
+    run.add("run_started", run_id=RUN_ID, goal={"name": "churn"}, mode="runbook")
+    run.begin("choose_tradeoff", "evolution")
+    measured = [{"number": 0, "value": 0.88, "latency_ms": 1.0, "size_bytes": 9, "config": {}},
+                {"number": 1, "value": 0.9, "latency_ms": 40.0, "size_bytes": 9, "config": {}}]  # fmt: skip
+    plot, trials = run.file("front.svg", "<svg/>"), run.file("trials.json", {"trials": measured})
+    weighed = {"metric": "roc_auc", "objectives": ["quality", "latency"], "trials": {"quality": 1, "latency": 0},
+               "plot_path": plot}  # fmt: skip
+    run.call("people", "weigh_options", weighed, 0.1, trials_path=trials)
+    options = [
+        {"name": "quality", "title": "Best", "consequences": "40 ms.", "numbers": {"roc_auc": 0.9}},
+        {"name": "latency", "title": "Fastest", "consequences": "Worse.", "numbers": {"roc_auc": 0.88}},
+    ]
+    answer = {
+        "chosen": "latency",
+        "title": "Fastest",
+        "decided_by": "ann",
+        "note": "users <wait>",
+        "message": "Fastest.",
+    }
+    run.call("people", "choose", answer, 3.0, decision="ask", question="Which model?", options=options, plot=plot)
+    run.call("people", "choose", {}, 3.0, decision="ask", status="needs_approval", message="nobody answered",
+             question="And now?", options=options)  # fmt: skip
+    run.end("Fastest.", 3.2)
+    return run

@@ -18,6 +18,7 @@ INTEGRATIONS: dict[str, str] = {
     "serving": "tools.serving.spec",
     "prometheus": "tools.prometheus.spec",
     "judge": "tools.judge.spec",
+    "people": "tools.people.spec",
 }
 
 

@@ -58,6 +58,7 @@ def open_gateway(
     prompt: Prompt | None = None,
     policy: Policy | None = None,
     env: Mapping[str, str] | None = None,
+    preferences: Mapping[str, str] | None = None,
 ) -> Gateway:
     """A gateway for a project, with a journal of its own at `<home>/runs/<run_id>/journal.jsonl`.
 
@@ -67,6 +68,7 @@ def open_gateway(
         prompt: asks in the terminal; None leaves approvals to `mlops-crew approve`.
         policy: instead of `config/policy.yaml`.
         env: instead of the environment and `.env`.
+        preferences: what the goal states on the topics of questions to people; see `Gateway`.
 
     Raises:
         ConfigError: a configuration file is missing or wrong.
@@ -92,6 +94,7 @@ def open_gateway(
         project=project,
         home=home,
         run_id=run_id,
+        preferences=preferences,
     )
 
 

@@ -44,7 +44,8 @@ def run(
 ) -> int:
     """Run the crew on a goal: check the data, find drift, retrain, canary, promote or roll back.
 
-    Exit codes: 0 the crew decided, 1 failed, 2 wrong use or configuration, 3 the data was rejected, 130 stopped.
+    Exit codes: 0 the crew decided, 1 failed, 2 wrong use or configuration, 3 the data was rejected, 4 nobody chose
+    where a person was to, 130 stopped.
     """
     if goal and goal_option:
         raise CommandError("give the goal once: as an argument or with --goal", code=2)

@@ -178,6 +178,47 @@ def trials(studies: list[Facts]) -> Markup:
     return svg.figure(WIDTH, bottom + 36, told, parts)
 
 
+_COSTS = {
+    "latency": ("latency_ms", 1.0, "latency, ms per prediction"),
+    "size": ("size_bytes", 2.0**20, "size, MiB"),
+    "fairness": ("fairness_gap", 1.0, "fairness gap"),
+}
+
+
+def front(facts: Facts, chosen: str) -> list[Markup]:
+    """A picture for each objective beside the metric: every trial, the options by their names, the chosen one apart."""
+    names = {number: name for name, number in (facts.get("options") or {}).items()}
+    pictures: list[Markup] = []
+    for objective in facts.get("objectives") or ():
+        if objective not in _COSTS:
+            continue
+        key, unit, words = _COSTS[objective]
+        points = [
+            (trial[key] / unit, trial["value"], names.get(int(trial["number"])))
+            for trial in facts["trials"]
+            if trial["value"] is not None and trial[key] is not None and trial["number"] is not None
+        ]
+        if points:
+            pictures.append(_front(points, facts["metric"], words, chosen))
+    return pictures
+
+
+def _front(points: list[tuple[float, float, str | None]], metric: str, words: str, chosen: str) -> Markup:
+    left, top, bottom, right = 52, 34, 206, WIDTH - 14
+    x = Scale(*svg.padded([p[0] for p in points]), left, right)
+    y = Scale(*svg.padded([p[1] for p in points], 0.12), bottom, top)
+    parts = [*svg.y_axis(y, left, right), *svg.x_axis(x, bottom, words), svg.text(left - 40, top - 18, metric, "tick")]
+    for cost, value, name in sorted(points, key=lambda p: (p[2] is not None, p[2] == chosen)):
+        told = f"{name or 'trial'}: {metric} {number(value)}, {words} {number(cost)}"
+        css = "c2 soft" if name is None else "good halo" if name == chosen else "c1 halo"
+        parts.append(svg.dot(x(cost), y(value), 3.2 if name is None else 6, css, told))
+        if name is not None:
+            anchor = "end" if x(cost) > (left + right) / 2 else "start"
+            parts.append(svg.text(x(cost), y(value) - 11, name, "value strong", anchor))
+    options = "; ".join(f"{name}: {number(value)} at {number(cost)}" for cost, value, name in points if name)
+    return svg.figure(WIDTH, bottom + 36, f"{metric} against {words}. {options}.", parts)
+
+
 def interval(low: Any, value: Any, high: Any, name: str) -> Markup:
     """A difference with its interval, and zero: where the two models are equal."""
     if not all(isinstance(v, int | float) for v in (low, value, high)):

@@ -200,6 +200,49 @@ def searches(run: Run) -> list[Facts]:
     return found
 
 
+def choices(run: Run) -> list[Facts]:
+    """What people, or the goal, were to choose: the question with its options, and which was taken, by whom and why."""
+    weighed = run.named("people.weigh_options")
+    found: list[Facts] = []
+    for call in run.named("people.choose", ok=False):
+        options = dicts(call.arguments.get("options"))
+        source = next((w for w in weighed if w.data.get("plot_path") == call.arguments.get("plot")), None)
+        found.append(
+            {
+                "call": call.id,
+                "topic": str(call.arguments.get("topic") or ""),
+                "question": str(call.arguments.get("question") or ""),
+                "options": options,
+                "columns": list(dict.fromkeys(name for o in options for name in _numbers(o))),
+                "chosen": str(call.data.get("chosen") or ""),
+                "decided_by": str(call.data.get("decided_by") or ""),
+                "note": str(call.data.get("note") or ""),
+                "message": call.message,
+                "plot": run_link(run, call.arguments.get("plot")),
+                "front": _front(run, source) if source else {},
+            }
+        )
+    return found
+
+
+def _numbers(option: Facts) -> Facts:
+    found = option.get("numbers")
+    return found if isinstance(found, dict) else {}
+
+
+def _front(run: Run, call: Call) -> Facts:
+    """The trials that were weighed, for a chart: metric, objectives, and each trial's measures."""
+    trials = dicts(read_json(run, call.arguments.get("trials_path")).get("trials"))
+    kept = ("number", "value", "latency_ms", "size_bytes", "fairness_gap")
+    numbers = call.data.get("trials")
+    return {
+        "metric": str(call.data.get("metric") or ""),
+        "objectives": [str(name) for name in call.data.get("objectives") or ()],
+        "trials": [{name: number_of(trial.get(name)) for name in kept} for trial in trials],
+        "options": numbers if isinstance(numbers, dict) else {},
+    }
+
+
 def comparison(run: Run) -> Facts | None:
     """The judge's paired comparison on the holdout, the newest."""
     found = run.named("judge.compare_models")

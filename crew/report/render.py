@@ -75,6 +75,7 @@ def report_facts(run: Run) -> dict[str, Any]:
             "evaluations": evidence.evaluations(run),
             "retraining": evidence.retraining(run),
             "searches": evidence.searches(run),
+            "choices": evidence.choices(run),
             "comparison": evidence.comparison(run),
             "canary": evidence.canary(run),
             "production": evidence.production(run),
@@ -132,6 +133,7 @@ def _charts(run: Run, facts: dict[str, Any]) -> dict[str, Any]:
         "histograms": _histograms(drift) if drift else [],
         "metric": charts.metric_over_time(facts["evaluations"], _marks(run), metric, _minimum(facts["goal"])),
         "trials": charts.trials(facts["searches"]),
+        "fronts": [charts.front(choice["front"], choice["chosen"]) for choice in facts["choices"]],
         "comparison": charts.interval(
             compared.get("difference_low"), compared.get("difference"), compared.get("difference_high"),
             "difference, challenger against champion (right: better)",

@@ -55,12 +55,23 @@ def decisions(run: Run) -> list[Decision]:
 
 
 def _of_people(call: Call) -> list[Decision]:
+    if call.name == "people.choose":
+        return [] if call.decision in ("deny", "invalid") else [_choice(call)]
     if not call.decided_by:
         return []
     approved = call.status not in ("denied", "needs_approval")
     result: tuple[str, Tone] = ("approved", "good") if approved else ("not approved", "warn")
     why = call.note or call.rule
     return [Decision(call.start_s, f"May {call.name} run?", *result, why, call.decided_by, [call.id])]
+
+
+def _choice(call: Call) -> Decision:
+    """A question to choose: answered by a person or by the goal, or not at all."""
+    what, at = str(call.arguments.get("question") or call.name), call.start_s + (call.duration_s or 0.0)
+    if not call.ok:
+        return Decision(at, what, "nobody chose", "warn", call.message, call.decided_by or "nobody", [call.id])
+    by, why = str(call.data.get("decided_by") or ""), str(call.data.get("note") or call.data.get("consequences") or "")
+    return Decision(at, what, str(call.data.get("title") or call.data.get("chosen")), "good", why, by, [call.id])
 
 
 def _of_call(call: Call, by: str) -> Decision | None:
@@ -117,6 +128,7 @@ def verdict(run: Run, made: list[Decision]) -> Verdict:
         "inconclusive": _newest(run, "judge.judge_canary", "judge.compare_models", "judge.decide_retraining"),
         "champion_kept": _newest(run, "judge.compare_models", "judge.judge_canary", "judge.decide_retraining"),
         "no_action": _newest(run, "judge.decide_retraining", "evidently.detect_drift"),
+        "undecided": [c for c in run.named("people.choose", ok=False) if not c.ok],
         "data_rejected": [c for c in run.named("great_expectations.validate") if not c.data.get("passed")],
     }.get(run.outcome)
     reasons: list[str] = []
@@ -143,6 +155,7 @@ _SUBJECTS = {
     "judge.compare_models": "Offline comparison",
     "judge.decide_retraining": "Champion",
     "evidently.detect_drift": "Drift",
+    "people.choose": "Choice",
     "great_expectations.validate": "Data checks",
 }
 
@@ -167,7 +180,7 @@ def _by(run: Run, made: list[Decision]) -> str:
         if call.decided_by and call.decided_by != "nobody":
             people[call.decided_by] = people.get(call.decided_by, 0) + 1
     parts = [f"{count} {'task' if count == 1 else 'tasks'} by {way}" for way, count in ways.items()]
-    parts += [f"{count} {'approval' if count == 1 else 'approvals'} answered by {who}" for who, count in people.items()]
+    parts += [f"{count} {'question' if count == 1 else 'questions'} answered by {who}" for who, count in people.items()]
     if not people and done:
         parts.append("no person was asked")
     return "; ".join(parts) or f"{number(len(made))} decisions"

@@ -13,7 +13,20 @@ from tests.cli.conftest import Cli, edit
 from tests.helpers.journal_example import RUN_ID, failed_run, promoted_run
 from tools.core.approval import Approval, ApprovalError, ApprovalStore
 
-COMMANDS = ["run", "sample", "runs", "show", "report", "approvals", "approve", "reject", "doctor", "tools", "serve"]
+COMMANDS = [
+    "run",
+    "sample",
+    "runs",
+    "show",
+    "report",
+    "approvals",
+    "approve",
+    "reject",
+    "choose",
+    "doctor",
+    "tools",
+    "serve",
+]
 HEAVY = {"crewai", "pandas", "numpy", "mcp", "mlflow", "pydantic", "httpx", "sklearn"}
 
 
@@ -250,6 +263,47 @@ class TestApprovals:
         assert "expired" in _unwrapped(expired.err)
         with pytest.raises(ApprovalError):
             store.consume("r1-c0002")
+
+
+class TestChoices:
+    OPTIONS = (
+        {"name": "quality", "title": "Best", "consequences": "40 ms.", "numbers": {}},
+        {"name": "latency", "title": "Fastest", "consequences": "2 points less.", "numbers": {}},
+    )
+
+    @pytest.fixture
+    def store(self, folder: Path) -> ApprovalStore:
+        store, now = ApprovalStore(folder / ".mlops" / "approvals"), time.time()
+        arguments = {"question": "Which model?", "options": list(self.OPTIONS), "plot": "front.svg"}
+        store.create(
+            Approval(
+                id="r1-c0001", run_id="r1", integration="people", action="choose", arguments=arguments, asks=True,
+                role="evolution", reason="no preference", call_hash="h", created_ts=now, expires_ts=now + 600,
+            )
+        )  # fmt: skip
+        return store
+
+    def test_a_question_is_listed_with_its_options_and_how_to_choose(self, cli: Cli, store: ApprovalStore) -> None:
+        listed = " ".join(cli("approvals").out.split())
+        for told in ("Which model?", "1 quality Best. 40 ms.", "2 latency Fastest. 2 points less.", "front.svg"):
+            assert told in listed, listed
+        assert "mlops-crew choose ID OPTION --note WHY" in listed and "mlops-crew approve ID" not in listed
+
+    @pytest.mark.parametrize("option", ["latency", "2"])
+    def test_a_choice_is_recorded_once_with_its_reason(self, cli: Cli, store: ApprovalStore, option: str) -> None:
+        ended = cli("choose", "r1-c0001", option, "--note", "users wait")
+        assert (ended.code, ended.out) == (0, "Chosen: latency (r1-c0001)\n")
+        decided = store.get("r1-c0001")
+        assert (decided.state, decided.chosen, decided.note) == ("chosen", "latency", "users wait")
+        again = cli("choose", "r1-c0001", "quality")
+        assert again.code == 1 and "already chosen" in _unwrapped(again.err)
+
+    def test_what_is_not_offered_and_a_plain_approval_are_refused(self, cli: Cli, store: ApprovalStore) -> None:
+        wrong, approved = cli("choose", "r1-c0001", "cheapest"), cli("approve", "r1-c0001")
+        assert (wrong.code, approved.code) == (1, 1)
+        assert "one of quality, latency" in _unwrapped(wrong.err)
+        assert "mlops-crew choose r1-c0001 OPTION" in _unwrapped(approved.err)
+        assert store.get("r1-c0001").state == "pending"
 
 
 class TestLookingBack:

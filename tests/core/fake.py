@@ -13,7 +13,19 @@ from pydantic import Field
 
 from tools import registry
 from tools.core.approval import ApprovalStore, Approver, Prompt
-from tools.core.contract import Action, Args, Backend, CallContext, Data, Effect, Integration, Limited, NoArgs, Setting
+from tools.core.contract import (
+    Action,
+    Args,
+    Backend,
+    CallContext,
+    Data,
+    Effect,
+    Integration,
+    Limited,
+    NoArgs,
+    QuestionArgs,
+    Setting,
+)
 from tools.core.errors import NeedsPersonError, NoDataError, RetryableError
 from tools.core.gateway import Gateway
 from tools.core.journal import Journal
@@ -91,6 +103,7 @@ SPEC = Integration(
         _action("leak", NoArgs, TextResult),
         _action("leak_error", NoArgs, TextResult),
         _action("chat", NoArgs, CountResult),
+        _action("pick", QuestionArgs, TextResult, asks=True),
     ),
     backend="tests.core.fake:FakeBackend",
     settings=(
@@ -193,6 +206,11 @@ class FakeBackend(Backend):
         subprocess.run([sys.executable, "-c", "print('chatter of a child', input)"], check=True)
         return CountResult(count=1)
 
+    def pick(self, args: QuestionArgs, ctx: CallContext) -> TextResult:
+        if ctx.answer is None:
+            raise NeedsPersonError("nobody was asked")
+        return TextResult(text=f"{ctx.answer.chosen} by {ctx.answer.decided_by}: {ctx.answer.note}")
+
     def health(self, ctx: CallContext) -> str:
         return "fine"
 
@@ -223,6 +241,7 @@ def make_gateway(
     prompt: Prompt | None = None,
     with_approver: bool = True,
     run_id: str = "run",
+    preferences: dict[str, str] | None = None,
 ) -> Gateway:
     """A gateway that serves the fake, in `home`; everything of the fake is allowed unless `policy` says otherwise."""
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.getcwd(), "FAKE_SECRET": SECRET, **(env or {})}
@@ -238,6 +257,7 @@ def make_gateway(
         project=home,
         home=home,
         run_id=run_id,
+        preferences=preferences,
     )
 
 

@@ -80,6 +80,8 @@ def make_project(
         "canary": {"batch_requests": 180, "percent": 20},
         **goal,
     }
+    # So that no run waits for a person by accident; None has one asked.
+    content["canary"] = {"at_deadline": "keep_champion", **content["canary"]}
     (folder / "config" / "goal.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     _edit(folder / "config" / "agents.yaml", agents_yaml, None)
     _edit(folder / "config" / "tasks.yaml", tasks_yaml, tasks)

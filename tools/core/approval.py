@@ -1,7 +1,8 @@
-"""Asks a person before a risky call, and remembers the answer for that exact call only.
+"""Asks a person before a risky call, or to choose, and remembers the answer for that exact call only.
 
 An approval is a file `<home>/approvals/<id>.json`, bound to the hash of the exact call (run, integration, action,
-arguments). It is answered in the terminal that runs the crew, or from another one with `mlops-crew approve ID`.
+arguments). It is answered in the terminal that runs the crew, or from another one with `mlops-crew approve ID`. One
+that asks to choose is answered by the name of one of its options: `mlops-crew choose ID OPTION`.
 An answer is used once: the gateway that asked consumes it, and a later identical call asks again.
 """
 
@@ -13,14 +14,17 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from tools.core.contract import Option
+
 POLL_S = 0.2
 
-State = Literal["pending", "approved", "rejected", "expired", "used"]
+State = Literal["pending", "approved", "chosen", "rejected", "expired", "used"]
 
 
 class ApprovalError(Exception):
@@ -31,6 +35,8 @@ class Approval(BaseModel):
     """One question to a person.
 
     `call_hash` binds it to the exact call; `reason` says why it is asked; `decided_by` and `note` hold the answer.
+    `asks`: it is not about letting the call happen but about which of the options in its arguments to take; `chosen`
+    is then the name of that option.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -47,6 +53,29 @@ class Approval(BaseModel):
     expires_ts: float
     state: State = "pending"
     decided_by: str = ""
+    note: str = ""
+    asks: bool = False
+    chosen: str = ""
+
+    @property
+    def options(self) -> list[Option]:
+        """What may be chosen; empty where the question is whether the call may happen."""
+        # Not validated again: the call's arguments were, and redaction may have made a text longer since.
+        return [Option.model_construct(**item) for item in self.arguments.get("options", ())] if self.asks else []
+
+    def option(self, typed: str) -> Option | None:
+        """The option that a person means by its name or its number, from 1; None when there is none such."""
+        options, word = self.options, typed.strip().lower()
+        if word.isascii() and word.isdigit():
+            return options[int(word) - 1] if 1 <= int(word) <= len(options) else None
+        return next((option for option in options if option.name == word), None)
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A person's choice at a prompt: the name of an option, and why."""
+
+    option: str
     note: str = ""
 
 
@@ -97,22 +126,49 @@ class ApprovalStore:
         )
 
     def decide(self, approval_id: str, state: Literal["approved", "rejected"], by: str, note: str = "") -> Approval:
-        """Record a person's answer.
+        """Record a person's answer. Rejecting a question to choose means: none of the options.
 
         Raises:
-            ApprovalError: unknown, already decided, or expired.
+            ApprovalError: unknown, already decided, expired, or a question to choose that is approved.
         """
         approval = self.get(approval_id)
+        if approval.asks and state == "approved":
+            raise ApprovalError(f"{approval_id} asks to choose; answer with: {_how_to_choose(approval)}")
+        return self._record(approval, state, by, note)
+
+    def choose(self, approval_id: str, option: str, by: str, note: str = "") -> Approval:
+        """Record a person's choice.
+
+        Args:
+            option: the name or the number, from 1, of an option.
+
+        Raises:
+            ApprovalError: unknown, already decided, expired, no question to choose, or an option it does not offer.
+        """
+        approval = self.get(approval_id)
+        if not approval.asks:
+            raise ApprovalError(
+                f"{approval_id} asks for leave; answer with: mlops-crew approve or reject {approval_id}"
+            )
+        found = approval.option(option)
+        if found is None:
+            raise ApprovalError(f"{approval_id} offers no option {option!r}; answer with: {_how_to_choose(approval)}")
+        return self._record(approval, "chosen", by, note, found.name)
+
+    def _record(self, approval: Approval, state: State, by: str, note: str, chosen: str = "") -> Approval:
         late = approval.state == "pending" and approval.expires_ts <= time.time()
-        settled, is_ours = self._settle(approval, "expired" if late else state, "nobody" if late else by, note)
+        if late:
+            settled, is_ours = self._settle(approval, "expired", "nobody", "")
+        else:
+            settled, is_ours = self._settle(approval, state, by, note, chosen)
         if not is_ours or late:
-            raise ApprovalError(f"approval {approval_id} is already {settled.state}")
+            raise ApprovalError(f"approval {approval.id} is already {settled.state}")
         return settled
 
     def consume(self, approval_id: str) -> None:
-        """Mark an approved one as used. Raises `ApprovalError` unless it is approved and was not used before."""
+        """Mark an answered one as used. Raises `ApprovalError` unless it is approved or chosen, and was not used."""
         approval = self.get(approval_id)
-        if approval.state != "approved":
+        if approval.state not in ("approved", "chosen"):
             raise ApprovalError(f"approval {approval_id} is {approval.state}, not approved")
         try:
             os.close(os.open(self._path(approval_id, "used"), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -123,11 +179,11 @@ class ApprovalStore:
         """Close one that nobody answered in time; an answer that came first stands."""
         return self._settle(self.get(approval_id), "expired", "nobody", "")[0]
 
-    def _settle(self, approval: Approval, state: State, by: str, note: str) -> tuple[Approval, bool]:
+    def _settle(self, approval: Approval, state: State, by: str, note: str, chosen: str = "") -> tuple[Approval, bool]:
         """The approval as it is decided from now on, and whether this answer decided it."""
         if approval.state != "pending":
             return approval, False
-        decided = approval.model_copy(update={"state": state, "decided_by": by, "note": note})
+        decided = approval.model_copy(update={"state": state, "decided_by": by, "note": note, "chosen": chosen})
         if self._publish(decided, self._path(approval.id, "answer")):
             return decided, True
         return self.get(approval.id), False
@@ -149,10 +205,15 @@ class ApprovalStore:
         return True
 
 
-class Prompt(Protocol):
-    """Asks in the terminal. Returns True or False, or None when there is nobody to ask there."""
+def _how_to_choose(approval: Approval) -> str:
+    return f"mlops-crew choose {approval.id} OPTION, one of {', '.join(o.name for o in approval.options)}"
 
-    def __call__(self, approval: Approval, answered: Callable[[], bool]) -> bool | None: ...
+
+class Prompt(Protocol):
+    """Asks in the terminal. Returns True or False, a `Pick` where the question is to choose, or None when nobody
+    answered there."""
+
+    def __call__(self, approval: Approval, answered: Callable[[], bool]) -> bool | Pick | None: ...
 
 
 class Approver:
@@ -174,14 +235,18 @@ class Approver:
                 break
             time.sleep(POLL_S)
         decided = self.store.expire(approval.id)
-        if decided.state == "approved":
+        if decided.state in ("approved", "chosen"):
             self.store.consume(approval.id)
         return decided
 
     def _ask_terminal(self, approval: Approval) -> None:
         assert self._prompt is not None
         answer = self._prompt(approval, lambda: self.store.get(approval.id).state != "pending")
-        if answer is not None:
-            # Another terminal may have answered meanwhile; the first answer stands.
-            with contextlib.suppress(ApprovalError):
+        if answer is None:
+            return
+        # Another terminal may have answered meanwhile; the first answer stands.
+        with contextlib.suppress(ApprovalError):
+            if isinstance(answer, Pick):
+                self.store.choose(approval.id, answer.option, by=self._who, note=answer.note)
+            else:
                 self.store.decide(approval.id, "approved" if answer else "rejected", by=self._who)

@@ -7,7 +7,7 @@ event loop, because anyio's scopes must be left by the task that entered them.
 import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -21,8 +21,9 @@ from mcp.shared.exceptions import McpError
 from mcp.shared.message import SessionMessage
 from mcp.shared.session import ProgressFnT
 
+from tools.core.contract import Answer
 from tools.core.errors import FinalError, NeedsPersonError, RetryableError, ToolError
-from tools.core.server import META_CALL, META_RUN, META_TIMEOUT, IntegrationServer
+from tools.core.server import META_ANSWER, META_CALL, META_RUN, META_TIMEOUT, IntegrationServer
 from tools.core.stack import ServerConfig
 
 CONNECT_TIMEOUT_S = 30.0
@@ -85,8 +86,9 @@ class Connection:
         call_id: str,
         timeout_s: float,
         on_progress: ProgressFnT,
+        answer: Answer | None = None,
     ) -> RawResult:
-        """Call a tool, once.
+        """Call a tool, once. `answer`: what was chosen, for an action that `asks`.
 
         Raises:
             RetryableError: the server could not be reached; the call did not start.
@@ -96,14 +98,15 @@ class Connection:
         session = await self._open(tasks)
         gone = self._gone
         assert gone is not None
-        answer: list[types.CallToolResult | McpError] = []
+        answers: list[types.CallToolResult | McpError] = []
+        meta: dict[str, Any] = {META_RUN: run_id, META_CALL: call_id, META_TIMEOUT: timeout_s}
+        if answer is not None:
+            meta[META_ANSWER] = asdict(answer)
         request = types.CallToolRequest(
             params=types.CallToolRequestParams(
                 name=tool,
                 arguments=arguments,
-                _meta=types.RequestParams.Meta.model_validate(
-                    {META_RUN: run_id, META_CALL: call_id, META_TIMEOUT: timeout_s}
-                ),
+                _meta=types.RequestParams.Meta.model_validate(meta),
             )
         )
 
@@ -111,7 +114,7 @@ class Connection:
             try:
                 # Not session.call_tool: it lists the tools first and validates against their JSON schema at every
                 # call, which the gateway does with the typed result model.
-                answer.append(
+                answers.append(
                     await session.send_request(
                         types.ClientRequest(request),
                         types.CallToolResult,
@@ -121,7 +124,7 @@ class Connection:
                     )
                 )
             except McpError as error:
-                answer.append(error)
+                answers.append(error)
             except (anyio.ClosedResourceError, anyio.BrokenResourceError):
                 pass  # no answer: the connection was lost
             scope.cancel()
@@ -135,7 +138,7 @@ class Connection:
             if self.config.transport == "http":
                 race.start_soon(_heartbeat, session, race.cancel_scope)
             await ask(race.cancel_scope)
-        match answer:
+        match answers:
             case [types.CallToolResult() as result]:
                 text = "\n".join(_block_text(block) for block in result.content)
                 return RawResult(result.structuredContent, text, bool(result.isError))

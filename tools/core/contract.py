@@ -12,13 +12,14 @@ Listing every integration therefore imports no vendor library.
 
 import importlib
 import importlib.metadata
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from tools.core.errors import CallCancelled, FixableError, MissingDependencyError, NeedsPersonError
 
@@ -47,6 +48,98 @@ class Data(BaseModel):
 
 class NoArgs(Args):
     """An action without arguments."""
+
+
+class Option(BaseModel):
+    """One answer that a question to a person offers.
+
+    Args:
+        name: what is typed, journalled and returned.
+        title: a few words.
+        consequences: what follows from taking it, in plain words.
+        numbers: what is known of it, by name with the unit (`latency_ms`); None where it is not known.
+        preferences: words of the goal that name this option, besides its own name.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")
+    title: str = Field(min_length=1, max_length=120)
+    consequences: str = Field(min_length=1, max_length=600)
+    numbers: dict[str, float | int | None] = Field(default_factory=dict)
+    preferences: list[str] = Field(default_factory=list)
+
+    @property
+    def words(self) -> frozenset[str]:
+        """The stated preferences that name it."""
+        return frozenset([self.name, *self.preferences])
+
+
+MIN_OPTIONS, MAX_OPTIONS = 2, 4
+
+
+def _said(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
+    return value
+
+
+def _from_json(value: Any) -> Any:
+    """Models like to send a list as JSON text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error}") from error
+
+
+def _options(value: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if not MIN_OPTIONS <= len(value) <= MAX_OPTIONS:
+        raise ValueError(f"must be {MIN_OPTIONS} to {MAX_OPTIONS} options, got {len(value)}")
+    options = [Option.model_validate(item) for item in value]
+    words = [word for option in options for word in option.words]
+    twice = sorted({word for word in words if words.count(word) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} names more than one option")
+    return [option.model_dump(mode="json") for option in options]
+
+
+class QuestionArgs(Args):
+    """Base of the arguments of an action that `asks`."""
+
+    # Dictionaries, not `Option`: a model would pay for its schema on every request.
+    topic: Annotated[str, AfterValidator(_said)] = Field(description="tradeoff or canary_deadline")
+    question: Annotated[str, AfterValidator(_said)] = Field(description="one sentence")
+    options: Annotated[list[dict[str, Any]], BeforeValidator(_from_json), AfterValidator(_options)] = Field(
+        description="2 to 4 of {name, title, consequences, numbers, preferences}"
+    )
+    plot: str = Field("", description="path of its plot")
+
+    @property
+    def offered(self) -> list[Option]:
+        """The options, typed."""
+        return [Option.model_validate(item) for item in self.options]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was chosen. The gateway makes it, never a caller.
+
+    Args:
+        chosen: name of an option.
+        decided_by: the person, or `PREFERENCE`.
+        note: why, in that person's words, or the preference that the goal states.
+        at: when, ISO 8601 in UTC.
+    """
+
+    chosen: str
+    decided_by: str
+    note: str
+    at: str
+
+
+PREFERENCE = "the goal's stated preference"
 
 
 def Limited(limit: str, description: str, default: Any = ..., **constraints: Any) -> Any:  # noqa: N802 - reads as Field
@@ -87,7 +180,9 @@ class Action:
         result: result model.
         effect: what it does to the world.
         idempotent: repeating it with the same arguments has no further effect, so the gateway may retry it.
-        timeout_s: seconds after which the gateway stops waiting.
+        timeout_s: seconds after which the gateway stops waiting for the server.
+        asks: the call is a question. The gateway has a person choose, or takes what the goal states where the policy
+            lets it, and hands the `Answer` to the backend. `args` is then a `QuestionArgs`.
     """
 
     name: str
@@ -97,6 +192,7 @@ class Action:
     effect: Effect = Effect.READ
     idempotent: bool = False
     timeout_s: float = 120.0
+    asks: bool = False
 
     def limits(self) -> dict[str, str]:
         """Argument name -> policy limit name, for the arguments declared with `Limited`."""
@@ -209,11 +305,13 @@ class CallContext:
         project: the project folder; relative paths in arguments start here.
         home: the state folder (`.mlops` or `MLOPS_HOME`); embedded stores live here.
         run_id: the run the call belongs to.
+        answer: what was chosen, for an action that `asks`; None where no gateway stands in front.
     """
 
     project: Path
     home: Path
     run_id: str
+    answer: Answer | None = None
     report_progress: Callable[[float, float | None, str], None] = field(default=_no_progress)
     is_cancelled: Callable[[], bool] = field(default=lambda: False)
 

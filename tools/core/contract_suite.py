@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tools.core.contract import Action, Args, Backend, CallContext, Data, Effect, Integration
+from tools.core.contract import Action, Args, Backend, CallContext, Data, Effect, Integration, QuestionArgs
 from tools.core.errors import ErrorKind, MissingDependencyError
 from tools.core.results import Status, ToolResult
 from tools.core.schema import input_schema, output_schema
@@ -93,6 +93,7 @@ def check_actions(spec: Integration) -> None:
         if READ_NAME.match(action.name):
             assert action.effect is Effect.READ, f"{where}: its name says it reads, its effect is {action.effect}"
         assert 0 < action.timeout_s <= 6 * 3600, f"{where}: timeout_s {action.timeout_s}"
+        assert action.asks == issubclass(action.args, QuestionArgs), f"{where}: asks, but its args are no QuestionArgs"
         tokens = definition_tokens(action)
         assert tokens <= MAX_TOOL_TOKENS, f"{where}: about {tokens:.0f} tokens, more than {MAX_TOOL_TOKENS}"
         for name, parameter in input_schema(action)["properties"].items():

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,7 +25,7 @@ from pydantic import ValidationError
 
 from tools.core.approval import Approval, Approver, call_hash
 from tools.core.client import Connection, ConnectionLostError, RawResult, TimedOutError
-from tools.core.contract import Action, Effect
+from tools.core.contract import PREFERENCE, Action, Answer, Effect, QuestionArgs
 from tools.core.dispatch import failure, validate_arguments
 from tools.core.errors import (
     DeniedError,
@@ -78,6 +79,7 @@ class _Call:
     may_repeat: bool
     timeout_s: float
     definition: Action | None
+    asked: QuestionArgs | None = None  # of a question to a person
 
 
 class Gateway:
@@ -91,6 +93,7 @@ class Gateway:
         journal: where calls are recorded; not closed by the gateway.
         approver: asks a person; None denies what needs one.
         redactor: applied to results before anybody sees them.
+        preferences: topic of a question -> the preference that the goal states; no caller can state one.
         project, home, run_id: see `CallContext`.
     """
 
@@ -105,6 +108,7 @@ class Gateway:
         project: Path,
         home: Path,
         run_id: str,
+        preferences: Mapping[str, str] | None = None,
     ) -> None:
         self.stack = stack
         self.policy = policy
@@ -114,6 +118,7 @@ class Gateway:
         self.home = home
         self._approver = approver
         self._redactor = redactor
+        self._preferences = dict(preferences or {})
         self._connections: dict[str, Connection] = {}
         self._used: dict[str, float] = {}
         # A journal may be continued; its call ids must stay unique.
@@ -213,8 +218,9 @@ class Gateway:
             role=caller.role, task=caller.task, effect=call.effect.value, decision=decision.verdict.value,
             rule=decision.rule, level=decision.level.value, real=self.stack.is_real(call.server),
         )  # fmt: skip
+        answer = self._stated(call) if decision.verdict is Verdict.ALLOW else None
         if decision.verdict is Verdict.ASK:
-            decision = await self._ask_person(call, decision)
+            decision, answer = await self._ask_person(call, decision)
             if decision.verdict is Verdict.ASK:
                 result = ToolResult(
                     status=Status.NEEDS_APPROVAL,
@@ -226,7 +232,7 @@ class Gateway:
             return self._finish(call.id, failure(DeniedError(decision.rule)), started, attempts=0)
         self._use(call)
         try:
-            result, attempts = await self._attempt(call, str(intent["ts"]))
+            result, attempts = await self._attempt(call, str(intent["ts"]), answer)
         except BaseException as error:  # the waiting caller was cancelled, or we have a bug: the record says so
             lost = UnknownOutcomeError(f"the call was abandoned ({type(error).__name__}); read the state back")
             self._finish(call.id, failure(lost), started, attempts=1)
@@ -257,9 +263,23 @@ class Gateway:
             id=call_id, server=tool, action=action.name, caller=caller,
             arguments=typed.model_dump(mode="json", exclude_none=True), effect=action.effect, limited=action.limits(),
             may_repeat=action.effect is Effect.READ or action.idempotent, timeout_s=action.timeout_s, definition=action,
+            asked=typed if action.asks else None,
         )  # fmt: skip
 
+    def _preference(self, call: _Call) -> tuple[str, str]:
+        """What the goal states on a question's topic, and the option that it names; empty where there is none."""
+        if call.asked is None:
+            return "", ""
+        stated = self._preferences.get(call.asked.topic, "")
+        return stated, next((option.name for option in call.asked.offered if stated in option.words), "")
+
+    def _stated(self, call: _Call) -> Answer | None:
+        """The answer to a question that the policy lets the goal's preference decide."""
+        stated, preferred = self._preference(call)
+        return Answer(preferred, PREFERENCE, f"the goal prefers {stated}", _now()) if preferred else None
+
     def _question(self, call: _Call) -> Question:
+        preference, preferred = self._preference(call)
         return Question(
             integration=call.server,
             action=call.action,
@@ -270,41 +290,48 @@ class Gateway:
             granted=call.caller.granted,
             real=self.stack.is_real(call.server),
             used=dict(self._used),
+            asks=call.asked is not None,
+            preference=preference,
+            preferred=preferred,
         )
 
-    async def _ask_person(self, call: _Call, decision: Decision) -> Decision:
+    async def _ask_person(self, call: _Call, decision: Decision) -> tuple[Decision, Answer | None]:
+        """The decision after the answer: allow, deny, or still ask where there was none. And what was chosen."""
         if self._approver is None:
-            return Decision(Verdict.ASK, f"{decision.rule}; nobody can be asked here", decision.level)
+            return Decision(Verdict.ASK, f"{decision.rule}; nobody can be asked here", decision.level), None
         now = time.time()
         approval = Approval(
             id=f"{self.run_id}-{call.id}", run_id=self.run_id, integration=call.server, action=call.action,
             arguments=self._redactor.data(call.arguments), role=call.caller.role, reason=decision.rule,
             call_hash=call_hash(self.run_id, call.server, call.action, call.arguments),
-            created_ts=now, expires_ts=now + self.policy.approval_timeout_s,
+            created_ts=now, expires_ts=now + self.policy.approval_timeout_s, asks=call.asked is not None,
         )  # fmt: skip
         self.journal.append("approval_requested", call_id=call.id, approval=approval.model_dump())
         decided = await anyio.to_thread.run_sync(self._approver.ask, approval, lambda: self.is_stopping)
         bound = decided.call_hash == call_hash(self.run_id, call.server, call.action, call.arguments)
+        chosen = {"chosen": decided.chosen} if call.asked is not None else {}
         self.journal.append(
             "approval_decided", call_id=call.id, approval_id=approval.id, state=decided.state, by=decided.decided_by,
-            note=decided.note, call_hash=decided.call_hash,
+            note=decided.note, call_hash=decided.call_hash, **chosen,
         )  # fmt: skip
-        if decided.state == "approved" and bound:
+        answer = _answer_in(decided, call.asked)
+        if bound and (decided.state == "approved" if call.asked is None else answer is not None):
             # While the person thought, other calls may have used up what a run may use.
             again = self.policy.decide(self._question(call))
             if again.verdict is Verdict.DENY:
-                return again
-            return Decision(Verdict.ALLOW, f"approved by {decided.decided_by}", decision.level)
+                return again, None
+            rule = f"approved by {decided.decided_by}" if answer is None else f"chosen by {decided.decided_by}"
+            return Decision(Verdict.ALLOW, rule, decision.level), answer
         if decided.state == "rejected":
             note = f": {decided.note}" if decided.note else ""
-            return Decision(Verdict.DENY, f"rejected by {decided.decided_by}{note}", decision.level)
-        return Decision(Verdict.ASK, f"{decision.rule}; nobody answered approval {approval.id}", decision.level)
+            return Decision(Verdict.DENY, f"rejected by {decided.decided_by}{note}", decision.level), None
+        return Decision(Verdict.ASK, f"{decision.rule}; nobody answered approval {approval.id}", decision.level), None
 
-    async def _attempt(self, call: _Call, begun: str) -> tuple[ToolResult, int]:
+    async def _attempt(self, call: _Call, begun: str, answer: Answer | None) -> tuple[ToolResult, int]:
         """Call, and repeat what may be repeated. Nothing else in the project repeats a call."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                result = await self._send(call)
+                result = await self._send(call, answer)
             except RetryableError as error:  # it did not begin
                 result = failure(error)
             except (TimedOutError, ConnectionLostError) as error:
@@ -327,7 +354,7 @@ class Gateway:
             await anyio.sleep(BACKOFF_S * attempt)
         raise AssertionError("unreachable")
 
-    async def _send(self, call: _Call) -> ToolResult:
+    async def _send(self, call: _Call, answer: Answer | None) -> ToolResult:
         async def on_progress(progress: float, total: float | None, message: str | None) -> None:
             self.journal.publish(
                 {"kind": "progress", "call_id": call.id, "server": call.server, "action": call.action, "done": progress,
@@ -337,7 +364,7 @@ class Gateway:
         assert self._tasks is not None
         raw = await self._connection(call.server).call(
             self._tasks, call.action, call.arguments, run_id=self.run_id, call_id=call.id,
-            timeout_s=call.timeout_s, on_progress=on_progress,
+            timeout_s=call.timeout_s, on_progress=on_progress, answer=answer,
         )  # fmt: skip
         return _typed(call, raw)
 
@@ -408,6 +435,17 @@ async def _task_group() -> AsyncGenerator[anyio.abc.TaskGroup]:
     """A task group made inside the event loop that will run it."""
     async with anyio.create_task_group() as group:
         yield group
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _answer_in(decided: Approval, asked: QuestionArgs | None) -> Answer | None:
+    """What a person chose, if it is one of the options that were asked about."""
+    if asked is None or decided.state != "chosen" or decided.chosen not in {option.name for option in asked.offered}:
+        return None
+    return Answer(decided.chosen, decided.decided_by, decided.note, _now())
 
 
 def _typed(call: _Call, raw: RawResult) -> ToolResult:

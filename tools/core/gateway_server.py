@@ -172,7 +172,8 @@ class _ProgressRelay:
         elif self._call_id is None or record.get("call_id") != self._call_id:
             return
         elif kind == "approval_requested":
-            self._send(self._done, None, f"waits for a person: mlops-crew approve {record['approval']['id']}")
+            how = "choose" if record["approval"].get("asks") else "approve"
+            self._send(self._done, None, f"waits for a person: mlops-crew {how} {record['approval']['id']}")
         elif kind == "progress":
             self._done = float(record["done"])
             self._send(self._done, record["total"], str(record["message"]))

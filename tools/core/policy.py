@@ -88,6 +88,9 @@ class Question:
         granted: what that role may use, as `integration` or `integration.action`; None when a person asks.
         real: the call goes to a real system rather than an embedded one.
         used: limit name -> what the run has used up so far.
+        asks: the call is a question to a person.
+        preference, preferred: of such a call: what the goal states on its topic (empty: nothing), and the name of the
+            option that this names (empty: none of them).
     """
 
     integration: str
@@ -99,6 +102,9 @@ class Question:
     granted: frozenset[str] | None = None
     real: bool = False
     used: Mapping[str, float] = field(default_factory=dict[str, float])
+    asks: bool = False
+    preference: str = ""
+    preferred: str = ""
 
 
 @dataclass(frozen=True)
@@ -190,6 +196,8 @@ class Policy:
             return Decision(Verdict.DENY, f"autonomy level observe allows reads only, and {name} writes", level)
         if question.action in block.ask:
             return Decision(Verdict.ASK, f"the policy asks a person for every {name}", level)
+        if question.asks:
+            return _choice(question, level)
         if level is Level.SUPERVISED and question.effect is Effect.RISKY:
             return Decision(Verdict.ASK, f"autonomy level supervised: risky {name} waits for a person", level)
         return Decision(Verdict.ALLOW, f"autonomy level {level.value} allows {question.effect.value}", level)
@@ -212,6 +220,24 @@ class Policy:
                     f"of {limit.per_run:g} for a run"
                 )
         return None
+
+
+def _choice(question: Question, level: Level) -> Decision:
+    """Who answers a question: the goal where it states a preference and the level is autonomous, else a person.
+
+    Also on the level observe a person may be asked: an answer changes nothing, and what follows from it is a call of
+    its own.
+    """
+    if level is not Level.AUTONOMOUS:
+        return Decision(Verdict.ASK, f"autonomy level {level.value}: a choice of this kind is a person's", level)
+    if question.preferred:
+        rule = f"autonomy level autonomous takes {question.preferred}, by the goal's preference: {question.preference}"
+        return Decision(Verdict.ALLOW, rule, level)
+    if question.preference:
+        why = f"the goal's preference {question.preference} names none of the options"
+    else:
+        why = "the goal states no preference"
+    return Decision(Verdict.ASK, f"{why}, so a person must choose", level)
 
 
 def _unknown(kind: str, name: str, valid: set[str], where: str) -> str:

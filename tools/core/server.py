@@ -20,7 +20,7 @@ import mcp.types as types
 from mcp.server.lowlevel import Server
 from mcp.shared.context import RequestContext
 
-from tools.core.contract import Action, Backend, CallContext, Effect, Integration
+from tools.core.contract import Action, Answer, Backend, CallContext, Effect, Integration
 from tools.core.dispatch import failure, run_action, translate
 from tools.core.errors import (
     CallCancelled,
@@ -39,6 +39,7 @@ PROGRESS_EVERY_S = 0.1
 META_RUN = "mlops/run_id"
 META_CALL = "mlops/call_id"
 META_TIMEOUT = "mlops/timeout_s"
+META_ANSWER = "mlops/answer"
 
 
 class IntegrationServer:
@@ -125,6 +126,7 @@ class IntegrationServer:
             run_id=str(meta.get(META_RUN) or self._run_id),
             report_progress=report,
             is_cancelled=is_cancelled,
+            answer=_answer(meta.get(META_ANSWER)),
         )
         result = await anyio.to_thread.run_sync(self._run, name, arguments, ctx)
         result.call_id = str(meta.get(META_CALL, ""))
@@ -156,6 +158,14 @@ class IntegrationServer:
                 return failure(UnknownOutcomeError(f"{stopped}; read the state back before repeating it"))
             except Exception as error:  # noqa: BLE001 - the backend's module or constructor failed
                 return failure(translate(self.spec, name, error))
+
+
+def _answer(sent: Any) -> Answer | None:
+    """What the gateway sent along; None where it is not an answer."""
+    fields = ("chosen", "decided_by", "note", "at")
+    if not isinstance(sent, dict) or sent.keys() != set(fields):
+        return None
+    return Answer(*(str(sent[name]) for name in fields))
 
 
 async def _send_progress(

@@ -1,7 +1,7 @@
 """Metrics of a whole table, and losses of each row."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -144,6 +144,35 @@ def score(metric: Metric, y_true: Any, predictions: Predictions, task: Task) -> 
             "use more rows, or accuracy or log_loss"
         )
     return metric.compute(rows, task)
+
+
+BLOCKS = 20
+MIN_BLOCK_ROWS = 25
+
+
+def score_blocks(metric: Metric, y_true: Any, predictions: Predictions, task: Task) -> list[float | None]:
+    """The metric on each of up to 20 consecutive blocks of the rows, at least 25 rows each; empty for fewer than two.
+
+    Two models scored on the same rows differ by the mean of their paired differences over the blocks, with a standard
+    error that holds when neighbouring rows are alike (batch means). None: the block has rows of one class only.
+    """
+    truth = np.asarray(y_true)
+    count = min(BLOCKS, len(truth) // MIN_BLOCK_ROWS)
+    if count < 2:
+        return []
+    parts = np.array_split(np.arange(len(truth)), count)
+    if task == "regression":
+        values = predictions.values.astype("float64")
+        return [metric.compute((truth[part].astype("float64"), values[part]), task) for part in parts]
+    rows = _labelled(truth, predictions)
+    return [None if metric.ranks and len(np.unique(rows.truth[part])) < 2 else _of_rows(metric, rows, part, task)
+            for part in parts]  # fmt: skip
+
+
+def _of_rows(metric: Metric, rows: _Labelled, part: np.ndarray, task: Task) -> float:
+    probabilities = None if rows.probabilities is None else rows.probabilities[part]
+    kept = replace(rows, truth=rows.truth[part], predicted=rows.predicted[part], probabilities=probabilities)
+    return metric.compute(kept, task)
 
 
 def row_losses(task: Task, y_true: Any, predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:

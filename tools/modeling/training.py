@@ -10,7 +10,7 @@ import pickle
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from tools.core.errors import FixableError
 from tools.modeling.data import Task, check_target, check_task, load_parts, unify
-from tools.modeling.metrics import get_metric, score
+from tools.modeling.metrics import get_metric, score, score_blocks
 from tools.modeling.models import Config, build, complete_config
 from tools.modeling.predictor import SklearnPredictor
 
@@ -45,12 +45,14 @@ class TrialScore:
         fit_s: seconds of training.
         latency_ms: median milliseconds to predict one row.
         size_bytes: of the pickled pipeline.
+        block_values: the metric on blocks of the validation rows; see `score_blocks`.
     """
 
     value: float
     fit_s: float
     latency_ms: float
     size_bytes: int
+    block_values: list[float | None] = field(default_factory=list[float | None])
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,9 @@ def score_config(config: Mapping[str, Any], split: Split, metric: str, seed: int
     predictor = SklearnPredictor(model)
     with threadpool_limits(1):
         try:
-            value = score(wanted, split.validation_y, predictor.predict(split.validation), split.task)
+            predictions = predictor.predict(split.validation)
+            value = score(wanted, split.validation_y, predictions, split.task)
+            blocks = score_blocks(wanted, split.validation_y, predictions, split.task)
         except ValueError as error:  # diverged: infinite or NaN predictions
             raise UnusableConfig(f"its predictions cannot be scored: {error}") from error
         laps: list[float] = []
@@ -159,7 +163,7 @@ def score_config(config: Mapping[str, Any], split: Split, metric: str, seed: int
             laps.append(time.perf_counter() - started)
     if not math.isfinite(value):
         raise UnusableConfig(f"its {metric} is {value}")
-    return TrialScore(float(value), fit_s, 1000.0 * median(laps), len(pickle.dumps(model)))
+    return TrialScore(float(value), fit_s, 1000.0 * median(laps), len(pickle.dumps(model)), blocks)
 
 
 def score_nested(config: Mapping[str, Any], split: Split, metric: str, seed: int) -> float | None:

@@ -43,6 +43,7 @@ def run_trial(number: int, config: Config, split: Split, metric: str, seed: int)
         duration_s=_since(started),
         latency_ms=round(scored.latency_ms, 3),
         size_bytes=scored.size_bytes,
+        block_values=scored.block_values,
     )
 
 

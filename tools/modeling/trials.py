@@ -22,6 +22,7 @@ class Trial(BaseModel):
     duration_s: float | None = None
     latency_ms: float | None = None
     size_bytes: float | None = None
+    block_values: list[float | None] = Field(default_factory=list[float | None])  # see `score_blocks`
 
 
 class Trials(BaseModel):

@@ -1,0 +1,245 @@
+"""The runbooks and guardrails of the strategic tasks, played without a gateway: every answer that people may give."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tasks import (
+    canary,
+    choose_tradeoff,
+    establish_champion,
+    register_challenger,
+    release,
+    search_architecture,
+    settle_canary,
+    tune,
+)
+from tasks.base import Evidence, Inputs, TaskResult, ToolCall
+from tasks.goal import Goal
+from tools.core.results import Status, ToolResult
+
+OPTIONS = [
+    {"name": "quality", "title": "Best", "consequences": "Slow.", "numbers": {"latency_ms": 9.0}, "preferences": []},
+    {"name": "latency", "title": "Fast", "consequences": "Worse.", "numbers": {"latency_ms": 1.0, "size_mib": 0.1},
+     "preferences": ["balanced"]},
+]  # fmt: skip
+WEIGHED = {
+    "question": "Which?", "options": OPTIONS, "configs": {"quality": {"family": "b"}, "latency": {"family": "l"}},
+    "plot_path": "p.svg", "message": "2 options.",
+}  # fmt: skip
+ONE = {**WEIGHED, "question": "", "options": OPTIONS[:1], "message": "One option."}
+
+
+def goal(**changes: Any) -> Goal:
+    fields: dict[str, Any] = {
+        "name": "g", "task": "binary", "target": "y", "metric": "roc_auc", "data": {"source": "a.csv"},
+        "objectives": ["quality", "latency"], **changes,
+    }  # fmt: skip
+    return Goal.model_validate(fields)
+
+
+def ok(**data: Any) -> ToolResult:
+    return ToolResult(status=Status.OK, data=data, message=str(data.get("message", "")))
+
+
+def chosen(name: str, by: str = "ann", note: str = "why") -> ToolResult:
+    return ok(chosen=name, decided_by=by, note=note, message=f"{name}. Chosen by {by}: {note}.")
+
+
+UNANSWERED = ToolResult(status=Status.NEEDS_APPROVAL, message="the goal states no preference; nobody answered x")
+REFUSED = ToolResult(status=Status.DENIED, message="rejected by ann: neither")
+
+
+def play(module: Any, inputs: Inputs, answers: Mapping[str, ToolResult]) -> tuple[TaskResult, Evidence]:
+    """Run a task's runbook on prepared answers, by action."""
+    calls: list[tuple[str, str, dict[str, Any], ToolResult]] = []
+    book = module.runbook(inputs)
+    wanted: ToolCall = next(book)
+    while True:
+        result = answers[wanted.action]
+        calls.append((wanted.tool, wanted.action, wanted.arguments, result))
+        try:
+            wanted = book.send(result)
+        except StopIteration as done:
+            return done.value, Evidence(tuple(calls), inputs)
+
+
+SEARCHED = search_architecture.Result(config={"family": "b"}, value=0.9, trials=3, trials_path="t.json", summary="s")
+
+
+class TestTradeoff:
+    def inputs(self, **changes: Any) -> Inputs:
+        return Inputs(goal(**changes), {"search_architecture": SEARCHED})
+
+    @pytest.mark.parametrize("name", ["quality", "latency"])
+    def test_the_config_is_that_of_the_option_that_was_chosen(self, name: str) -> None:
+        answers = {"weigh_options": ok(**WEIGHED), "choose": chosen(name)}
+        result, evidence = play(choose_tradeoff, self.inputs(), answers)
+        assert isinstance(result, choose_tradeoff.Result)
+        assert (result.option, result.config, result.open) == (name, WEIGHED["configs"][name], False)
+        assert choose_tradeoff.guardrail(result, evidence) == []
+
+    @pytest.mark.parametrize("answer", [UNANSWERED, REFUSED])
+    def test_without_an_answer_it_stays_open(self, answer: ToolResult) -> None:
+        result, evidence = play(choose_tradeoff, self.inputs(), {"weigh_options": ok(**WEIGHED), "choose": answer})
+        assert isinstance(result, choose_tradeoff.Result)
+        assert result.open and not result.config and answer.message in result.summary
+        assert choose_tradeoff.guardrail(result, evidence) == []
+
+    def test_one_option_is_taken_without_asking(self) -> None:
+        result, evidence = play(choose_tradeoff, self.inputs(), {"weigh_options": ok(**ONE)})
+        assert isinstance(result, choose_tradeoff.Result)
+        assert (result.option, result.asked) == ("quality", False)
+        assert choose_tradeoff.guardrail(result, evidence) == []
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            ({"option": "quality"}, "the choice was 'latency'"),
+            ({"config": {"family": "b"}}, "config must be exactly"),
+            ({"open": True}, "the choice was 'latency'"),
+        ],
+    )
+    def test_another_choice_than_the_recorded_one_is_refused(self, change: dict[str, Any], told: str) -> None:
+        answers = {"weigh_options": ok(**WEIGHED), "choose": chosen("latency")}
+        result, evidence = play(choose_tradeoff, self.inputs(), answers)
+        claimed = result.model_copy(update=change)
+        assert told in choose_tradeoff.guardrail(claimed, evidence)[0]  # type: ignore[arg-type]
+
+    def test_a_choice_nobody_made_and_options_nobody_weighed_are_refused(self) -> None:
+        answers = {"weigh_options": ok(**WEIGHED), "choose": chosen("latency")}
+        result, evidence = play(choose_tradeoff, self.inputs(), answers)
+        assert isinstance(result, choose_tradeoff.Result)
+        weighed_only = Evidence(evidence.calls[:1], evidence.inputs)
+        assert choose_tradeoff.guardrail(result, weighed_only) == ["nobody was asked (people choose was not called)"]
+        assert "not weighed" in choose_tradeoff.guardrail(result, Evidence((), evidence.inputs))[0]
+        tool, action, arguments, answer = evidence.calls[1]
+        painted = [{**OPTIONS[0], "consequences": "Better in everything."}, OPTIONS[1]]
+        lying = (tool, action, {**arguments, "options": painted}, answer)
+        told = choose_tradeoff.guardrail(result, Evidence((evidence.calls[0], lying), evidence.inputs))
+        assert "exactly" in told[0]
+        unanswered = Evidence((evidence.calls[0], (tool, action, arguments, UNANSWERED)), evidence.inputs)
+        assert choose_tradeoff.guardrail(result, unanswered) == ["nobody chose: open must be true"]
+
+    @pytest.mark.parametrize(("latency", "kept"), [(1.2, False), (3.0, True)])
+    def test_tuning_may_not_give_up_what_was_chosen(self, latency: float, kept: bool) -> None:
+        picked, _ = play(choose_tradeoff, self.inputs(), {"weigh_options": ok(**WEIGHED), "choose": chosen("latency")})
+        given = Inputs(
+            goal(train={"tuner": "hyperopt"}),
+            {"search_architecture": SEARCHED, "choose_tradeoff": picked, **checked()},
+        )
+        best = {"family": "l", "params": {"trees": 900}}
+        tuned = ok(best_config=best, best_value=0.91, start_value=0.88, trials_path="t", message="Best.",
+                   pareto=[{"latency_ms": latency, "size_bytes": 2**20}])  # fmt: skip
+        result, evidence = play(tune, given, {"tune": tuned, "log_trials": ok()})
+        assert isinstance(result, tune.Result)
+        assert evidence.calls[0][2]["config"] == {"family": "l"}
+        assert result.config == ({"family": "l"} if kept else best)
+        assert ("3 instead of 1 ms" in result.summary) is kept
+        assert tune.guardrail(result, evidence) == []
+        other = result.model_copy(update={"config": best if kept else {"family": "l"}})
+        assert tune.guardrail(other, evidence) != []
+
+
+def checked() -> dict[str, TaskResult]:
+    from tasks import check_data
+
+    names = ("reference", "reference_all", "train", "holdout", "live", "reference_holdout", "current_all")
+    return {"check_data": check_data.Result.model_construct(usable=True, slices={n: n for n in names}, summary="s")}
+
+
+class TestCanaryDeadline:
+    def inputs(self, verdict: str = "wait", settled: TaskResult | None = None, **canary_goal: Any) -> Inputs:
+        judged = canary.Result.model_construct(
+            verdict=verdict, undecided=verdict == "wait", requests=400, champion_value=0.81, challenger_value=0.8249,
+            evidence_path="e", reasons=["quality: not yet proven."], next_row=400, summary="Wait after 400 requests.",
+        )  # fmt: skip
+        results: dict[str, TaskResult] = {
+            "canary": judged,
+            "establish_champion": establish_champion.Result(version=1, model_uri="m:1", trained_now=False, summary="s"),
+            "register_challenger": register_challenger.Result.model_construct(version=2, model_uri="m:2", summary="s"),
+        }
+        if settled is not None:
+            results["settle_canary"] = settled
+        return Inputs(goal(canary=canary_goal), results)
+
+    def settle(self, answer: ToolResult) -> settle_canary.Result:
+        result, evidence = play(settle_canary, self.inputs(), {"choose": answer})
+        assert isinstance(result, settle_canary.Result)
+        assert settle_canary.guardrail(result, evidence) == []
+        return result
+
+    def test_the_question_states_the_evidence_and_what_follows(self) -> None:
+        _, evidence = play(settle_canary, self.inputs(), {"choose": chosen("promote")})
+        arguments = evidence.calls[0][2]
+        assert "quality: not yet proven." in arguments["question"]
+        keep, promote = arguments["options"]
+        assert keep["numbers"] == {"requests": 400, "champion_value": 0.81, "challenger_value": 0.8249}
+        assert (
+            "Version 2 serves all traffic, although after 400 requests the judge is not sure" in promote["consequences"]
+        )
+
+    @pytest.mark.parametrize(
+        ("answer", "choice", "is_open"),
+        [
+            (chosen("promote"), "promote", False),
+            (chosen("keep_champion"), "keep_champion", False),
+            (UNANSWERED, "keep_champion", True),
+            (REFUSED, "keep_champion", True),
+        ],
+    )
+    def test_what_was_chosen_is_done_and_without_an_answer_the_champion_stays(
+        self, answer: ToolResult, choice: str, is_open: bool
+    ) -> None:
+        settled = self.settle(answer)
+        assert (settled.choice, settled.open) == (choice, is_open)
+        given = self.inputs(settled=settled)
+        answers = {name: ok() for name in ("promote_canary", "promote_version", "rollback_canary")}
+        result, evidence = play(release, given, answers)
+        assert isinstance(result, release.Result)
+        assert result.promoted is (choice == "promote")
+        assert settled.summary in result.summary
+        done = [action for _, action, _, _ in evidence.calls]
+        assert done == (["promote_canary", "promote_version"] if choice == "promote" else ["rollback_canary"])
+        assert release.guardrail(result, evidence) == []
+        assert release.guardrail(result.model_copy(update={"promoted": not result.promoted}), evidence) != []
+
+    @pytest.mark.parametrize("verdict", ["promote", "rollback"])
+    def test_a_verdict_of_the_judge_is_not_overruled(self, verdict: str) -> None:
+        other = "keep_champion" if verdict == "promote" else "promote"
+        settled = settle_canary.Result(choice=other, open=False, decided_by="a", note="", summary="s")  # type: ignore[arg-type]
+        assert release.to_promote(self.inputs(verdict, settled)) is (verdict == "promote")
+
+    def test_a_model_may_not_rename_the_options_or_claim_another_choice(self) -> None:
+        result, evidence = play(settle_canary, self.inputs(), {"choose": chosen("keep_champion")})
+        assert isinstance(result, settle_canary.Result)
+        claimed = result.model_copy(update={"choice": "promote"})
+        assert settle_canary.guardrail(claimed, evidence) == ["the choice was 'keep_champion': 'promote'"]
+        tool, action, arguments, answer = evidence.calls[0]
+        swapped = [{**o, "title": "Keep the champion"} for o in arguments["options"]]
+        lying = Evidence(((tool, action, {**arguments, "options": swapped}, answer),), evidence.inputs)
+        assert "exactly the options" in settle_canary.guardrail(result, lying)[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"objectives": ["latency"]}, "must hold quality"),
+        ({"objectives": ["quality", "quality"]}, "at most once"),
+        ({"objectives": ["quality", "speed"]}, "Input should be"),
+        ({"preference": "size"}, "not one of the objectives"),
+        ({"objectives": ["quality", "fairness"]}, "fairness.column"),
+        ({"train": {"trainer": "mine:train"}}, "built-in trainer"),
+        ({"canary": {"at_deadline": "wait"}}, "at_deadline"),
+    ],
+)
+def test_a_goal_that_cannot_be_weighed_is_refused_with_the_reason(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        goal(**changes)
+
+
+def test_what_a_goal_states_on_each_topic() -> None:
+    assert goal().stated == {}
+    stated = goal(preference="balanced", canary={"at_deadline": "promote"}).stated
+    assert stated == {choose_tradeoff.TOPIC: "balanced", settle_canary.TOPIC: "promote"}
