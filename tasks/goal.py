@@ -12,6 +12,12 @@ METRICS: dict[str, tuple[str, ...]] = {
     "multiclass": _OF_CLASSES,
     "regression": ("mae", "rmse", "r2", "mape"),
 }
+# The fairness measures of each kind of model, as `tools.modeling.fairness` defines them.
+FAIRNESS_MEASURES: dict[str, tuple[str, ...]] = {
+    "binary": ("demographic_parity", "equal_opportunity", "equalized_odds", "error_rate"),
+    "multiclass": ("error_rate",),
+    "regression": ("mae",),
+}
 
 
 class Section(BaseModel):
@@ -53,6 +59,15 @@ class Constraints(Section):
     max_latency_ms: float | None = Field(default=None, gt=0)
     max_size_mib: float | None = Field(default=None, gt=0)
     min_metric: float | None = None
+
+
+class FairnessSection(Section):
+    """Which groups a model must treat alike, by which measure, and the largest difference between two of them. `column`
+    may be one that `data.drop` keeps from the model. None: the gap is measured and reported, and bounds nothing."""
+
+    column: str = Field(min_length=1)
+    measure: str = "demographic_parity"
+    max_gap: float | None = Field(default=None, gt=0)
 
 
 class Budget(Section):
@@ -117,6 +132,7 @@ class Goal(Section):
     model: str = ""
     data: DataSection
     constraints: Constraints = Constraints()
+    fairness: FairnessSection | None = None
     budget: Budget = Budget()
     train: TrainSection = TrainSection()
     synthetic: SyntheticSection = SyntheticSection()
@@ -131,6 +147,19 @@ class Goal(Section):
         own = "minimize" if self.minimize else "maximize"
         if self.direction not in (None, own):
             raise ValueError(f"direction {self.direction} does not fit the metric {self.metric}: it is to {own}")
+        return self
+
+    @model_validator(mode="after")
+    def _fairness_fits(self) -> "Goal":
+        if self.fairness is None:
+            return self
+        if self.fairness.measure not in FAIRNESS_MEASURES[self.task]:
+            raise ValueError(
+                f"fairness.measure {self.fairness.measure!r} is not one of a {self.task} model; valid: "
+                f"{', '.join(FAIRNESS_MEASURES[self.task])}"
+            )
+        if self.fairness.column == self.target:
+            raise ValueError("fairness.column is the target; name a column of groups")
         return self
 
     @property

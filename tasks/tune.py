@@ -6,7 +6,7 @@ from pydantic import Field
 
 from tasks import search_architecture
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
-from tasks.common import dropped, training_files
+from tasks.common import dropped, search_constraints, training_files
 
 
 class Result(TaskResult):
@@ -46,6 +46,7 @@ def runbook(inputs: Inputs) -> Runbook:
                 minutes=goal.budget.minutes,
                 seed=inputs.seed,
                 config=found.config,
+                **search_constraints(goal),
             )
         ),
         f"tuning with {engine}",

@@ -28,6 +28,7 @@ from tools.optuna.studies import (
     best_of,
     direction_of,
     finished,
+    is_feasible,
     sampler_of_trial,
 )
 
@@ -58,26 +59,27 @@ class OptunaBackend(Backend):
 
     def search(self, args: ArchitectureArgs, ctx: CallContext) -> SearchResult:
         """TPE or evolution over `sample_architecture`, from the default config on; the same study name resumes."""
+        from tools.modeling.data import check_task
         from tools.modeling.metrics import get_metric
         from tools.modeling.models import default_config
         from tools.modeling.space import architecture_values, sample_architecture
-        from tools.modeling.training import load_split
-        from tools.modeling.trial_runner import TrialRunner, fingerprint
+        from tools.modeling.trial_runner import fingerprint, prepare_runner
 
         paths = [ctx.path(path) for path in args.paths]
-        split = load_split(paths, args.target, args.drop, args.task)
-        metric = get_metric(args.metric, split.task)
+        metric = get_metric(args.metric, check_task(args.task))
+        runner = prepare_runner(args, paths, metric, ctx.progress)
+        split = runner.split
         mark = fingerprint(args, paths, None if args.sampler == "tpe" else args.sampler)
         # Without a name a study belongs to its run: repeated in the run it resumes, a later run searches afresh.
         name = args.study or f"{re.sub('[^A-Za-z0-9]', '-', ctx.run_id)}-{mark[:8]}"
         study = self._store(ctx).create(name, metric.direction)
         if study.user_attrs.get(FINGERPRINT) != mark and study.get_trials(deepcopy=False):
             raise FixableError(
-                f"study {name!r} holds trials of other data, columns, metric, seed or sampler; use another name or none"
+                f"study {name!r} holds trials of other data, columns, metric, constraints, seed or sampler; use "
+                "another name or none"
             )
         if FINGERPRINT not in study.user_attrs:
             study.set_user_attr(FINGERPRINT, mark)
-        runner = TrialRunner(split, metric, args.seed, trials=args.trials, minutes=args.minutes, progress=ctx.progress)
         for trial in _settle(study)[: args.trials]:
             runner.record(Trial.model_validate(trial.user_attrs[RECORD]))
         if not runner.records:
@@ -91,6 +93,8 @@ class OptunaBackend(Backend):
                 live = study.ask()
                 config = sample_architecture(_OptunaSuggest(live), split.task, windows=split.windows)
             record = runner.run(config)
+            for constraint, violation in record.violations.items():
+                live.set_constraint(constraint, violation)
             live.set_user_attr(RECORD, record.model_dump(mode="json"))
             _tell(study, live.number, record.value)
             runner.report()
@@ -160,6 +164,7 @@ class OptunaBackend(Backend):
             direction=direction_of(study),
             index=record.get("number", best.number),
             value=best.value,
+            feasible=is_feasible(best),
             params=record.get("config", best.params),
             completed=completed,
             failed=failed,

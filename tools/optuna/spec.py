@@ -57,12 +57,14 @@ class StudyArgs(Args):
 
 
 class BestTrial(Data):
-    """The best trial; `params` is the whole config where the study is an architecture search."""
+    """The best trial; `params` is the whole config where the study is an architecture search. `feasible`: it keeps to
+    the constraints; where no trial does it is the one nearest to them."""
 
     study: str
     direction: Literal["minimize", "maximize"]
     index: int
     value: float
+    feasible: bool
     params: dict[str, Any]
     completed: int
     failed: int

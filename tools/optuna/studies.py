@@ -192,7 +192,17 @@ def finished(study: "Study") -> "list[FrozenTrial]":
 
 
 def best_of(study: "Study") -> "FrozenTrial | None":
-    """The best completed trial, the earlier of equals; None when none has completed."""
+    """The best completed trial that keeps to the constraints; where none does, the one nearest to them. The earlier of
+    equals; None when none has completed."""
     done = [trial for trial in finished(study) if trial.value is not None]
     sign = 1.0 if direction_of(study) == "maximize" else -1.0
-    return max(done, key=lambda t: (sign * float(t.value or 0.0), -t.number), default=None)
+    return max(done, key=lambda t: (-_violation(t), sign * float(t.value or 0.0), -t.number), default=None)
+
+
+def is_feasible(trial: "FrozenTrial") -> bool:
+    """Whether a trial keeps to its constraints."""
+    return _violation(trial) <= 0
+
+
+def _violation(trial: "FrozenTrial") -> float:
+    return sum(max(0.0, share) for share in trial.constraints.values())
