@@ -43,7 +43,7 @@ def _costs(trial: Trial, sign: float, widest: float) -> Costs:
     latency = math.floor(math.log(trial.latency_ms) / math.log(LATENCY_STEP))
     gap = math.inf if trial.fairness_gap is None else 0.0
     if trial.fairness_gap and widest > 0:
-        gap = float(math.floor(trial.fairness_gap / widest / GAP_STEP))
+        gap = float(round(trial.fairness_gap / widest / GAP_STEP))
     return -sign * trial.value, float(latency), trial.size_bytes, gap
 
 

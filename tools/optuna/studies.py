@@ -4,6 +4,7 @@ One file per study, so that a damaged one costs one study and opening one does n
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -11,7 +12,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from tools.core.errors import FinalError, FixableError, NoDataError
+from tools.core.errors import FinalError, FixableError, NoDataError, RetryableError
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -90,6 +91,27 @@ class StudyStore:
         if direction_of(study) != direction:
             raise FixableError(f"study {name!r} exists and is to {direction_of(study)}, not {direction}")
         return study
+
+    @contextlib.contextmanager
+    def held(self, name: str) -> Generator[None]:
+        """The study for one search alone: a second one would close the first one's running trial as interrupted.
+
+        The lock ends with its process, however that ends. It holds between the processes that share this folder; in a
+        database that several machines share, a study belongs to one of them by its name.
+
+        Raises:
+            RetryableError: another search holds it.
+        """
+        check_name(name)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / f"{name}.lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RetryableError(
+                    f"another search works on study {name!r}; wait until it ends, or use another study name"
+                ) from error
+            yield
 
     def _storage(self, name: str) -> "BaseStorage":
         if self._url:
