@@ -10,10 +10,13 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from crew.mlops_crew import MlopsCrew
+from tasks import train_challenger
 from tasks.common import search_constraints
 from tasks.goal import FAIRNESS_MEASURES, Goal
 from tasks.train_challenger import broken_constraints
 from tests.conftest import Project
+from tests.helpers.tiny_project import make_project
 from tools.core.errors import ErrorKind, FixableError
 from tools.modeling.constraints import read_constraints, total_violation, violations
 from tools.modeling.data import TASKS
@@ -312,6 +315,28 @@ def test_a_constrained_search_interrupted_goes_on_as_if_it_had_not_been(project:
 
     assert made(project, found) == made(other, whole)
     assert len({t > 0 for _, found in made(other, whole) for t in found.values()}) == 2
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_does_not_release_a_model_whose_gap_is_above_the_goals(
+    tmp_path: Path, mlflow_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MODEL", "MLOPS_HOME", "MLOPS_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    goal: dict[str, Any] = {
+        "data": {"reference": "data/reference.csv", "current": "data/current.csv", "drop": ["c"]},
+        "fairness": {"column": "c", "measure": "equal_opportunity", "max_gap": 1e-6},
+    }
+    folder = make_project(tmp_path / "p", mlflow_database=mlflow_database, **goal)
+    played = MlopsCrew(project=folder, seed=3).run()
+    assert played.outcome != "promoted", played.summary
+    assert "NO trial keeps to the constraints" in played.results["search_architecture"].summary
+    assert "NO trial keeps to the constraints" in played.results["tune"].summary
+    judged = played.results["train_challenger"]
+    assert isinstance(judged, train_challenger.Result)
+    assert not judged.better
+    assert any("by c is above the goal's 1e-06" in broken for broken in judged.broken_constraints)
 
 
 def test_every_order_of_equal_trials_gives_the_same_front() -> None:
