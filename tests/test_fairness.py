@@ -119,7 +119,7 @@ def test_small_groups_are_left_out_and_named_and_nulls_are_a_group() -> None:
     assert audit.gap(Predictions(wrong_for_c)) == 0.0
     # What counts is the rows that the measure is taken over: 40 rows of "a" are 20 positives.
     assert make_audit("equal_opportunity", groups, truth, "binary").compared == ()
-    alone = make_audit("error_rate", groups[:40], truth[:40], "binary")
+    alone = make_audit("error_rate", groups.iloc[:40], truth[:40], "binary")
     assert not alone.possible
     assert alone.gap(Predictions(truth[:40])) is None
 

@@ -69,15 +69,16 @@ class SearchConstraints(BaseModel):
 class SearchArgs(Args):
     """A search over model configs, on the built-in trainer."""
 
-    paths: list[str] = Field(description="training files, oldest first")
-    target: str = Field(description="target column")
+    paths: list[str] = Field(description="oldest first")
+    target: str = Field(description="label")
     task: str = Field(description="binary, multiclass or regression")
-    metric: str = Field(description="e.g. roc_auc, mae")
-    drop: list[str] = Field(default_factory=list, description="columns left out")
-    trials: Count = Limited("trials", "most trials", 20)
-    minutes: Duration = Limited("minutes", "time budget", 10.0)
-    seed: Index = Field(0, description="random seed")
-    constraints: Json = Field("", description="JSON {max_latency_ms, max_size_mib, fairness{column, measure, max_gap}}")
+    metric: str = Field(description="e.g. mae")
+    drop: list[str] = Field(default_factory=list, description="ignored")
+    trials: Count = Limited("trials", "most", 20)
+    minutes: Duration = Limited("minutes", "budget", 10.0)
+    seed: Index = Field(0, description="random")
+    # The whole form is in the error of a wrong one: a model pays for each word here.
+    constraints: Json = Field(default_factory=str, description="JSON max_latency_ms, max_size_mib, fairness")
 
 
 class TuneArgs(SearchArgs):

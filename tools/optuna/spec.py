@@ -19,9 +19,11 @@ def _known_sampler(value: str) -> str:
 class ArchitectureArgs(SearchArgs):
     """A search over families, training windows and parameters."""
 
-    study: str = Field("", description="name, resumes")
+    study: str = Field(default_factory=str, description="resumes")
     # Not a Literal: a model would pay for both names twice.
-    sampler: Annotated[str, AfterValidator(_known_sampler)] = Field("tpe", description="or evolution")
+    sampler: Annotated[str, AfterValidator(_known_sampler)] = Field(
+        default_factory=lambda: "tpe", description="tpe, evolution"
+    )
 
 
 class AskArgs(Args):
