@@ -264,7 +264,7 @@ def test_a_search_with_constraints_pruner_or_several_objectives_resumes_as_if_it
             storage=JournalStorage(JournalFileBackend(str(tmp_path / journal))),
             sampler=sampler(),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=3),
-            directions=["minimize"] * objectives,
+            directions=[optuna.study.StudyDirection.MINIMIZE] * objectives,
             load_if_exists=True,
         )
 
@@ -283,7 +283,7 @@ def test_a_search_with_constraints_pruner_or_several_objectives_resumes_as_if_it
     else:
         assert len(whole.best_trials) > 3
         assert all(sum(t.values) >= 0.8 for t in whole.best_trials)
-        random = optuna.create_study(directions=["minimize"] * 2, sampler=optuna.samplers.RandomSampler(seed=1))
+        random = optuna.create_study(directions=["minimize", "minimize"], sampler=optuna.samplers.RandomSampler(seed=1))
         random.optimize(two_constrained, n_trials=36)
         ours, theirs = ([sum(t.values) for t in study.best_trials] for study in (whole, random))
         assert np.mean(ours) < np.mean(theirs), "nearer to the bound than random search"
