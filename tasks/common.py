@@ -29,6 +29,16 @@ def unanswered(state: str, otherwise: str) -> str:
     return f"{otherwise} State {state}, or run again and answer with `mlops-crew choose`."
 
 
+def search_constraints(goal: Goal) -> dict[str, Any]:
+    """What the trials of a search must keep to, as its argument; no argument where the goal states nothing."""
+    bounds = goal.constraints
+    stated: dict[str, Any] = {"max_latency_ms": bounds.max_latency_ms, "max_size_mib": bounds.max_size_mib}
+    if goal.fairness is not None:
+        stated["fairness"] = goal.fairness.model_dump(exclude_none=True)
+    stated = {name: value for name, value in stated.items() if value is not None}
+    return {"constraints": stated} if stated else {}
+
+
 def scoring(goal: Goal) -> dict[str, Any]:
     """The arguments every evaluation shares."""
     return {"target": goal.target, "task": goal.task, "metric": goal.metric, "drop": dropped(goal)}

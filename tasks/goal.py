@@ -12,6 +12,12 @@ METRICS: dict[str, tuple[str, ...]] = {
     "multiclass": _OF_CLASSES,
     "regression": ("mae", "rmse", "r2", "mape"),
 }
+# The fairness measures of each kind of model, as `tools.modeling.fairness` defines them.
+FAIRNESS_MEASURES: dict[str, tuple[str, ...]] = {
+    "binary": ("demographic_parity", "equal_opportunity", "equalized_odds", "error_rate"),
+    "multiclass": ("error_rate",),
+    "regression": ("mae",),
+}
 
 
 Objective = Literal["quality", "latency", "size", "fairness"]
@@ -57,6 +63,15 @@ class Constraints(Section):
     max_latency_ms: float | None = Field(default=None, gt=0)
     max_size_mib: float | None = Field(default=None, gt=0)
     min_metric: float | None = None
+
+
+class FairnessSection(Section):
+    """Which groups a model must treat alike, by which measure, and the largest difference between two of them. `column`
+    may be one that `data.drop` keeps from the model. None: the gap is measured and reported, and bounds nothing."""
+
+    column: str = Field(min_length=1)
+    measure: str = "demographic_parity"
+    max_gap: float | None = Field(default=None, gt=0)
 
 
 class Budget(Section):
@@ -126,6 +141,7 @@ class Goal(Section):
     model: str = ""
     data: DataSection
     constraints: Constraints = Constraints()
+    fairness: FairnessSection | None = None
     budget: Budget = Budget()
     train: TrainSection = TrainSection()
     synthetic: SyntheticSection = SyntheticSection()
@@ -152,8 +168,7 @@ class Goal(Section):
             raise ValueError("objectives but quality need the built-in trainer, whose trials are measured")
         if self.preference not in (None, BALANCED, *self.objectives):
             raise ValueError(f"preference {self.preference!r} is not one of the objectives: {self.objectives}")
-        # The search measures a gap where the goal has a section `fairness` that says between which groups.
-        if "fairness" in self.objectives and getattr(self, "fairness", None) is None:
+        if "fairness" in self.objectives and self.fairness is None:
             raise ValueError("the objective fairness needs to know between which groups: state `fairness.column`")
         return self
 
@@ -167,6 +182,19 @@ class Goal(Section):
         """Topic of a question to people -> what this goal prefers; a topic it says nothing on is left out."""
         found = {"tradeoff": self.preference, "canary_deadline": self.canary.at_deadline}
         return {topic: preference for topic, preference in found.items() if preference is not None}
+
+    @model_validator(mode="after")
+    def _fairness_fits(self) -> "Goal":
+        if self.fairness is None:
+            return self
+        if self.fairness.measure not in FAIRNESS_MEASURES[self.task]:
+            raise ValueError(
+                f"fairness.measure {self.fairness.measure!r} is not one of a {self.task} model; valid: "
+                f"{', '.join(FAIRNESS_MEASURES[self.task])}"
+            )
+        if self.fairness.column == self.target:
+            raise ValueError("fairness.column is the target; name a column of groups")
+        return self
 
     @property
     def minimize(self) -> bool:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from tasks import version_data
 from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, ToolCall, call, data_of
-from tasks.common import dropped, training_files
+from tasks.common import dropped, search_constraints, training_files
 from tools.core.results import ToolResult
 
 WARMS = ("serving",)
@@ -39,6 +39,7 @@ def runbook(inputs: Inputs) -> Runbook:
                 trials=goal.budget.search_trials,
                 minutes=goal.budget.minutes,
                 seed=inputs.seed,
+                **search_constraints(goal),
             )
         ),
         "searching the architecture",

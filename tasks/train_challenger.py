@@ -33,6 +33,12 @@ def broken_constraints(goal: Goal, evaluation: dict[str, Any]) -> list[str]:
         value, bound = evaluation["value"], constraints.min_metric
         if (value > bound) if goal.minimize else (value < bound):
             broken.append(f"{evaluation['metric']} {value:.4f} misses the goal's {bound:g}")
+    if goal.fairness is not None and goal.fairness.max_gap is not None:
+        gap, bound = evaluation["fairness_gap"], goal.fairness.max_gap
+        if gap is None:
+            broken.append(f"the fairness gap by {goal.fairness.column} cannot be computed on these rows")
+        elif gap > bound:
+            broken.append(f"fairness gap {gap:.3f} by {goal.fairness.column} is above the goal's {bound:g}")
     return broken
 
 
@@ -58,11 +64,12 @@ def runbook(inputs: Inputs) -> Runbook:
         ),
         "training the challenger",
     )
+    groups = {} if goal.fairness is None else {"segment": goal.fairness.column, "gap": goal.fairness.measure}
     evaluations: list[dict[str, Any]] = []
     for role, uri in (("champion", champion.model_uri), ("challenger", trained["model_uri"])):
         evaluations.append(
             data_of(
-                (yield call("mlflow", "evaluate_model", model_uri=uri, data=holdout, **scoring(goal))),
+                (yield call("mlflow", "evaluate_model", model_uri=uri, data=holdout, **scoring(goal), **groups)),
                 f"evaluating the {role} on the holdout",
             )
         )

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from tasks import choose_tradeoff, search_architecture
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
-from tasks.common import dropped, training_files
+from tasks.common import dropped, search_constraints, training_files
 
 SLACK = 1.25  # latencies and sizes within this factor count as equal, as on the search's front
 MIB = 2**20
@@ -76,6 +76,7 @@ def runbook(inputs: Inputs) -> Runbook:
                 minutes=goal.budget.minutes,
                 seed=inputs.seed,
                 config=start,
+                **search_constraints(goal),
             )
         ),
         f"tuning with {engine}",

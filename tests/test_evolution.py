@@ -237,6 +237,58 @@ def test_of_two_that_violate_a_constraint_the_smaller_violation_wins() -> None:
     assert keys == sorted(keys)
 
 
+def constrained(trial: optuna.Trial) -> float:
+    """Reports, is pruned by the median, and keeps to its constraint in two fifths of the range."""
+    x, y = trial.suggest_float("x", 0.0, 1.0), trial.suggest_int("y", 1, 9)
+    trial.set_constraint("x", 0.6 - x)
+    for step in range(3):
+        trial.report(x + abs(y - 5) + 1 / (step + 1), step)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+    return x + abs(y - 5)
+
+
+def two_constrained(trial: optuna.Trial) -> tuple[float, float]:
+    x, y = trial.suggest_float("x", 0.0, 1.0), trial.suggest_float("y", 0.0, 1.0)
+    trial.set_constraint("sum", 0.8 - x - y)
+    return x, y
+
+
+@pytest.mark.parametrize(("objective", "objectives"), [(constrained, 1), (two_constrained, 2)])
+def test_a_search_with_constraints_pruner_or_several_objectives_resumes_as_if_it_had_not_stopped(
+    tmp_path: Path, objective: Any, objectives: int
+) -> None:
+    def opened(journal: str) -> optuna.Study:
+        return optuna.create_study(
+            study_name="s",
+            storage=JournalStorage(JournalFileBackend(str(tmp_path / journal))),
+            sampler=sampler(),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=3),
+            directions=[optuna.study.StudyDirection.MINIMIZE] * objectives,
+            load_if_exists=True,
+        )
+
+    whole = opened("whole")
+    whole.optimize(objective, n_trials=36)
+    for _ in range(6):  # a new study, storage, sampler and pruner each time
+        opened("parts").optimize(objective, n_trials=6)
+    parts = opened("parts")
+    assert [(t.state, t.params, t.values) for t in parts.trials] == [
+        (t.state, t.params, t.values) for t in whole.trials
+    ]
+    if objectives == 1:
+        assert {t.state for t in whole.trials} == {TrialState.PRUNED, TrialState.COMPLETE}
+        assert 0.6 <= whole.best_trial.params["x"] <= 1.0, "the best of those that keep to the constraint"
+        assert min(t.params["x"] for t in whole.trials) < 0.6
+    else:
+        assert len(whole.best_trials) > 3
+        assert all(sum(t.values) >= 0.8 for t in whole.best_trials)
+        random = optuna.create_study(directions=["minimize", "minimize"], sampler=optuna.samplers.RandomSampler(seed=1))
+        random.optimize(two_constrained, n_trials=36)
+        ours, theirs = ([sum(t.values) for t in study.best_trials] for study in (whole, random))
+        assert np.mean(ours) < np.mean(theirs), "nearer to the bound than random search"
+
+
 def test_several_objectives_give_a_front_closer_to_the_truth_than_random_search() -> None:
     def objective(trial: optuna.Trial) -> tuple[float, float]:
         x = trial.suggest_float("x", 0.0, 1.0)

@@ -5,6 +5,8 @@ import functools
 import importlib.util
 import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +24,7 @@ from tools.modeling.trials import read_trials
 from tools.optuna import evolution
 from tools.optuna.evolution import AgingEvolutionSampler
 
+ROOT = Path(__file__).parents[2]
 START = {"family": "hist_gradient_boosting", "params": {"encode": "target", "iterations": 30}}
 TUNERS = ["hyperopt", "ray"]
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra 'ray' is not installed")
@@ -182,6 +185,33 @@ def test_a_search_says_what_its_winner_is_worth_on_rows_no_trial_saw_and_what_el
     few = project.ok("optuna", "search", **{**asked, "trials": 1})
     assert few["nested_value"] is None
     assert "Too few rows" in few["message"]
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from tools.optuna.studies import StudyStore
+
+with StudyStore(Path(sys.argv[1]), None).held("mine"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_study_that_another_process_searches_is_not_touched_until_that_process_has_ended(project: Project) -> None:
+    asked = arguments(project, study="mine", trials=1)
+    command = [sys.executable, "-c", HOLDER, str(project.root / ".mlops" / "optuna")]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        refused = project.call("optuna", "search", **asked)
+        assert refused.error is not None
+        assert refused.error.kind is ErrorKind.RETRY
+        assert "another search works on study 'mine'" in refused.message
+        assert project.ok("optuna", "search", **{**asked, "study": "yours"})["completed"] == 1
+        holder.kill()
+        holder.wait()
+    assert project.ok("optuna", "search", **asked)["completed"] == 1
 
 
 def test_a_study_of_other_data_is_not_continued(project: Project) -> None:

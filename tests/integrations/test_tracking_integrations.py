@@ -208,6 +208,22 @@ def test_a_trained_model_is_registered_evaluated_and_found_again(tracked: Any, d
     assert [(run["status"], run["metrics"]["roc_auc"]) for run in runs] == [("FINISHED", trained["validation_value"])]
 
 
+def test_a_model_is_evaluated_with_its_fairness_gap_by_a_column_that_it_does_not_use(embedded: Any, data: Any) -> None:
+    asked = {**TASK, "drop": [*TASK.get("drop", []), "plan"]}
+    trained = embedded.ok("mlflow", "train_model", train=[data["first"]], config=SMALL, **asked)
+    by_plan = {"model_uri": trained["model_uri"], "data": data["holdout"], "segment": "plan", **asked}
+    result = embedded.ok("mlflow", "evaluate_model", gap="error_rate", **by_plan)
+    scores = pd.read_parquet(embedded.root / result["scores_path"])
+    plans = pd.read_parquet(embedded.root / data["holdout"])["plan"].to_numpy()
+    rates = scores.groupby(plans)["error"].mean()
+    assert scores.groupby(plans).size().min() >= 30
+    assert result["fairness_gap"] == pytest.approx(rates.max() - rates.min())
+    assert "Fairness gap (error_rate by plan)" in result["message"]
+    assert embedded.ok("mlflow", "evaluate_model", **by_plan)["fairness_gap"] is None
+    for wrong, words in (({"gap": "mae"}, "valid measures"), ({"gap": "error_rate", "segment": ""}, "name the column")):
+        assert words in embedded.call("mlflow", "evaluate_model", **{**by_plan, **wrong}).message
+
+
 def test_the_same_seed_trains_the_same_model(embedded: Any, data: Any) -> None:
     values = [
         embedded.ok("mlflow", "train_model", train=[data["first"]], config=json.dumps(SMALL), seed=3, **TASK)

@@ -12,6 +12,9 @@ from tools.modeling.search import SearchResult, TuneArgs
 if TYPE_CHECKING:
     from tools.modeling.models import Config, Dimension
 
+# Hyperopt has no constraints. Its estimator reads the losses' order alone: what breaks one comes last, nearest first.
+INFEASIBLE = 1e9
+
 
 class HyperoptBackend(Backend):
     """Tree of Parzen estimators (Bergstra et al. 2011), by Hyperopt's `fmin`."""
@@ -26,6 +29,7 @@ class HyperoptBackend(Backend):
 
     def tune(self, args: TuneArgs, ctx: CallContext) -> SearchResult:
         """Trial 0 is the given config, so the best is never worse than it on the validation rows."""
+        from tools.modeling.constraints import total_violation
         from tools.modeling.space import ChosenValues, sample_tuning, tuning_dimensions
         from tools.modeling.trial_runner import prepare_tuning
 
@@ -45,6 +49,8 @@ class HyperoptBackend(Backend):
             runner.report()
             if trial.value is None:
                 return {"status": STATUS_FAIL}
+            if not trial.feasible:
+                return {"status": STATUS_OK, "loss": INFEASIBLE + total_violation(trial.violations)}
             return {"status": STATUS_OK, "loss": -runner.metric.sign * trial.value}
 
         dimensions = tuning_dimensions(config, runner.task)

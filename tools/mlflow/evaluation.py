@@ -16,7 +16,8 @@ from tools.core.contract import CallContext
 from tools.core.errors import FinalError, FixableError
 from tools.mlflow.spec import EvaluateModelArgs, Evaluation
 from tools.mlflow.tracking import Store
-from tools.modeling.data import check_task, load_xy, write_table
+from tools.modeling.data import check_task, load_xy, positive_label, write_table
+from tools.modeling.fairness import Audit, get_measure, make_audit
 from tools.modeling.metrics import Metric, get_metric, row_losses, score
 from tools.modeling.predictor import Predictions, Predictor, fetch_model, open_predictor
 
@@ -42,6 +43,10 @@ def evaluate(store: Store, args: EvaluateModelArgs, ctx: CallContext) -> Evaluat
     dropped = [name for name in args.drop if name != args.segment]
     rows, truth = load_xy([path], args.target, dropped, task)
     groups = _segments(rows, args)
+    if args.gap:
+        get_measure(args.gap, task)
+        if groups is None:
+            raise FixableError(f"gap {args.gap!r} is between segments: name the column in segment")
     if args.segment in args.drop:
         rows = rows.drop(columns=args.segment)
     ctx.progress(0, 3, f"loading {args.model_uri}")
@@ -66,6 +71,8 @@ def evaluate(store: Store, args: EvaluateModelArgs, ctx: CallContext) -> Evaluat
     ctx.progress(2, 3, "writing the scores")
     write_table(scores, out)
     value = score(metric, truth, predictions, task)
+    audit = _audit(args.gap, groups, truth, predictions, task)
+    gap = audit.gap(predictions) if audit else None
     return Evaluation(
         model_uri=args.model_uri,
         metric=args.metric,
@@ -76,7 +83,9 @@ def evaluate(store: Store, args: EvaluateModelArgs, ctx: CallContext) -> Evaluat
         size_bytes=size,
         scores_path=ctx.show(out),
         segments=None if groups is None else _per_segment(groups, metric, truth, predictions, task),
-        message=f"{args.model_uri}: {args.metric} {value:.4g} on {len(rows)} rows of {path.name}.",
+        fairness_gap=gap,
+        message=f"{args.model_uri}: {args.metric} {value:.4g} on {len(rows)} rows of {path.name}."
+        + (f" {_gap_words(args, audit, gap)}" if audit else ""),
     )
 
 
@@ -126,6 +135,20 @@ def _segments(rows: pd.DataFrame, args: EvaluateModelArgs) -> pd.Series | None:
     if (count := groups.nunique()) > MAX_SEGMENTS:
         raise FixableError(f"segment {args.segment!r} has {count} values; at most {MAX_SEGMENTS} are reported")
     return groups
+
+
+def _audit(
+    measure: str, groups: pd.Series | None, truth: pd.Series, predictions: Predictions, task: "Task"
+) -> Audit | None:
+    if not measure or groups is None:
+        return None
+    classes = truth if predictions.classes is None else predictions.classes
+    return make_audit(measure, groups, truth, task, positive_label(classes) if task == "binary" else None)
+
+
+def _gap_words(args: EvaluateModelArgs, audit: Audit, gap: float | None) -> str:
+    value = "cannot be computed" if gap is None else f"{gap:.3g}"
+    return f"Fairness gap ({args.gap} by {args.segment}): {value}. {audit.note}".strip()
 
 
 def _per_segment(

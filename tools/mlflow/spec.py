@@ -67,6 +67,7 @@ class EvaluateModelArgs(Args):
     metric: str = Field(description="metric name")
     drop: list[str] = Field(default_factory=list, description="columns to ignore")
     segment: str = Field("", description="column to report per value")
+    gap: str = Field("", description="fairness measure between segments")
 
 
 class Evaluation(Data):
@@ -81,6 +82,7 @@ class Evaluation(Data):
     size_bytes: int
     scores_path: str  # Parquet: row, y_true, prediction, probability, loss, error
     segments: dict[str, float | None] | None  # the metric per segment; None where it is not defined on the rows
+    fairness_gap: float | None  # None: not asked for, or no two segments have enough rows
     message: str
 
 

@@ -282,7 +282,7 @@ def _log_trial(
 ) -> str:
     named = {**tags, "mlflow.parentRunId": parent, "mlops.trial_state": trial.state}
     run_id = client.create_run(experiment_id, run_name=f"{trials.study}-{trial.number}", tags=named).info.run_id
-    costs = {"duration_s": trial.duration_s, "latency_ms": trial.latency_ms, "size_bytes": trial.size_bytes}
+    costs = trial.model_dump(include={"duration_s", "latency_ms", "size_bytes", "fairness_gap"})
     client.log_batch(
         run_id,
         metrics=metrics_of({trials.metric: trial.value, **costs}),

@@ -7,7 +7,7 @@ with what is valid anyway.
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from tools.core.contract import Args, Data, Limited
 
@@ -41,17 +41,44 @@ Json = Annotated[str, BeforeValidator(_as_json)]
 """JSON text; an object is taken as well."""
 
 
+class Fairness(BaseModel):
+    """The groups whose treatment is compared on the validation rows, by one of `tools.modeling.fairness.MEASURES`.
+
+    Args:
+        column: holds the group of each row; it may be one that `drop` keeps from the model.
+        max_gap: the largest difference allowed between two groups; None: it is recorded only.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    column: str = Field(min_length=1)
+    measure: str = Field(min_length=1)
+    max_gap: float | None = Field(default=None, gt=0)
+
+
+class SearchConstraints(BaseModel):
+    """What a trial must keep to; None: no bound. `max_latency_ms` is the 95th percentile of one prediction."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_latency_ms: float | None = Field(default=None, gt=0)
+    max_size_mib: float | None = Field(default=None, gt=0)
+    fairness: Fairness | None = None
+
+
 class SearchArgs(Args):
     """A search over model configs, on the built-in trainer."""
 
-    paths: list[str] = Field(description="training files, oldest first")
-    target: str = Field(description="target column")
+    paths: list[str] = Field(description="oldest first")
+    target: str = Field(description="label")
     task: str = Field(description="binary, multiclass or regression")
-    metric: str = Field(description="e.g. roc_auc, mae")
-    drop: list[str] = Field(default_factory=list, description="columns left out")
-    trials: Count = Limited("trials", "most trials", 20)
-    minutes: Duration = Limited("minutes", "time budget", 10.0)
-    seed: Index = Field(0, description="random seed")
+    metric: str = Field(description="e.g. mae")
+    drop: list[str] = Field(default_factory=list, description="ignored")
+    trials: Count = Limited("trials", "most", 20)
+    minutes: Duration = Limited("minutes", "budget", 10.0)
+    seed: Index = Field(0, description="random")
+    # The whole form is in the error of a wrong one: a model pays for each word here.
+    constraints: Json = Field(default_factory=str, description="JSON max_latency_ms, max_size_mib, fairness")
 
 
 class TuneArgs(SearchArgs):
@@ -61,13 +88,15 @@ class TuneArgs(SearchArgs):
 
 
 class ParetoPoint(Data):
-    """A trial that no other beats in value, latency (in steps of 25 %) and size together."""
+    """A trial that no other beats in value, latency (in steps of 25 %), size and fairness gap together. Its config is
+    that of the trial of this number in the trials file."""
 
     trial: int
     family: str
     value: float
     latency_ms: float
     size_bytes: int
+    fairness_gap: float | None = None
 
 
 class SearchResult(Data):
@@ -77,7 +106,12 @@ class SearchResult(Data):
         start_value: of the config that the search started from; None when it could not be trained.
         nested_value, nested_start_value: the best config and the start, trained as in the search, on the newest rows,
             which no trial saw; None when there are too few rows, or they have one class only.
-        pareto: best value first, at most 8; the trials file names all.
+        feasible: whether the best keeps to the constraints. Where no trial does it is the one that is nearest to them.
+        violations: constraint -> how far the best is beyond its bound, as a share of the bound; 0 or below keeps to it.
+        fairness_gap, nested_fairness_gap: of the best, on the validation and on the nested rows; None where no
+            fairness was asked for, or there are no two groups of 30 rows.
+        pareto: best value first, at most 8; the trials file names all. Of the trials that keep to the constraints
+            where there is one.
         stopped_by: which budget ended it.
     """
 
@@ -89,6 +123,10 @@ class SearchResult(Data):
     start_value: float | None
     nested_value: float | None = None
     nested_start_value: float | None = None
+    feasible: bool = True
+    violations: dict[str, float] = Field(default_factory=dict[str, float])
+    fairness_gap: float | None = None
+    nested_fairness_gap: float | None = None
     pareto: list[ParetoPoint] = Field(default_factory=list[ParetoPoint])
     completed: int
     failed: int

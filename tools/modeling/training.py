@@ -12,23 +12,27 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from tools.core.errors import FixableError
-from tools.modeling.data import Task, check_target, check_task, load_parts, unify
+from tools.modeling.data import Task, check_target, check_task, load_parts, positive_label, require_columns, unify
+from tools.modeling.fairness import Audit, make_audit
 from tools.modeling.metrics import get_metric, score, score_blocks
 from tools.modeling.models import Config, build, complete_config
 from tools.modeling.predictor import SklearnPredictor
+from tools.modeling.search import Fairness
 
 MIN_TRAIN_ROWS = 20
 MIN_VALIDATION_ROWS = 10
 NESTED_SHARE = 0.15
 LATENCY_CALLS = 11
+# Near a bound, as many as the evaluation of a finished model measures.
+BOUND_LATENCY_CALLS = 50
 SAMPLE_ROWS = 100
 
 
@@ -43,16 +47,27 @@ class TrialScore:
     Args:
         value: the metric on the validation rows.
         fit_s: seconds of training.
-        latency_ms: median milliseconds to predict one row.
+        latency_ms, latency_ms_p95: median and 95th percentile of the milliseconds to predict one row.
         size_bytes: of the pickled pipeline.
         block_values: the metric on blocks of the validation rows; see `score_blocks`.
+        fairness_gap: between groups of the validation rows; None where it was not asked for, or cannot be computed.
     """
 
     value: float
     fit_s: float
     latency_ms: float
+    latency_ms_p95: float
     size_bytes: int
+    fairness_gap: float | None = None
     block_values: list[float | None] = field(default_factory=list[float | None])
+
+
+@dataclass(frozen=True)
+class NestedScore:
+    """What one config is worth on the nested rows; None: they cannot tell."""
+
+    value: float | None = None
+    fairness_gap: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +79,7 @@ class Split:
         recent, recent_y: the last file without its tail.
         validation, validation_y: the tail of the last file, before the nested rows.
         nested, nested_y: the newest rows, seen by no trial; None where the last file has too few rows.
+        audit, nested_audit: the groups of the validation and of the nested rows; None where no fairness is asked for.
     """
 
     task: Task
@@ -75,6 +91,8 @@ class Split:
     validation_y: pd.Series
     nested: pd.DataFrame | None = None
     nested_y: pd.Series | None = None
+    audit: Audit | None = None
+    nested_audit: Audit | None = None
 
     @property
     def windows(self) -> tuple[str, ...]:
@@ -98,14 +116,29 @@ def load_split(
     task: str,
     validation_share: float = 0.25,
     nested_share: float = NESTED_SHARE,
+    fairness: Fairness | None = None,
 ) -> Split:
     """Read the files (oldest first) and cut the nested and the validation rows off the end of the last.
+
+    Args:
+        fairness: the column is read even where it is in `drop`; it is a feature only where it is not.
 
     Raises:
         FixableError: a file, a column or the target cannot be used, or there are too few rows.
     """
     known = check_task(task)
-    parts, labels = load_parts(paths, target, drop, known)
+    column = fairness.column if fairness else None
+    if column == target:
+        raise FixableError(f"the fairness column {column!r} is the target; name a column of groups")
+    parts, labels = load_parts(paths, target, [name for name in drop if name != column], known)
+    groups: pd.Series | None = None
+    if column is not None:
+        require_columns(parts[-1], [column], paths[-1])
+        groups = cast(pd.Series, parts[-1][column])
+        if column in drop:
+            parts = [part.drop(columns=[column], errors="ignore") for part in parts]
+            if not parts[-1].shape[1]:
+                raise FixableError(f"{paths[-1]}: no feature column is left beside the target {target!r}")
     joined = unify(labels)
     # Every part gets the labels' common type, so that 1 of one file is not "1" of another.
     last = len(labels[-1])
@@ -122,6 +155,13 @@ def load_split(
             "train and validate"
         )
     newest = parts[-1]
+
+    def audit_of(first: int, end: int) -> Audit | None:
+        if fairness is None or groups is None or first == end:
+            return None
+        positive = positive_label(joined) if known == "binary" else None
+        return make_audit(fairness.measure, groups.iloc[first:end], newest_y.iloc[first:end], known, positive)
+
     return Split(
         task=known,
         older=pd.concat(parts[:-1], ignore_index=True) if len(parts) > 1 else None,
@@ -132,11 +172,18 @@ def load_split(
         validation_y=newest_y.iloc[cut:end].reset_index(drop=True),
         nested=newest.iloc[end:].reset_index(drop=True) if held else None,
         nested_y=newest_y.iloc[end:].reset_index(drop=True) if held else None,
+        audit=audit_of(cut, end),
+        nested_audit=audit_of(end, last),
     )
 
 
-def score_config(config: Mapping[str, Any], split: Split, metric: str, seed: int) -> TrialScore:
+def score_config(
+    config: Mapping[str, Any], split: Split, metric: str, seed: int, max_latency_ms: float | None = None
+) -> TrialScore:
     """Train on a config's window and score it on the validation rows.
+
+    Args:
+        max_latency_ms: the bound that the latency will be compared with: near it more predictions are measured.
 
     Raises:
         UnusableConfig: the config cannot be trained here.
@@ -155,30 +202,48 @@ def score_config(config: Mapping[str, Any], split: Split, metric: str, seed: int
             blocks = score_blocks(wanted, split.validation_y, predictions, split.task)
         except ValueError as error:  # diverged: infinite or NaN predictions
             raise UnusableConfig(f"its predictions cannot be scored: {error}") from error
-        laps: list[float] = []
-        for k in range(LATENCY_CALLS):
-            row = split.validation.iloc[[k % len(split.validation)]]
-            started = time.perf_counter()
-            predictor.predict(row)
-            laps.append(time.perf_counter() - started)
+        laps = _latencies_ms(predictor, split.validation, max_latency_ms)
     if not math.isfinite(value):
         raise UnusableConfig(f"its {metric} is {value}")
-    return TrialScore(float(value), fit_s, 1000.0 * median(laps), len(pickle.dumps(model)), blocks)
+    return TrialScore(
+        value=float(value),
+        fit_s=fit_s,
+        latency_ms=float(np.median(laps)),
+        latency_ms_p95=float(np.percentile(laps, 95)),
+        size_bytes=len(pickle.dumps(model)),
+        fairness_gap=split.audit.gap(predictions) if split.audit else None,
+        block_values=blocks,
+    )
 
 
-def score_nested(config: Mapping[str, Any], split: Split, metric: str, seed: int) -> float | None:
-    """The same model as in `score_config`, scored on the nested rows; None where there are none, or they cannot tell
-    (one class only, infinite predictions)."""
+def _latencies_ms(predictor: SklearnPredictor, rows: pd.DataFrame, bound: float | None) -> list[float]:
+    """Milliseconds of predicting one row. A percentile of few is their maximum: it decides only far from the bound."""
+    laps: list[float] = []
+    for k in range(BOUND_LATENCY_CALLS):
+        if k == LATENCY_CALLS and (bound is None or max(laps) < bound / 2 or min(laps) > bound):
+            break
+        row = rows.iloc[[k % len(rows)]]
+        started = time.perf_counter()
+        predictor.predict(row)
+        laps.append(1000.0 * (time.perf_counter() - started))
+    return laps
+
+
+def score_nested(config: Mapping[str, Any], split: Split, metric: str, seed: int) -> NestedScore:
+    """The same model as in `score_config`, scored on the nested rows. They cannot tell where there are none, or one
+    class only, or the predictions are infinite."""
     if split.nested is None or split.nested_y is None:
-        return None
+        return NestedScore()
     X, y = split.training_rows(str(config.get("window", "all")))
     try:
         predictor = SklearnPredictor(fit(config, X, y, split.task, seed))
         with threadpool_limits(1):
-            value = score(get_metric(metric, split.task), split.nested_y, predictor.predict(split.nested), split.task)
+            predictions = predictor.predict(split.nested)
+            value = score(get_metric(metric, split.task), split.nested_y, predictions, split.task)
     except (FixableError, ValueError):  # UnusableConfig is a ValueError
-        return None
-    return float(value) if math.isfinite(value) else None
+        return NestedScore()
+    gap = split.nested_audit.gap(predictions) if split.nested_audit else None
+    return NestedScore(float(value) if math.isfinite(value) else None, gap)
 
 
 def evaluate_config(

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.core.errors import FinalError
+from tools.core.errors import FinalError, FixableError
+from tools.modeling.constraints import broken_words, read_constraints, total_violation, violations
 from tools.modeling.data import Task, check_task
 from tools.modeling.metrics import Metric, get_metric
 from tools.modeling.models import Config, complete_config
-from tools.modeling.pareto import pareto_front
-from tools.modeling.search import ParetoPoint, SearchArgs, SearchResult, TuneArgs
-from tools.modeling.training import Split, UnusableConfig, load_split, score_config, score_nested
+from tools.modeling.pareto import pareto_front, spread_of
+from tools.modeling.search import ParetoPoint, SearchArgs, SearchConstraints, SearchResult, TuneArgs
+from tools.modeling.training import NestedScore, Split, UnusableConfig, load_split, score_config, score_nested
 from tools.modeling.trials import Trial, Trials, write_trials
 
 COMPLETE = "complete"
@@ -24,7 +25,14 @@ SHOWN_PARETO = 8
 Progress = Callable[[float, float | None, str], None]
 
 
-def run_trial(number: int, config: Config, split: Split, metric: str, seed: int) -> Trial:
+def run_trial(
+    number: int,
+    config: Config,
+    split: Split,
+    metric: str,
+    seed: int,
+    constraints: SearchConstraints = SearchConstraints(),  # noqa: B008 - frozen
+) -> Trial:
     """Train and score one config. A config that cannot be trained is a failed trial with its `problem`.
 
     Raises:
@@ -32,7 +40,7 @@ def run_trial(number: int, config: Config, split: Split, metric: str, seed: int)
     """
     started = time.perf_counter()
     try:
-        scored = score_config(config, split, metric, seed)
+        scored = score_config(config, split, metric, seed, constraints.max_latency_ms)
     except UnusableConfig as error:
         return failed_trial(number, config, str(error), _since(started))
     return Trial(
@@ -42,8 +50,16 @@ def run_trial(number: int, config: Config, split: Split, metric: str, seed: int)
         config=config,
         duration_s=_since(started),
         latency_ms=round(scored.latency_ms, 3),
+        latency_ms_p95=round(scored.latency_ms_p95, 3),
         size_bytes=scored.size_bytes,
         block_values=scored.block_values,
+        fairness_gap=scored.fairness_gap,
+        violations=violations(
+            constraints,
+            latency_ms=scored.latency_ms_p95,
+            size_bytes=scored.size_bytes,
+            fairness_gap=scored.fairness_gap,
+        ),
     )
 
 
@@ -68,6 +84,7 @@ def _point(trial: Trial) -> ParetoPoint:
         value=trial.value or 0.0,
         latency_ms=trial.latency_ms or 0.0,
         size_bytes=int(trial.size_bytes or 0),
+        fairness_gap=trial.fairness_gap,
     )
 
 
@@ -75,6 +92,7 @@ class TrialRunner:
     """The trials of one search.
 
     Args:
+        constraints: those that are met win against those that are not.
         trials, minutes: the budget; trials of an earlier, interrupted call count, its minutes do not.
         progress: told after each trial, as `CallContext.progress`.
     """
@@ -88,7 +106,9 @@ class TrialRunner:
         trials: int,
         minutes: float,
         progress: Progress,
+        constraints: SearchConstraints = SearchConstraints(),  # noqa: B008 - frozen
     ) -> None:
+        self.constraints = constraints
         self.split = split
         self.metric = metric
         self.seed = seed
@@ -119,7 +139,7 @@ class TrialRunner:
 
     def run(self, config: Config) -> Trial:
         """Run the next trial here and record it."""
-        trial = run_trial(len(self.records), config, self.split, self.metric.name, self.seed)
+        trial = run_trial(len(self.records), config, self.split, self.metric.name, self.seed, self.constraints)
         self.record(trial)
         return trial
 
@@ -139,9 +159,14 @@ class TrialRunner:
         self.tell_progress(len(self.records), self.budget, f"trial {trial.number + 1}: {family} {value}{so_far}")
 
     def best(self) -> Trial | None:
-        """The best completed trial; of equals the earlier, so that only a better one replaces the start."""
+        """The best trial that keeps to the constraints; where none does, the one nearest to them; None when none
+        completed. Of equals the earlier, so that only a better one replaces the start."""
         done = [trial for trial in self.records if trial.value is not None]
-        return max(done, key=lambda t: (self.metric.sign * (t.value or 0.0), -t.number), default=None)
+
+        def key(trial: Trial) -> tuple[float, float, int]:
+            return -total_violation(trial.violations), self.metric.sign * (trial.value or 0.0), -trial.number
+
+        return max(done, key=key, default=None)
 
     def finish(self, study: str, engine: str, folder: Path, show: Callable[[Path], str]) -> SearchResult:
         """Write the trials file into `folder` and say what was found. Trial 0 is the config it started from.
@@ -175,6 +200,13 @@ class TrialRunner:
         completed = sum(trial.value is not None for trial in self.records)
         nested, nested_start = self._nested(best), self._nested(start)
         gain = "" if start_value is None else f", {start_value:.4g} at the start"
+        said = [
+            f"Best {self.metric.name} {best.value:.4g}{gain}: {best.config['family']} "
+            f"(trial {best.number + 1} of {len(self.records)}, {len(self.records) - completed} failed).",
+            self._constrained(best),
+            self._curse(nested.value, nested_start.value),
+            self._fairness(best, nested),
+        ]
         return SearchResult(
             study=study,
             metric=self.metric.name,
@@ -182,24 +214,44 @@ class TrialRunner:
             best_value=best.value,
             best_config=best.config,
             start_value=start_value,
-            nested_value=nested,
-            nested_start_value=nested_start,
-            pareto=[_point(trial) for trial in front[:SHOWN_PARETO]],
+            nested_value=nested.value,
+            nested_start_value=nested_start.value,
+            feasible=best.feasible,
+            violations=best.violations,
+            fairness_gap=best.fairness_gap,
+            nested_fairness_gap=nested.fairness_gap,
+            pareto=[_point(trial) for trial in spread_of(front, SHOWN_PARETO)],
             completed=completed,
             failed=len(self.records) - completed,
             stopped_by="minutes" if self.remaining else "trials",
             trials_path=show(path),
-            message=(
-                f"Best {self.metric.name} {best.value:.4g}{gain}: {best.config['family']} "
-                f"(trial {best.number + 1} of {len(self.records)}, {len(self.records) - completed} failed). "
-                f"{self._curse(nested, nested_start)}"
-            ),
+            message=" ".join(filter(None, said)),
         )
 
-    def _nested(self, trial: Trial | None) -> float | None:
+    def _nested(self, trial: Trial | None) -> NestedScore:
         if trial is None or trial.value is None:
-            return None
+            return NestedScore()
         return score_nested(trial.config, self.split, self.metric.name, self.seed)
+
+    def _constrained(self, best: Trial) -> str:
+        """How many trials keep to the constraints; where none does, what the nearest one breaks."""
+        if not best.violations:
+            return ""
+        kept = sum(trial.feasible for trial in self.records)
+        if kept:
+            return f"{kept} of {len(self.records)} trials keep to the constraints."
+        return f"NO trial keeps to the constraints; this one is nearest: {broken_words(best, self.constraints)}."
+
+    def _fairness(self, best: Trial, nested: NestedScore) -> str:
+        """The best trial's gap, and which groups it leaves out."""
+        fairness, audit = self.constraints.fairness, self.split.audit
+        if fairness is None or audit is None:
+            return ""
+        if best.fairness_gap is None:
+            return f"The fairness gap by {fairness.column} cannot be computed. {audit.note}".strip()
+        later = "" if nested.fairness_gap is None else f", {nested.fairness_gap:.3g} on the newest rows"
+        gap = f"Fairness gap ({fairness.measure} by {fairness.column}) {best.fairness_gap:.3g}{later}."
+        return f"{gap} {audit.note}".strip()
 
     def _curse(self, value: float | None, start: float | None) -> str:
         """What the best trial is worth on rows that did not choose it."""
@@ -213,7 +265,7 @@ class TrialRunner:
 
 
 def fingerprint(args: SearchArgs, paths: Sequence[Path], extra: object = None) -> str:
-    """16 hex digits that name what is searched: the files' content, target, task, metric, drop list and seed.
+    """16 hex digits that name what is searched: the files' content, target, task, metric, drop list, seed, constraints.
 
     The budget is left out, so that a study may be continued with a larger one.
     """
@@ -221,6 +273,8 @@ def fingerprint(args: SearchArgs, paths: Sequence[Path], extra: object = None) -
     for path in paths:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     facts: list[Any] = [args.target, args.task, args.metric, sorted(args.drop), args.seed, extra]
+    if args.constraints:
+        facts.append(read_constraints(args.constraints).model_dump())
     digest.update(json.dumps(facts, sort_keys=True).encode())
     return digest.hexdigest()[:16]
 
@@ -242,7 +296,31 @@ def prepare_tuning(args: TuneArgs, paths: Sequence[Path], progress: Progress) ->
     """
     config = complete_config(args.config, check_task(args.task))
     metric = get_metric(args.metric, check_task(args.task))
-    split = load_split(paths, args.target, args.drop, args.task)
+    runner = prepare_runner(args, paths, metric, progress)
     study = f"{config['family']}-{fingerprint(args, paths, config)[:8]}"
-    runner = TrialRunner(split, metric, args.seed, trials=args.trials, minutes=args.minutes, progress=progress)
     return Tuning(study, config, runner)
+
+
+def prepare_runner(args: SearchArgs, paths: Sequence[Path], metric: Metric, progress: Progress) -> TrialRunner:
+    """Read the data and the constraints.
+
+    Raises:
+        FixableError: a file, a column, the target or a constraint cannot be used.
+    """
+    constraints = read_constraints(args.constraints)
+    fairness = constraints.fairness
+    split = load_split(paths, args.target, args.drop, args.task, fairness=fairness)
+    if fairness and fairness.max_gap is not None and split.audit and not split.audit.possible:
+        raise FixableError(
+            f"fairness.max_gap cannot be checked: the {len(split.validation)} validation rows have no two groups of "
+            f"{fairness.column!r} to compare. {split.audit.note} Use more rows, or no max_gap"
+        )
+    return TrialRunner(
+        split,
+        metric,
+        args.seed,
+        trials=args.trials,
+        minutes=args.minutes,
+        progress=progress,
+        constraints=constraints,
+    )

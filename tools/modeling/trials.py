@@ -11,7 +11,13 @@ from tools.core.errors import FixableError
 
 
 class Trial(BaseModel):
-    """One trial. `value` is None unless the trial completed; `config` is a model configuration."""
+    """One trial. `value` is None unless the trial completed; `config` is a model configuration.
+
+    Args:
+        latency_ms, latency_ms_p95: median and 95th percentile of predicting one row.
+        fairness_gap: None unless the search was asked for it.
+        violations: constraint -> how far beyond its bound, as a share of the bound; above 0 breaks it.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -21,13 +27,22 @@ class Trial(BaseModel):
     config: dict[str, Any] = Field(default_factory=dict)
     duration_s: float | None = None
     latency_ms: float | None = None
+    latency_ms_p95: float | None = None
     size_bytes: float | None = None
     block_values: list[float | None] = Field(default_factory=list[float | None])  # see `score_blocks`
+    fairness_gap: float | None = None
+    violations: dict[str, float] = Field(default_factory=dict[str, float])
+
+    @property
+    def feasible(self) -> bool:
+        """Whether it completed and keeps to every constraint."""
+        return self.value is not None and all(share <= 0 for share in self.violations.values())
 
 
 class Trials(BaseModel):
-    """One study; `best` is the number of the best trial, None when none completed; `pareto` those on the front of
-    value, latency and size, best value first."""
+    """One study; `best` is the number of the best trial that keeps to the constraints (where none does the one nearest
+    to them), None when none completed; `pareto` those on the front of value, latency, size and fairness gap, best value
+    first."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -28,6 +28,7 @@ from tools.optuna.studies import (
     best_of,
     direction_of,
     finished,
+    is_feasible,
     sampler_of_trial,
 )
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial
     from optuna.trial import Trial as LiveTrial
+
+    from tools.modeling.trial_runner import TrialRunner
 
 SPACE_TYPES = "float, int (low, high, optional log), categorical (choices)"
 
@@ -58,42 +61,21 @@ class OptunaBackend(Backend):
 
     def search(self, args: ArchitectureArgs, ctx: CallContext) -> SearchResult:
         """TPE or evolution over `sample_architecture`, from the default config on; the same study name resumes."""
+        from tools.modeling.data import check_task
         from tools.modeling.metrics import get_metric
-        from tools.modeling.models import default_config
-        from tools.modeling.space import architecture_values, sample_architecture
-        from tools.modeling.training import load_split
-        from tools.modeling.trial_runner import TrialRunner, fingerprint
+        from tools.modeling.trial_runner import fingerprint, prepare_runner
 
         paths = [ctx.path(path) for path in args.paths]
-        split = load_split(paths, args.target, args.drop, args.task)
-        metric = get_metric(args.metric, split.task)
+        metric = get_metric(args.metric, check_task(args.task))
+        runner = prepare_runner(args, paths, metric, ctx.progress)
         mark = fingerprint(args, paths, None if args.sampler == "tpe" else args.sampler)
         # Without a name a study belongs to its run: repeated in the run it resumes, a later run searches afresh.
         name = args.study or f"{re.sub('[^A-Za-z0-9]', '-', ctx.run_id)}-{mark[:8]}"
-        study = self._store(ctx).create(name, metric.direction)
-        if study.user_attrs.get(FINGERPRINT) != mark and study.get_trials(deepcopy=False):
-            raise FixableError(
-                f"study {name!r} holds trials of other data, columns, metric, seed or sampler; use another name or none"
-            )
-        if FINGERPRINT not in study.user_attrs:
-            study.set_user_attr(FINGERPRINT, mark)
-        runner = TrialRunner(split, metric, args.seed, trials=args.trials, minutes=args.minutes, progress=ctx.progress)
-        for trial in _settle(study)[: args.trials]:
-            runner.record(Trial.model_validate(trial.user_attrs[RECORD]))
-        if not runner.records:
-            study.enqueue_trial(architecture_values(default_config(split.task)), skip_if_exists=True)
-        if runner.records:
-            runner.report()
-        while runner.may_start:
-            study.sampler = sampler_of_trial(args.seed, len(runner.records), args.sampler)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                live = study.ask()
-                config = sample_architecture(_OptunaSuggest(live), split.task, windows=split.windows)
-            record = runner.run(config)
-            live.set_user_attr(RECORD, record.model_dump(mode="json"))
-            _tell(study, live.number, record.value)
-            runner.report()
+        store = self._store(ctx)
+        with store.held(name):
+            study = store.create(name, metric.direction)
+            _require_same(study, mark)
+            _run_trials(study, runner, args)
         return runner.finish(name, "optuna", ctx.workspace, ctx.show)
 
     def ask(self, args: AskArgs, ctx: CallContext) -> Asked:
@@ -160,6 +142,7 @@ class OptunaBackend(Backend):
             direction=direction_of(study),
             index=record.get("number", best.number),
             value=best.value,
+            feasible=is_feasible(best),
             params=record.get("config", best.params),
             completed=completed,
             failed=failed,
@@ -176,6 +159,42 @@ class OptunaBackend(Backend):
 
     def _store(self, ctx: CallContext) -> StudyStore:
         return StudyStore(ctx.store("optuna"), self.settings.get("OPTUNA_STORAGE"))
+
+
+def _require_same(study: "Study", mark: str) -> None:
+    """Mark a new study as one of this search; refuse one of another."""
+    if study.user_attrs.get(FINGERPRINT) != mark and study.get_trials(deepcopy=False):
+        raise FixableError(
+            f"study {study.study_name!r} holds trials of other data, columns, metric, constraints, seed or sampler; "
+            "use another name or none"
+        )
+    if FINGERPRINT not in study.user_attrs:
+        study.set_user_attr(FINGERPRINT, mark)
+
+
+def _run_trials(study: "Study", runner: "TrialRunner", args: ArchitectureArgs) -> None:
+    """The trials that the study has, then new ones until the budget ends. Trial 0 is the default config."""
+    from tools.modeling.models import default_config
+    from tools.modeling.space import architecture_values, sample_architecture
+
+    for trial in _settle(study)[: args.trials]:
+        runner.record(Trial.model_validate(trial.user_attrs[RECORD]))
+    if runner.records:
+        runner.report()
+    else:
+        study.enqueue_trial(architecture_values(default_config(runner.task)), skip_if_exists=True)
+    while runner.may_start:
+        study.sampler = sampler_of_trial(args.seed, len(runner.records), args.sampler)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            live = study.ask()
+            config = sample_architecture(_OptunaSuggest(live), runner.task, windows=runner.split.windows)
+        record = runner.run(config)
+        for constraint, violation in record.violations.items():
+            live.set_constraint(constraint, violation)
+        live.set_user_attr(RECORD, record.model_dump(mode="json"))
+        _tell(study, live.number, record.value)
+        runner.report()
 
 
 class _OptunaSuggest:

@@ -19,9 +19,11 @@ def _known_sampler(value: str) -> str:
 class ArchitectureArgs(SearchArgs):
     """A search over families, training windows and parameters."""
 
-    study: str = Field("", description="name, resumes")
+    study: str = Field(default_factory=str, description="resumes")
     # Not a Literal: a model would pay for both names twice.
-    sampler: Annotated[str, AfterValidator(_known_sampler)] = Field("tpe", description="or evolution")
+    sampler: Annotated[str, AfterValidator(_known_sampler)] = Field(
+        default_factory=lambda: "tpe", description="tpe, evolution"
+    )
 
 
 class AskArgs(Args):
@@ -57,12 +59,14 @@ class StudyArgs(Args):
 
 
 class BestTrial(Data):
-    """The best trial; `params` is the whole config where the study is an architecture search."""
+    """The best trial; `params` is the whole config where the study is an architecture search. `feasible`: it keeps to
+    the constraints; where no trial does it is the one nearest to them."""
 
     study: str
     direction: Literal["minimize", "maximize"]
     index: int
     value: float
+    feasible: bool
     params: dict[str, Any]
     completed: int
     failed: int

@@ -4,6 +4,7 @@ One file per study, so that a damaged one costs one study and opening one does n
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -11,7 +12,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from tools.core.errors import FinalError, FixableError, NoDataError
+from tools.core.errors import FinalError, FixableError, NoDataError, RetryableError
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -90,6 +91,27 @@ class StudyStore:
         if direction_of(study) != direction:
             raise FixableError(f"study {name!r} exists and is to {direction_of(study)}, not {direction}")
         return study
+
+    @contextlib.contextmanager
+    def held(self, name: str) -> Generator[None]:
+        """The study for one search alone: a second one would close the first one's running trial as interrupted.
+
+        The lock ends with its process, however that ends. It holds between the processes that share this folder; in a
+        database that several machines share, a study belongs to one of them by its name.
+
+        Raises:
+            RetryableError: another search holds it.
+        """
+        check_name(name)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / f"{name}.lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RetryableError(
+                    f"another search works on study {name!r}; wait until it ends, or use another study name"
+                ) from error
+            yield
 
     def _storage(self, name: str) -> "BaseStorage":
         if self._url:
@@ -192,7 +214,17 @@ def finished(study: "Study") -> "list[FrozenTrial]":
 
 
 def best_of(study: "Study") -> "FrozenTrial | None":
-    """The best completed trial, the earlier of equals; None when none has completed."""
+    """The best completed trial that keeps to the constraints; where none does, the one nearest to them. The earlier of
+    equals; None when none has completed."""
     done = [trial for trial in finished(study) if trial.value is not None]
     sign = 1.0 if direction_of(study) == "maximize" else -1.0
-    return max(done, key=lambda t: (sign * float(t.value or 0.0), -t.number), default=None)
+    return max(done, key=lambda t: (-_violation(t), sign * float(t.value or 0.0), -t.number), default=None)
+
+
+def is_feasible(trial: "FrozenTrial") -> bool:
+    """Whether a trial keeps to its constraints."""
+    return _violation(trial) <= 0
+
+
+def _violation(trial: "FrozenTrial") -> float:
+    return sum(max(0.0, share) for share in trial.constraints.values())

@@ -77,9 +77,9 @@ def _run(tuning: "Tuning", scratch: Path) -> None:
     configs = spread_tuning(tuning.config, runner.task, runner.remaining, runner.seed)
     total = runner.budget
 
-    def train(config: dict[str, Any], split: Any, metric: str, seed: int) -> None:
+    def train(config: dict[str, Any], split: Any, metric: str, seed: int, constraints: Any) -> None:
         job = config["job"]
-        trial = run_trial(job["number"], job["config"], split, metric, seed)
+        trial = run_trial(job["number"], job["config"], split, metric, seed, constraints)
         tune.report({"record": trial.model_dump(mode="json")})
 
     progress = TrialProgress(
@@ -88,7 +88,14 @@ def _run(tuning: "Tuning", scratch: Path) -> None:
     jobs = [{"number": number, "config": config} for number, config in enumerate(configs, start=1)]
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(train, split=runner.split, metric=runner.metric.name, seed=runner.seed), {"cpu": 1}
+            tune.with_parameters(
+                train,
+                split=runner.split,
+                metric=runner.metric.name,
+                seed=runner.seed,
+                constraints=runner.constraints,
+            ),
+            {"cpu": 1},
         ),
         param_space={"job": tune.grid_search(jobs)},
         tune_config=tune.TuneConfig(

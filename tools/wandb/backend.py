@@ -262,7 +262,7 @@ def _rows(trials: Trials) -> Iterator[dict[str, Any]]:
         if trial.value is not None and math.isfinite(trial.value):
             best = trial.value if best is None else better(best, trial.value)
             row |= {trials.metric: trial.value, f"best_{trials.metric}": best}
-        costs = trial.model_dump(include={"duration_s", "latency_ms", "size_bytes"}, exclude_none=True)
+        costs = trial.model_dump(include={"duration_s", "latency_ms", "size_bytes", "fairness_gap"}, exclude_none=True)
         settings = {f"config.{name}": value for name, value in flatten(trial.config).items()}
         yield row | costs | settings
 
