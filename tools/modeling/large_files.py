@@ -1,8 +1,9 @@
 """Tables that are too large to load, read by Polars in memory that does not grow with their number of rows."""
 
 import contextlib
+import os
 import tempfile
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -108,6 +109,36 @@ def sample_file(path: Path, rows: int, seed: int) -> tuple[pd.DataFrame, int]:
         return frame, len(frame)
     with open_large(path) as table:
         return table.sample(rows, seed), table.rows
+
+
+def split_rows(
+    path: Path, bad: pd.DataFrame, kept: Path, quarantined: Path, check: Callable[[pd.Series, int], None]
+) -> int:
+    """Write the file's rows to `kept`, but those of `bad` (`row`, from 0, and `reason`) to `quarantined`.
+
+    Returns the number of rows of the file. `check` may refuse the rows to be set aside, before anything is written.
+    """
+    with open_large(path) as table:
+        check(cast(pd.Series, bad["row"]), table.rows)
+        rows = table.lazy().with_row_index("\nrow")
+        reasons = pl.DataFrame(
+            {"\nrow": bad["row"].to_numpy().astype(np.uint32), "quarantine_reason": bad["reason"].tolist()}
+        ).lazy()
+        for target, how in ((kept, "anti"), (quarantined, "inner")):
+            found = rows.join(reasons, on="\nrow", how=cast(Any, how), maintain_order="left").drop("\nrow")
+            write_lazy(found, target)
+        return table.rows
+
+
+def write_lazy(lazy: pl.LazyFrame, path: Path) -> None:
+    """Write Parquet batch by batch, whole or not at all (a temporary file beside it, then `os.replace`)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        lazy.sink_parquet(temporary, row_group_size=BATCH_ROWS, engine="streaming")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _lazy(path: Path) -> pl.LazyFrame:
