@@ -1,6 +1,5 @@
 """Large files are scanned, with the verdicts of the same files loaded."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,11 +7,8 @@ import pandas as pd
 import pytest
 
 from tests.conftest import Project
-from tests.integrations.test_data_integrations import broken, check, problems, save, table
-from tools.great_expectations.large_profile import duplicated
+from tests.integrations.test_data_integrations import broken, save, table
 from tools.modeling import large_files
-from tools.modeling.column_counts import count_files
-from tools.modeling.large_files import is_large, open_large, sample_file
 
 
 @pytest.fixture
@@ -23,7 +19,12 @@ def every_file_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def both_ways(
-    project: Project, monkeypatch: pytest.MonkeyPatch, data: pd.DataFrame, reference: pd.DataFrame, kind: str, **more: Any
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    data: pd.DataFrame,
+    reference: pd.DataFrame,
+    kind: str,
+    **more: Any,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The report of the loaded and of the scanned files, and the bad rows in each."""
     for name, frame in (("reference", reference), ("data", data)):
@@ -39,6 +40,9 @@ def both_ways(
         report = project.ok("great_expectations", "validate", **asked)
         bad = report.pop("bad_rows_path")
         report["bad"] = pd.read_parquet(project.root / bad).to_dict("list") if bad else None
+        for finding in report["critical"] + report["warnings"]:  # GX words its exceptions by itself
+            if finding["reason"].startswith("could not be checked"):
+                finding["reason"] = "could not be checked"
         message = report.pop("message")
         assert message.endswith("not by Great Expectations.") == (limit == 0)
         reports.append(report)
@@ -114,7 +118,8 @@ def test_every_check_of_an_odd_file_ends_as_with_great_expectations(
     project: Project, monkeypatch: pytest.MonkeyPatch, name: str, kind: str
 ) -> None:
     loaded, scanned = both_ways(project, monkeypatch, *odd(name), kind)
-    assert scanned == loaded
+    for key in loaded:
+        assert (key, scanned[key]) == (key, loaded[key])
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -123,4 +128,5 @@ def test_every_check_of_a_broken_file_ends_as_with_great_expectations(
 ) -> None:
     loaded, scanned = both_ways(project, monkeypatch, broken(name), table(), "csv")
     assert not loaded["passed"]
-    assert scanned == loaded
+    for key in loaded:
+        assert (key, scanned[key]) == (key, loaded[key])

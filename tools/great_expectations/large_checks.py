@@ -101,7 +101,11 @@ def check(table: PlainTable, configs: list[Config]) -> list[Result]:
         if i not in counted:
             results.append(_WHOLE[config["type"]](table, config))
         elif (found := counted[i]) is None:
-            results.append(_failed(config, "it does not apply to this column's type, or the column is missing"))
+            results.append(
+                _failed(
+                    config, f"the file has no column {config['kwargs']['column']} of a type that this can be asked of"
+                )
+            )
         else:
             results.append(_of_values(table, config, found, int(seen[f"{i} of"]), int(seen[f"{i} bad"])))
     return results
@@ -126,11 +130,16 @@ def _of_values(table: PlainTable, config: Config, found: Counted, of: int, bad: 
     if not success:
         column = config["kwargs"]["column"]
         at = table.lazy.with_row_index("\nrow").filter(found.unexpected)
-        values = at.select(column).unique(maintain_order=True).head(EXAMPLES).collect(engine="streaming")
-        outcome["partial_unexpected_list"] = cast(pl.DataFrame, values).to_series().to_list()
+        outcome["partial_unexpected_list"] = _examples(at.select(column))
         if (config.get("meta") or {}).get("rows"):
             outcome["unexpected_index_list"] = _rows(at)
     return _result(config, success, **outcome)
+
+
+def _examples(lazy: pl.LazyFrame) -> list[Any]:
+    """The first different values of the only column."""
+    values = lazy.unique(maintain_order=True).head(EXAMPLES).collect(engine="streaming")
+    return cast(pl.DataFrame, values).to_series().to_list()
 
 
 def _rows(lazy: pl.LazyFrame) -> Any:
@@ -208,7 +217,10 @@ def _type_list(table: PlainTable, config: Config) -> Result:
         held = "datetime64[ns]" if table.kind(name) == "time" else "bool" if dtype == pl.Boolean else str(dtype).lower()
         return _result(config, held in types, observed_value=held.removesuffix("[ns]"))
     wrong = 0 if "str" in types else table.facts([pl.col(name).count().alias("n")])["n"]
-    return _result(config, not wrong, unexpected_count=wrong, unexpected_percent=100.0 if wrong else 0.0)
+    outcome: Result = {"unexpected_count": wrong, "unexpected_percent": 100.0 if wrong else 0.0}
+    if wrong:
+        outcome["partial_unexpected_list"] = _examples(table.lazy.select(name).drop_nulls())
+    return _result(config, not wrong, **outcome)
 
 
 def _unique_count(table: PlainTable, config: Config) -> Result:
@@ -241,11 +253,12 @@ def _compound(table: PlainTable, config: Config) -> Result:
     success = share_allows(config["kwargs"].get("mostly", 1.0), bad, len(hashes))
     outcome: Result = {"unexpected_count": bad, "unexpected_percent": bad / max(len(hashes), 1) * 100}
     if not success:
-        first = pl.Series(hashes).is_first_distinct().to_numpy()
-        again = np.flatnonzero(~first)
-        outcome["unexpected_index_list"] = again
-        example = table.lazy.slice(int(again[0]), 1).select(columns).collect()
-        outcome["partial_unexpected_list"] = cast(pl.DataFrame, example).to_dicts()
+        seen = pl.Series(hashes)
+        outcome["unexpected_index_list"] = np.flatnonzero(~seen.is_first_distinct().to_numpy())
+        rows = table.lazy.with_row_index("\nrow").select("\nrow", *columns)
+        shown = pl.LazyFrame({"\nrow": np.flatnonzero(seen.is_duplicated().to_numpy())[:EXAMPLES].astype(np.uint32)})
+        examples = rows.join(shown, on="\nrow", how="semi", maintain_order="left").drop("\nrow")
+        outcome["partial_unexpected_list"] = cast(pl.DataFrame, examples.collect(engine="streaming")).to_dicts()
     return _result(config, success, **outcome)
 
 

@@ -5,6 +5,7 @@ own. Files are scanned once, batch by batch, so memory does not grow with the nu
 """
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ Floats = NDArray[np.float64]
 Kind = Literal["number", "category"]
 CELLS = 100  # per numeric column of a frame, where the distance is computed exactly beside
 NULL = "(null)"
+COUNTS_FORMAT = "column counts 1"
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,40 @@ def choose_columns(
 
 def _counts_rows(column: Any) -> bool:
     return bool(pd.api.types.is_numeric_dtype(column.dtype) and column.is_monotonic_increasing and column.is_unique)
+
+
+def write_counts(tables: PairedCounts, path: Path) -> None:
+    """Write the counts as JSON, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    columns = [{**vars(c), "reference": c.reference.tolist(), "current": c.current.tolist()} for c in tables.columns]
+    temporary.write_text(json.dumps({"format": COUNTS_FORMAT, **vars(tables), "columns": columns}))
+    os.replace(temporary, path)
+
+
+def read_counts(path: Path) -> PairedCounts:
+    """The counts that `write_counts` wrote.
+
+    Raises:
+        FixableError: not such a file.
+    """
+    try:
+        content = json.loads(path.read_text())
+        if content.pop("format") != COUNTS_FORMAT:
+            raise ValueError(f"its format is not {COUNTS_FORMAT!r}")
+        columns = [
+            ColumnCounts(
+                **{
+                    **column,
+                    "reference": np.array(column["reference"], dtype=np.float64),
+                    "current": np.array(column["current"], dtype=np.float64),
+                    "inflation": (float(column["inflation"][0]), float(column["inflation"][1])),
+                }
+            )
+            for column in content.pop("columns")
+        ]
+        return PairedCounts(columns, **content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FixableError(f"cannot read {path} as counts of columns (from ray count_columns): {error!r}") from error
 
 
 def read_importance(path: Path) -> dict[str, float]:

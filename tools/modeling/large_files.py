@@ -79,7 +79,7 @@ def is_large(path: Path) -> bool:
 
 @contextlib.contextmanager
 def open_large(path: Path) -> Generator[LargeTable]:
-    """A Parquet or CSV file to scan.
+    """A Parquet or CSV file, or a folder of Parquet files (in the order of their names), to scan.
 
     Parquet is read where it is. CSV is written as Parquet into a temporary folder first, because it is read several
     times; types are those that all of its values have, as when it is loaded.
@@ -88,9 +88,13 @@ def open_large(path: Path) -> Generator[LargeTable]:
         FixableError: it cannot be read.
     """
     with tempfile.TemporaryDirectory(prefix="large-") as folder:
+        if not path.exists() or (path.is_dir() and not any(path.rglob("*.parquet"))):
+            raise FixableError(
+                f"cannot read {path}: it is {'a folder without Parquet' if path.exists() else 'missing'}"
+            )
         try:
             source = path
-            if not path.name.lower().endswith((".parquet", ".pq")):
+            if not (path.is_dir() or path.name.lower().endswith((".parquet", ".pq"))):
                 source = Path(folder) / "table.parquet"
                 rows = pl.scan_csv(path, null_values=NULL_TEXTS, infer_schema_length=None)
                 rows.sink_parquet(source, compression="lz4", row_group_size=BATCH_ROWS)
@@ -142,6 +146,8 @@ def write_lazy(lazy: pl.LazyFrame, path: Path) -> None:
 
 
 def _lazy(path: Path) -> pl.LazyFrame:
+    if path.is_dir():
+        return pl.scan_parquet(sorted(path.rglob("*.parquet")))
     return pl.scan_parquet(path, glob=False)
 
 
