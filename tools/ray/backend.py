@@ -173,6 +173,7 @@ def _cluster(address: str | None) -> Generator[Any]:
                 ray.init(address=address, runtime_env={"py_modules": [package]}, **quiet)
             else:
                 ray.init(
+                    address="local",  # else it would join a cluster that somebody has started on this machine
                     num_cpus=_local_cpus(),
                     num_gpus=0,
                     include_dashboard=False,

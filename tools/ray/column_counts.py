@@ -1,5 +1,4 @@
-"""Counts the columns of two data sets on a Ray cluster: each block is read and
-counted in one task, and only the counts travel.
+"""Counts the columns of two data sets with Ray Data: a block is read and counted in one task, and only counts travel.
 
 Imports Ray Data, so it is imported by the call that needs it. Plan, counting and addition are those of
 `tools.modeling.column_scan`, and counts are whole numbers, so the result is that of a scan on one machine, exactly.
@@ -7,7 +6,8 @@ Imports Ray Data, so it is imported by the call that needs it. Plan, counting an
 
 import logging
 import pickle
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def count_on_cluster(
     return Counted(tables, dict(sorted(by_node.items())))
 
 
-def _parts(source: Path, plan: Plan) -> Any:
+def _parts(source: Path, plan: Plan) -> Iterator[dict[str, Any]]:
     """Counts of blocks as they are finished."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -70,10 +70,10 @@ def _parts(source: Path, plan: Plan) -> Any:
         return {"counts": pickle.dumps(counts), "rows": block["rows"], "node": ray.util.get_node_ip_address()}
 
     blocks = _blocks(source)
-    counted = ray.data.from_items(blocks, override_num_blocks=len(blocks)).map(
-        count, num_cpus=1, scheduling_strategy="SPREAD"
-    )
-    return counted.iter_rows()
+    options: dict[str, Any] = {"num_cpus": 1, "scheduling_strategy": "SPREAD"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield from ray.data.from_items(blocks, override_num_blocks=len(blocks)).map(count, **options).iter_rows()
 
 
 def _blocks(source: Path) -> list[dict[str, Any]]:
