@@ -17,7 +17,8 @@ from tools.core.errors import FixableError
 from tools.judge.drift import ColumnVerdict, anderson_darling, holm, judge, merge_cells, pearson, squares_tail
 from tools.judge.estimates import Scores
 from tools.judge.performance import calibrate, estimate_performance
-from tools.modeling.column_counts import count_categories, count_frames, count_numbers, inflation, scan
+from tools.modeling.column_counts import count_categories, count_frames, count_numbers, inflation
+from tools.modeling.column_scan import scan
 from tools.registry import load_spec
 
 SEEDS = 150
@@ -206,7 +207,7 @@ def parquet(tmp_path: Path) -> tuple[Path, Path, pd.DataFrame, pd.DataFrame]:
 
 
 def test_a_scan_gives_the_verdicts_of_the_tables_in_memory(parquet: Any) -> None:
-    scanned = scan(pq.ParquetFile(parquet[0]), pq.ParquetFile(parquet[1]))
+    scanned = scan(parquet[0], parquet[1])
     loaded = count_frames(parquet[2], parquet[3])
     assert (scanned.reference_rows, scanned.current_rows) == (40_000, 30_000)
     found, expected = judge(list(scanned.columns)), judge(list(loaded.columns))
@@ -237,7 +238,7 @@ def test_a_scan_reads_nulls_booleans_and_numbers_written_as_text(tmp_path: Path)
     )
     path = tmp_path / "one.parquet"
     pq.write_table(pa.Table.from_pandas(frame), path, row_group_size=900)
-    found = {column.name: column for column in scan(pq.ParquetFile(path), pq.ParquetFile(path)).columns}
+    found = {column.name: column for column in scan(path, path).columns}
     assert {name: column.kind for name, column in found.items()} == {
         "flag": "number", "text": "number", "hole": "number", "word": "category",
     }  # fmt: skip

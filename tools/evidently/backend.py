@@ -26,6 +26,7 @@ Series = Any
 
 DRIFT_METRIC = "evidently:metric_v2:ValueDrift"
 SHARE_METRIC = "evidently:metric_v2:DriftedColumnsCount"
+LOADED_ROWS = 200_000  # drawn at random from a large file; histograms show these, the tests a sample of them
 MIN_ROWS = 30  # below, no test has any power
 
 
@@ -39,9 +40,15 @@ class EvidentlyBackend(Backend):
 
     def detect_drift(self, args: DetectDriftArgs, ctx: CallContext) -> DriftReport:
         from tools.evidently.histograms import histograms
-        from tools.modeling.data import read_table, require_columns
+        from tools.modeling.data import require_columns
+        from tools.modeling.large_files import sample_file
 
-        frames = {"reference": read_table(ctx.path(args.reference)), "current": read_table(ctx.path(args.current))}
+        read = {
+            "reference": sample_file(ctx.path(args.reference), LOADED_ROWS, args.seed),
+            "current": sample_file(ctx.path(args.current), LOADED_ROWS, args.seed),
+        }
+        frames = {label: frame for label, (frame, _) in read.items()}
+        rows = {label: count for label, (_, count) in read.items()}
         for label, frame in frames.items():
             shown = args.reference if label == "reference" else args.current
             require_columns(frame, [*args.exclude, *([args.target] if args.target else [])], shown)
@@ -64,8 +71,8 @@ class EvidentlyBackend(Backend):
         _write_json(
             profile_path,
             {
-                "reference_rows": len(reference),
-                "current_rows": len(current),
+                "reference_rows": rows["reference"],
+                "current_rows": rows["current"],
                 "columns": histograms(reference, current, kinds),
             },
         )
@@ -83,8 +90,8 @@ class EvidentlyBackend(Backend):
             target_drifted=target.drifted if target else None,
             columns=columns,
             skipped=skipped,
-            reference_rows=len(reference),
-            current_rows=len(current),
+            reference_rows=rows["reference"],
+            current_rows=rows["current"],
             reference_sample=len(samples[0]),
             current_sample=len(samples[1]),
             seed=args.seed,
@@ -92,14 +99,14 @@ class EvidentlyBackend(Backend):
             json_path=ctx.show(json_path),
             profile_path=ctx.show(profile_path),
             message=f"The data {verdict}: {count} of {len(columns)} columns drifted "
-            f"(the limit is {args.drift_share:.0%}){named}.",
+            f"(the limit is {args.drift_share:.0%}){named}.{_sampled(samples, rows)}",
         )
 
     def summarize_data(self, args: SummarizeDataArgs, ctx: CallContext) -> DataSummary:
         from tools.modeling.columns import infer_schema
-        from tools.modeling.data import read_table
+        from tools.modeling.large_files import sample_file
 
-        frame = read_table(ctx.path(args.data))
+        frame, rows = sample_file(ctx.path(args.data), LOADED_ROWS, args.seed)
         kinds: dict[str, str] = {
             name: kind for name, kind in infer_schema(frame).items() if kind in ("number", "category")
         }
@@ -116,7 +123,7 @@ class EvidentlyBackend(Backend):
         empty = [str(name) for name in frame.columns if unique[name] == 0]
         share = float(nulls.mean())
         return DataSummary(
-            rows=len(frame),
+            rows=rows,
             sample=len(sample),
             columns=frame.shape[1],
             missing_share=round(share, 6),
@@ -126,9 +133,17 @@ class EvidentlyBackend(Backend):
             empty_columns=empty,
             duplicate_columns=int(metrics["DuplicatedColumnsCount()"]),
             report_path=ctx.show(report_path),
-            message=f"{len(frame)} rows, {frame.shape[1]} columns, {share:.1%} missing, "
-            f"{len(constant) + len(empty)} constant or empty columns.",
+            message=f"{rows} rows, {frame.shape[1]} columns, {share:.1%} missing, "
+            f"{len(constant) + len(empty)} constant or empty columns."
+            + (f" Counted on a random sample of {len(frame):,} rows." if len(frame) < rows else ""),
         )
+
+
+def _sampled(samples: list[Frame], rows: dict[str, int]) -> str:
+    """Says that not all rows were looked at, where it is so."""
+    shares = [f"{len(sample):,} of {count:,}" for sample, count in zip(samples, rows.values(), strict=True)]
+    whole = all(len(sample) == count for sample, count in zip(samples, rows.values(), strict=True))
+    return "" if whole else f" Tested on a random sample: {shares[0]} reference rows and {shares[1]} current rows."
 
 
 def _choose_columns(reference: Frame, current: Frame, exclude: list[str]) -> tuple[dict[str, str], dict[str, str]]:

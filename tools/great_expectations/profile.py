@@ -14,7 +14,7 @@ Kind = Literal["number", "text", "time", "empty"]
 MAX_CATEGORIES = 50  # a text column with more values is free text or an identifier, not a category
 NUMBER_LIKE_SHARE = 0.95
 MOSTLY_WHOLE_SHARE = 0.95
-IDENTIFIER_SHARE, COUNTER_DENSITY = 0.9, 0.5
+IDENTIFIER_ROWS, IDENTIFIER_SHARE, COUNTER_DENSITY = 100, 0.9, 0.5
 FILLER_NULL_SHARE = 0.05  # a column with more nulls is not "otherwise complete"
 FILLER_COLUMNS, FILLER_COLUMN_SHARE = 3, 0.2
 
@@ -133,7 +133,9 @@ def _column(name: str, column: Series) -> ColumnProfile:
         whole_share=whole,
         number_like_share=number_like,
         blanks=blanks,
-        identifier=len(present) >= 100 and unique >= IDENTIFIER_SHARE * len(present) and (kind == "text" or counts),
+        identifier=len(present) >= IDENTIFIER_ROWS
+        and unique >= IDENTIFIER_SHARE * len(present)
+        and (kind == "text" or counts),
     )
 
 
@@ -143,8 +145,7 @@ def filler_columns(frame: Frame, seen: TableProfile, exclude: str) -> list[str]:
     Such rows are fillers: made up so that no row is missing. A row counts when at least three of these columns, and at
     least a fifth of all columns, are null at once.
     """
-    sparse = [c.name for c in seen.columns.values() if 0 < c.null_share <= FILLER_NULL_SHARE and c.name != exclude]
-    needed = max(FILLER_COLUMNS, math.ceil(FILLER_COLUMN_SHARE * len(seen.columns)))
+    sparse, needed = sparse_columns(seen, exclude), fillers_needed(seen)
     if len(sparse) < needed:
         return []
     nulls = frame[sparse].isna()
@@ -153,3 +154,13 @@ def filler_columns(frame: Frame, seen: TableProfile, exclude: str) -> list[str]:
         return []
     counts = rows.sum().sort_values(ascending=False, kind="stable")
     return [str(name) for name, count in counts.items() if count >= 0.5 * len(rows)]
+
+
+def sparse_columns(seen: TableProfile, exclude: str) -> list[str]:
+    """Columns with a few nulls."""
+    return [c.name for c in seen.columns.values() if 0 < c.null_share <= FILLER_NULL_SHARE and c.name != exclude]
+
+
+def fillers_needed(seen: TableProfile) -> int:
+    """Columns that must be null at once in a filler row."""
+    return max(FILLER_COLUMNS, math.ceil(FILLER_COLUMN_SHARE * len(seen.columns)))

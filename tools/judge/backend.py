@@ -171,12 +171,17 @@ class JudgeBackend(OutlookBackend):
 
     def judge_drift(self, args: DriftArgs, ctx: CallContext) -> DriftJudgement:
         from tools.judge.drift_actions import judge_tables
-        from tools.modeling.column_counts import count_files, read_importance
+        from tools.modeling.column_counts import count_files, read_counts, read_importance
 
         _check_range("alpha", args.alpha, 0, 0.5)
         _check_range("min_effect", args.min_effect, -1e-12, 1)
         importance = read_importance(ctx.path(args.importance)) if args.importance else None
-        tables = count_files(ctx.path(args.reference), ctx.path(args.current))
+        if args.counts and not (args.reference or args.current):
+            tables = read_counts(ctx.path(args.counts))
+        elif args.reference and args.current and not args.counts:
+            tables = count_files(ctx.path(args.reference), ctx.path(args.current))
+        else:
+            raise FixableError("give reference and current, or counts alone")
         answer, details = judge_tables(tables, importance, args)
         return answer.model_copy(update={"details_path": _write_details("drift", details, args, ctx)})
 

@@ -123,8 +123,11 @@ class CanaryPlan(Data):
 
 
 class DriftArgs(Args):
-    reference: str = Field(description="older")
-    current: str = Field(description="newer")
+    """Two files, or the counts that another tool made of two data sets."""
+
+    reference: str | None = Field(None, description="older")
+    current: str | None = Field(None, description="newer")
+    counts: str | None = Field(None, description="file")
     importance: str | None = Field(None, description="JSON by column")
     alpha: float = Field(0.01, description="false alarm rate")
     min_effect: float = Field(0.05, description="share of rows")

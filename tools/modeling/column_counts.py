@@ -4,14 +4,12 @@ Numbers are counted in cells between quantiles of both files together, categorie
 own. Files are scanned once, batch by batch, so memory does not grow with the number of rows.
 """
 
-import itertools
 import json
-from collections import Counter
+import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -21,18 +19,11 @@ from tools.core.errors import FixableError
 from tools.modeling.columns import infer_schema, to_number
 from tools.modeling.data import as_text, read_table
 
-if TYPE_CHECKING:
-    import pyarrow.parquet as pq
-
 Floats = NDArray[np.float64]
 Kind = Literal["number", "category"]
 CELLS = 100  # per numeric column of a frame, where the distance is computed exactly beside
-SCAN_CELLS = 2000  # per numeric column of a scanned file: the distance is known to about one cell's share of rows
-SCAN_ROWS = 500_000  # Parquet files with more rows in total are scanned instead of loaded
-BATCH_ROWS = 1 << 17
-SAMPLE_BATCHES = 8  # per scanned file, spread over it, to place the cells and to measure the dependence between rows
-MAX_CATEGORIES = 20_000
 NULL = "(null)"
+COUNTS_FORMAT = "column counts 1"
 
 
 @dataclass(frozen=True)
@@ -70,22 +61,17 @@ class PairedCounts:
 
 
 def count_files(reference: Path, current: Path, exclude: Sequence[str] = ()) -> PairedCounts:
-    """Two CSV or Parquet files as counts; large Parquet files are scanned in bounded memory.
+    """Two CSV or Parquet files as counts; large ones are scanned in bounded memory (`tools.modeling.column_scan`).
 
     Raises:
         FixableError: a file cannot be read, or no column can be compared.
     """
-    if all(path.suffix in (".parquet", ".pq") and path.is_file() for path in (reference, current)):
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    from tools.modeling.large_files import is_large
 
-        try:
-            files = pq.ParquetFile(reference), pq.ParquetFile(current)
-        except (pa.ArrowException, OSError):
-            pass  # read_table says what is wrong with it
-        else:
-            if sum(file.metadata.num_rows for file in files) > SCAN_ROWS:
-                return scan(files[0], files[1], exclude)
+    if is_large(reference) or is_large(current):
+        from tools.modeling.column_scan import scan
+
+        return scan(reference, current, exclude)
     return count_frames(read_table(reference), read_table(current), exclude)
 
 
@@ -95,7 +81,7 @@ def count_frames(reference: pd.DataFrame, current: pd.DataFrame, exclude: Sequen
     Raises:
         FixableError: no column can be compared.
     """
-    kinds, skipped = _choose(reference, current, exclude)
+    kinds, skipped = choose_columns(reference, current, exclude)
     columns = []
     for name, kind in kinds.items():
         before, now = cast(pd.Series, reference[name]), cast(pd.Series, current[name])
@@ -167,7 +153,7 @@ def inflation(scores: NDArray[Any]) -> float:
     return float(np.clip(max(by_batches, (1 + neighbours) / (1 - neighbours)), 1.0, size))
 
 
-def _choose(
+def choose_columns(
     reference: pd.DataFrame, current: pd.DataFrame, exclude: Sequence[str]
 ) -> tuple[dict[str, Kind], dict[str, str]]:
     """Column -> kind for what can be compared, and column -> why for what cannot."""
@@ -198,130 +184,38 @@ def _counts_rows(column: Any) -> bool:
     return bool(pd.api.types.is_numeric_dtype(column.dtype) and column.is_monotonic_increasing and column.is_unique)
 
 
-def scan(reference: "pq.ParquetFile", current: "pq.ParquetFile", exclude: Sequence[str] = ()) -> PairedCounts:
-    """Two large Parquet files as counts: each row is read once, memory holds a few batches.
+def write_counts(tables: PairedCounts, path: Path) -> None:
+    """Write the counts as JSON, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    columns = [{**vars(c), "reference": c.reference.tolist(), "current": c.current.tolist()} for c in tables.columns]
+    temporary.write_text(json.dumps({"format": COUNTS_FORMAT, **vars(tables), "columns": columns}))
+    os.replace(temporary, path)
+
+
+def read_counts(path: Path) -> PairedCounts:
+    """The counts that `write_counts` wrote.
 
     Raises:
-        FixableError: no column can be compared.
+        FixableError: not such a file.
     """
-    samples = _sample(reference), _sample(current)
-    heads = [pd.concat(parts, ignore_index=True) for parts in samples]
-    kinds, skipped = _choose(heads[0], heads[1], exclude)
-    names = list(kinds)
-    ends = {name: _ends(heads, name) for name, kind in kinds.items() if kind == "number"}
-    with ThreadPoolExecutor(2) as pool:  # sorting releases the interpreter's lock
-        found = [_count_batches(file, names, kinds, ends, pool) for file in (reference, current)]
-    columns: list[ColumnCounts] = []
-    for name in names:
-        # Dependence is measured on the longest stretch at hand of consecutive rows.
-        grown = [_sample_inflation(parts[len(parts) // 2][name], kinds[name]) for parts in samples]
-        pair = grown[0], grown[1]
-        if kinds[name] == "number":
-            columns.append(_scanned_numbers(name, ends[name], found[0][name], found[1][name], pair))
-        elif max(len(counts[name]) for counts in found) > MAX_CATEGORIES:
-            skipped[name] = f"more than {MAX_CATEGORIES} different texts"
-        else:
-            columns.append(_scanned_categories(name, found[0][name], found[1][name], pair))
-    return PairedCounts(columns, skipped, reference.metadata.num_rows, current.metadata.num_rows)
-
-
-def _sample(file: "pq.ParquetFile") -> list[pd.DataFrame]:
-    """The first batch of a few row groups spread over the file."""
-    groups = np.unique(np.linspace(0, file.num_row_groups - 1, SAMPLE_BATCHES).astype(int))
-    rows = BATCH_ROWS // 4
-    return [next(file.iter_batches(batch_size=rows, row_groups=[int(group)])).to_pandas() for group in groups]
-
-
-def _ends(heads: list[pd.DataFrame], name: str) -> Floats:
-    """Upper ends of the cells, from a sample. A value that fills a cell has it to itself, so ties cost no accuracy."""
-    values = np.concatenate([to_number(cast(pd.Series, head[name])).to_numpy() for head in heads])
-    values = np.sort(values[~np.isnan(values)])
-    if not len(values):
-        return np.array([0.0])
-    picked = values[np.linspace(0, len(values) - 1, SCAN_CELLS + 1).astype(np.int64)]
-    ends, repeats = np.unique(picked, return_counts=True)
-    return np.unique(np.concatenate([ends, np.nextafter(ends[repeats > 1], -np.inf)]))
-
-
-def _count_batches(
-    file: "pq.ParquetFile", names: list[str], kinds: dict[str, Kind], ends: dict[str, Floats], pool: ThreadPoolExecutor
-) -> dict[str, Any]:
-    """Per column: running counts (nulls first) of a numeric one, a Counter of a category."""
-    totals: dict[str, Any] = {
-        name: np.zeros(len(ends[name]) + 2) if kinds[name] == "number" else Counter() for name in names
-    }
-    # One row group at a time: over a whole file, pyarrow reads ahead without bound.
-    groups = (
-        file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=names)
-        for group in range(file.num_row_groups)
-    )
-    for batch in itertools.chain.from_iterable(groups):
-
-        def count(name: str, batch: Any = batch) -> None:
-            column = batch.column(name)
-            if kinds[name] == "number":
-                totals[name] += _number_counts(column, ends[name])
-            else:
-                for pair in column.value_counts().to_pylist():
-                    totals[name]["" if pair["values"] is None else str(pair["values"]).strip()] += pair["counts"]
-
-        list(pool.map(count, names))
-    return totals
-
-
-def _number_counts(column: Any, ends: Floats) -> Floats:
-    import pyarrow.types as types
-
-    if types.is_floating(column.type) or types.is_integer(column.type):
-        values = column.to_numpy(zero_copy_only=False).astype(np.float64)  # nulls become NaN
-    else:
-        values = to_number(column.to_pandas()).to_numpy().copy()
-    values.sort()  # NaN last; sorting and then looking up the ends is several times faster than binning each row
-    at_most = np.searchsorted(values, [*ends, np.inf], side="right")
-    return np.diff(at_most, prepend=0, append=len(values)).astype(np.float64)[[-1, *range(len(ends) + 1)]]
-
-
-def _scanned_numbers(
-    name: str, ends: Floats, reference: Floats, current: Floats, grown: tuple[float, float]
-) -> ColumnCounts:
-    low = [np.concatenate([[0.0], np.cumsum(counts) / counts.sum()]) for counts in (reference, current)]
-    gap = np.abs(low[0] - low[1]).max()
-    # Inside a cell each function stays between its values at the two ends, which bounds what the ends cannot see.
-    single = np.concatenate([[True], np.diff(ends, prepend=-np.inf) <= np.spacing(np.abs(ends)) * 1.5, [False]])
-    inside = np.maximum(low[0][1:] - low[1][:-1], low[1][1:] - low[0][:-1])[~single]
-    bound = max(float(inside.max()), gap) if len(inside) else gap
-    return ColumnCounts(
-        name,
-        "number",
-        [NULL, *(f"{end:.6g}" for end in ends), "above"],
-        reference,
-        current,
-        distance=float(gap),
-        distance_error=float(bound - gap),
-        inflation=grown,
-    )
-
-
-def _scanned_categories(
-    name: str, reference: Counter[str], current: Counter[str], grown: tuple[float, float]
-) -> ColumnCounts:
-    cells = [value for value, _ in (reference + current).most_common()]
-    return ColumnCounts(
-        name,
-        "category",
-        [cell or NULL for cell in cells],
-        np.array([reference[cell] for cell in cells], dtype=np.float64),
-        np.array([current[cell] for cell in cells], dtype=np.float64),
-        inflation=grown,
-    )
-
-
-def _sample_inflation(column: Any, kind: Kind) -> float:
-    if kind == "number":
-        return inflation(to_number(column).fillna(-np.inf).rank().to_numpy()[:, None])
-    codes, values = pd.factorize(column)
-    common = np.argsort(-np.bincount(codes[codes >= 0], minlength=len(values)))[:20]
-    return inflation(codes[:, None] == common)
+    try:
+        content = json.loads(path.read_text())
+        if content.pop("format") != COUNTS_FORMAT:
+            raise ValueError(f"its format is not {COUNTS_FORMAT!r}")
+        columns = [
+            ColumnCounts(
+                **{
+                    **column,
+                    "reference": np.array(column["reference"], dtype=np.float64),
+                    "current": np.array(column["current"], dtype=np.float64),
+                    "inflation": (float(column["inflation"][0]), float(column["inflation"][1])),
+                }
+            )
+            for column in content.pop("columns")
+        ]
+        return PairedCounts(columns, **content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FixableError(f"cannot read {path} as counts of columns (from ray count_columns): {error!r}") from error
 
 
 def read_importance(path: Path) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """The Ray backend."""
 
 import contextlib
+import hashlib
 import logging
 import os
 import shutil
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tools.core.contract import Backend, CallContext
 from tools.core.errors import RetryableError
 from tools.modeling.search import SearchResult, TuneArgs
+from tools.ray.spec import ColumnCounts, CountArgs
 
 if TYPE_CHECKING:
     from tools.modeling.trial_runner import Tuning
@@ -31,7 +33,7 @@ ENVIRONMENT = {
 
 
 class RayBackend(Backend):
-    """Ray Tune, on local processes for the length of a call or on a running cluster."""
+    """Ray Tune and Ray Data, on local processes for the length of a call or on a running cluster."""
 
     def health(self, ctx: CallContext) -> str:
         """Reaches the cluster, where one is configured."""
@@ -63,6 +65,31 @@ class RayBackend(Backend):
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
         return tuning.runner.finish(tuning.study, "ray", ctx.workspace, ctx.show)
+
+    def count_columns(self, args: CountArgs, ctx: CallContext) -> ColumnCounts:
+        from tools.modeling.column_counts import write_counts
+
+        with _cluster(self.settings.get("RAY_ADDRESS")):
+            from tools.ray.column_counts import count_on_cluster
+
+            counted = count_on_cluster(ctx.path(args.reference), ctx.path(args.current), args.exclude, ctx.progress)
+        tables = counted.tables
+        question = hashlib.sha256(args.model_dump_json().encode()).hexdigest()[:8]
+        path = ctx.workspace / f"column_counts_{question}.json"
+        write_counts(tables, path)
+        error = max((column.distance_error for column in tables.columns), default=0.0)
+        rows = tables.reference_rows + tables.current_rows
+        return ColumnCounts(
+            counts_path=ctx.show(path),
+            columns=len(tables.columns),
+            skipped=tables.skipped,
+            reference_rows=tables.reference_rows,
+            current_rows=tables.current_rows,
+            largest_error=error,
+            rows_by_node=counted.rows_by_node,
+            message=f"Counted {len(tables.columns)} columns of {rows:,} rows on {len(counted.rows_by_node)} node(s); "
+            f"distances are known to {error:.2%} of the rows.",
+        )
 
 
 def _run(tuning: "Tuning", scratch: Path) -> None:
@@ -153,6 +180,7 @@ def _cluster(address: str | None) -> Generator[Any]:
                 ray.init(address=address, runtime_env={"py_modules": [package]}, **quiet)
             else:
                 ray.init(
+                    address="local",  # else it would join a cluster that somebody has started on this machine
                     num_cpus=_local_cpus(),
                     num_gpus=0,
                     include_dashboard=False,

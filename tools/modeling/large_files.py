@@ -1,0 +1,155 @@
+"""Tables that are too large to load, read by Polars in memory that does not grow with their number of rows."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import polars as pl
+
+from tools.core.errors import FixableError
+from tools.modeling.data import read_table
+
+LARGE_ROWS = 500_000  # of a Parquet file
+LARGE_CSV_BYTES = 64 * 2**20  # the rows of a CSV file are not known before it is read
+LARGE_GZIP_BYTES = 16 * 2**20
+BATCH_ROWS = 1 << 17
+# What pandas reads as null, so that a file means the same whichever way it is read.
+NULL_TEXTS = [
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+    "NULL", "NaN", "None", "n/a", "nan", "null",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LargeTable:
+    """A table on disk whose rows have a fixed order. Valid inside the `with` of `open_large` that made it."""
+
+    source: Path
+    rows: int
+    columns: list[str]
+
+    def lazy(self) -> pl.LazyFrame:
+        """The rows in their order."""
+        return _lazy(self.source)
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """All rows in batches of about `BATCH_ROWS`, in any order."""
+        lazy = self.lazy().select(columns)
+        return iter(lazy.collect_batches(chunk_size=BATCH_ROWS, maintain_order=False, engine="streaming"))
+
+    def stretches(self, count: int, rows: int) -> list[pl.DataFrame]:
+        """Up to `count` stretches of consecutive rows, spread evenly over the table; the whole of a small table."""
+        if self.rows <= count * rows:
+            return [self.lazy().collect()]
+        starts = np.linspace(0, self.rows - rows, count).astype(int)
+        return [self.lazy().slice(int(start), rows).collect() for start in starts]
+
+    def sample(self, rows: int, seed: int) -> pd.DataFrame:
+        """So many rows drawn at random without replacement, in their order."""
+        drawn = np.sort(np.random.default_rng(seed).choice(self.rows, min(rows, self.rows), replace=False))
+        kept = pl.LazyFrame({"__row": drawn.astype(np.uint32)})
+        found = self.lazy().with_row_index("__row").join(kept, on="__row", how="semi", maintain_order="left")
+        return found.drop("__row").collect(engine="streaming").to_pandas()
+
+
+def is_large(path: Path) -> bool:
+    """Whether the file is one to scan rather than to load. A file that cannot be read is not: loading it says why.
+
+    Large is a Parquet file of more than `LARGE_ROWS` rows, a CSV file of more than `LARGE_CSV_BYTES`, a gzipped one of
+    more than `LARGE_GZIP_BYTES`.
+    """
+    name = path.name.lower()
+    if not path.is_file():
+        return False
+    if name.endswith((".parquet", ".pq")):
+        try:
+            return _rows(_lazy(path)) > LARGE_ROWS
+        except (pl.exceptions.PolarsError, OSError):
+            return False
+    if name.endswith(".csv.gz"):
+        return path.stat().st_size > LARGE_GZIP_BYTES
+    return name.endswith(".csv") and path.stat().st_size > LARGE_CSV_BYTES
+
+
+@contextlib.contextmanager
+def open_large(path: Path) -> Generator[LargeTable]:
+    """A Parquet or CSV file, or a folder of Parquet files (in the order of their names), to scan.
+
+    Parquet is read where it is. CSV is written as Parquet into a temporary folder first, because it is read several
+    times; types are those that all of its values have, as when it is loaded.
+
+    Raises:
+        FixableError: it cannot be read.
+    """
+    with tempfile.TemporaryDirectory(prefix="large-") as folder:
+        if not path.exists() or (path.is_dir() and not any(path.rglob("*.parquet"))):
+            raise FixableError(
+                f"cannot read {path}: it is {'a folder without Parquet' if path.exists() else 'missing'}"
+            )
+        try:
+            source = path
+            if not (path.is_dir() or path.name.lower().endswith((".parquet", ".pq"))):
+                source = Path(folder) / "table.parquet"
+                rows = pl.scan_csv(path, null_values=NULL_TEXTS, infer_schema_length=None)
+                rows.sink_parquet(source, compression="lz4", row_group_size=BATCH_ROWS)
+            lazy = _lazy(source)
+            table = LargeTable(source, _rows(lazy), lazy.collect_schema().names())
+        except (pl.exceptions.PolarsError, OSError) as error:
+            text = " ".join(str(error).split())[:200]
+            raise FixableError(f"cannot read {path}: {type(error).__name__}: {text}") from error
+        yield table
+
+
+def sample_file(path: Path, rows: int, seed: int) -> tuple[pd.DataFrame, int]:
+    """A table of the file, and the number of rows of the file: all of them, or of a large file a random sample."""
+    if not is_large(path):
+        frame = read_table(path)
+        return frame, len(frame)
+    with open_large(path) as table:
+        return table.sample(rows, seed), table.rows
+
+
+def split_rows(
+    path: Path, bad: pd.DataFrame, kept: Path, quarantined: Path, check: Callable[[pd.Series, int], None]
+) -> int:
+    """Write the file's rows to `kept`, but those of `bad` (`row`, from 0, and `reason`) to `quarantined`.
+
+    Returns the number of rows of the file. `check` may refuse the rows to be set aside, before anything is written.
+    """
+    with open_large(path) as table:
+        check(cast(pd.Series, bad["row"]), table.rows)
+        rows = table.lazy().with_row_index("\nrow")
+        reasons = pl.DataFrame(
+            {"\nrow": bad["row"].to_numpy().astype(np.uint32), "quarantine_reason": bad["reason"].tolist()}
+        ).lazy()
+        for target, how in ((kept, "anti"), (quarantined, "inner")):
+            found = rows.join(reasons, on="\nrow", how=cast(Any, how), maintain_order="left").drop("\nrow")
+            write_lazy(found, target)
+        return table.rows
+
+
+def write_lazy(lazy: pl.LazyFrame, path: Path) -> None:
+    """Write Parquet batch by batch, whole or not at all (a temporary file beside it, then `os.replace`)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        lazy.sink_parquet(temporary, row_group_size=BATCH_ROWS, engine="streaming")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _lazy(path: Path) -> pl.LazyFrame:
+    if path.is_dir():
+        return pl.scan_parquet(sorted(path.rglob("*.parquet")))
+    return pl.scan_parquet(path, glob=False)
+
+
+def _rows(lazy: pl.LazyFrame) -> int:
+    return int(cast(Any, lazy.select(pl.len()).collect()).item())
