@@ -45,7 +45,11 @@ class GreatExpectationsBackend(Backend):
         require_columns(reference, [args.target], args.reference or args.data)
         ctx.progress(0, 2, "building the suite")
         own = _read_suite(ctx.path(args.suite)) if args.suite else None
+        if not args.labelled:  # as if there were no label
+            reference, frame = (table.drop(columns=args.target, errors="ignore") for table in (reference, frame))
         configs = own or _suite_from_reference(reference, frame, args)
+        if not args.labelled:
+            configs = [config for config in configs if args.target not in _columns_of(config)]
         ctx.progress(1, 2, f"checking {len(configs)} expectations")
         suite_json, results = _run(frame, configs)
 
@@ -116,11 +120,18 @@ def _suite_from_reference(reference: Frame, frame: Frame, args: ValidateArgs) ->
     before = current if reference is frame else profile(reference)
     fillers = filler_columns(frame, current, args.target)
     configs = build_suite(before, current, args.target, args.task, args.max_null_share, fillers)
-    if args.task != "regression":
+    if args.task != "regression" and args.labelled:
         classes = [_native(value) for value in reference[args.target].dropna().unique()]
         if classes:
             configs.append(target_classes(args.target, classes))
     return configs
+
+
+def _columns_of(config: dict[str, Any]) -> set[Any]:
+    """Every column that an expectation names."""
+    kwargs = config["kwargs"]
+    single = {kwargs.get(key) for key in ("column", "column_A", "column_B")}
+    return single | {name for key in ("column_list", "column_set") for name in kwargs.get(key) or ()}
 
 
 def _read_suite(path: Path) -> list[dict[str, Any]]:

@@ -176,7 +176,7 @@ class JudgeBackend(OutlookBackend):
         _check_range("alpha", args.alpha, 0, 0.5)
         _check_range("min_effect", args.min_effect, -1e-12, 1)
         importance = read_importance(ctx.path(args.importance)) if args.importance else None
-        tables = count_files(ctx.path(args.reference), ctx.path(args.current))
+        tables = count_files(ctx.path(args.reference), ctx.path(args.current), args.exclude)
         answer, details = judge_tables(tables, importance, args)
         return answer.model_copy(update={"details_path": _write_details("drift", details, args, ctx)})
 
