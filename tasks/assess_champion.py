@@ -2,18 +2,20 @@
 
 from pydantic import Field
 
-from tasks import detect_drift, establish_champion
+from tasks import detect_drift, establish_champion, unlabelled
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
 from tasks.common import scoring, slices
 
 
 class Result(TaskResult):
-    """`reference_value` and `current_value` are the goal's metric of the champion, before and now."""
+    """`reference_value` and `current_value` are the goal's metric of the champion, before and now. `watch`: its
+    estimate on rows without a label fell below the floor, which is a reason to look again and not to act."""
 
     act: bool = Field(description="as the judge decided")
     reference_value: float
     current_value: float
     reasons: list[str]
+    watch: bool = False
 
 
 def runbook(inputs: Inputs) -> Runbook:
@@ -54,12 +56,16 @@ def runbook(inputs: Inputs) -> Runbook:
         ),
         "deciding whether to act",
     )
+    estimated = yield from unlabelled.estimate(inputs, champion.model_uri, before["scores_path"])
+    warning = unlabelled.to_watch(goal, estimated)
+    said = [decision["message"], *([estimated["message"]] if estimated else []), *([warning] if warning else [])]
     return Result(
         act=decision["act"],
         reference_value=decision["reference_value"],
         current_value=decision["current_value"],
-        reasons=decision["reasons"],
-        summary=decision["message"],
+        reasons=[*decision["reasons"], *([warning] if warning else [])],
+        watch=warning is not None,
+        summary=" ".join(said),
     )
 
 
@@ -69,4 +75,7 @@ def guardrail(result: Result, evidence: Evidence) -> list[str]:
         return ["nothing was decided (judge decide_retraining did not succeed)"]
     if result.act != decision["act"]:
         return [f"act is {result.act}, the judge decided {decision['act']}"]
+    watch = unlabelled.to_watch(evidence.inputs.goal, evidence.last("judge", "estimate_performance")) is not None
+    if result.watch != watch:
+        return [f"watch is {result.watch}, by the judge's estimate it is {watch}"]
     return []

@@ -118,6 +118,14 @@ class Evidence:
                 return result.data
         return None
 
+    def all(self, tool: str, action: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Arguments and data of every successful call of an action, oldest first."""
+        return [
+            (arguments, result.data or {})
+            for name, done, arguments, result in self.calls
+            if (name, done) == (tool, action) and result.ok
+        ]
+
     def succeeded(self, tool: str, action: str) -> bool:
         return self.last(tool, action) is not None
 
@@ -157,7 +165,7 @@ def load_task(name: str) -> TaskDefinition:
     )
 
 
-_NOT_TASKS = frozenset({"base", "common", "goal", "grounding"})
+_NOT_TASKS = frozenset({"base", "common", "goal", "grounding", "unlabelled"})
 
 
 def walk(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -15,7 +15,8 @@ SHOWN_FINDINGS = 5
 class Result(TaskResult):
     """`usable` is false when a critical check failed and setting bad rows aside was not allowed or did not help.
 
-    `slices` are the paths that later tasks use: those staged, or cleaned copies where rows were set aside.
+    `slices` are the paths that later tasks use: those staged, or cleaned copies where rows were set aside. It has
+    `unlabelled` where there are rows whose labels have not arrived.
     """
 
     usable: bool
@@ -39,17 +40,25 @@ def runbook(inputs: Inputs) -> Runbook:
         slices, quarantined = yield from _set_aside(inputs, slices, report["bad_rows_path"], checks)
         report = yield from _validate(slices, checks)
     critical = [_in_words(finding) for finding in report["critical"]]
-    if not report["passed"]:
+    warnings, expectations = len(report["warnings"]), report["expectations"]
+    if staged.unlabelled:
+        report, path, more = yield from _check_unlabelled(inputs, staged.unlabelled, slices, checks)
+        slices[version_data.UNLABELLED] = path
+        critical += [f"rows without a label: {_in_words(finding)}" for finding in report["critical"]]
+        warnings, expectations = warnings + len(report["warnings"]), expectations + report["expectations"]
+        found += [f"{more} rows without a label"] if more else []
+        quarantined += more
+    if critical:
         summary = f"The current data failed {len(critical)} critical checks: {'; '.join(critical[:SHOWN_FINDINGS])}."
     elif quarantined:
         summary = f"{quarantined} bad rows were set aside ({'; '.join(found[:SHOWN_FINDINGS])}); the rest passed."
     else:
-        summary = f"The current data passed {report['expectations']} checks; warnings: {len(report['warnings'])}."
+        summary = f"The current data passed {expectations} checks; warnings: {warnings}."
     return Result(
-        usable=report["passed"],
+        usable=not critical,
         quarantined_rows=quarantined,
         critical=critical,
-        warnings=len(report["warnings"]),
+        warnings=warnings,
         slices=slices,
         summary=summary,
     )
@@ -68,6 +77,23 @@ def _validate(slices: dict[str, str], checks: dict[str, Any]) -> Generator[ToolC
         "great_expectations", "validate", data=slices["current_all"], reference=slices["reference_all"], **checks
     )
     return data_of(result, "checking the data")
+
+
+def _check_unlabelled(
+    inputs: Inputs, path: str, slices: dict[str, str], checks: dict[str, Any]
+) -> Generator[ToolCall, ToolResult, tuple[dict[str, Any], str, int]]:
+    """Check all but the label of rows that have none; returns the last report, the path to use, the rows set aside."""
+    checks = {**checks, "reference": slices["reference_all"], "labelled": False}
+    doing = "checking the rows without a label"
+    report = data_of((yield call("great_expectations", "validate", data=path, **checks)), doing)
+    if report["passed"] or inputs.goal.data.on_bad_rows != "quarantine" or not report["bad_rows_path"]:
+        return report, path, 0
+    cleaned = data_of(
+        (yield call("great_expectations", "quarantine_rows", data=path, bad_rows_path=report["bad_rows_path"])),
+        "setting bad rows without a label aside",
+    )
+    report = data_of((yield call("great_expectations", "validate", data=cleaned["kept"], **checks)), doing)
+    return report, str(cleaned["kept"]), int(cleaned["quarantined_rows"])
 
 
 def _set_aside(
@@ -125,20 +151,28 @@ def _set_aside(
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
-    report = evidence.last("great_expectations", "validate")
-    if report is None:
-        return ["the data was not validated (great_expectations validate did not succeed)"]
+    staged = evidence.inputs.need("version_data", version_data.Result)
+    reports = evidence.all("great_expectations", "validate")
+    # The last one of the rows with a label, and of those without.
+    labelled = [data for arguments, data in reports if arguments.get("labelled", True)]
+    waiting = [data for arguments, data in reports if not arguments.get("labelled", True)]
+    if not labelled or (staged.unlabelled and not waiting):
+        which = "data" if not labelled else "rows without a label"
+        return [f"the {which} were not validated (great_expectations validate did not succeed)"]
+    passed = all(kind[-1]["passed"] for kind in (labelled, waiting) if kind)
     problems: list[str] = []
-    if result.usable != report["passed"]:
-        problems.append(f"usable is {result.usable}, but the last validation returned passed={report['passed']}")
-    missing = [name for name in version_data.SLICES if name not in result.slices]
+    if result.usable != passed:
+        problems.append(f"usable is {result.usable}, but the last validation returned passed={passed}")
+    needed = (*version_data.SLICES, *([version_data.UNLABELLED] if staged.unlabelled else []))
+    missing = [name for name in needed if name not in result.slices]
     if missing:
         problems.append(f"slices lacks {', '.join(missing)}")
-    staged = evidence.inputs.need("version_data", version_data.Result)
     restaged = evidence.last("dvc", "stage_data") or {}
+    kept = {data["kept"] for _, data in evidence.all("great_expectations", "quarantine_rows")}
     problems += [
         f"slices.{name} is {path!r}, which was not staged"
         for name, path in result.slices.items()
         if path not in (getattr(staged, name, None), restaged.get(name))
+        and not (name == version_data.UNLABELLED and path in kept)
     ]
     return problems

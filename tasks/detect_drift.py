@@ -1,22 +1,49 @@
-"""Measure drift between reference and current data, column by column."""
+"""Decide whether the data drifted: the judge decides, weighted by what the champion needs; Evidently's report is kept
+beside it as evidence."""
 
-from pydantic import Field
+from collections.abc import Sequence
+from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks import establish_champion, version_data
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
 from tasks.common import dropped, slices
 
-NAMED_COLUMNS = 5
+FALSE_ALARMS = 0.01  # of one run, all judgements together: expected once in 100 runs
+MIN_ROWS = 50  # fewer rows without a label are not judged by themselves
+
+
+class MovedColumn(BaseModel):
+    """A column that drifted, as the judge returned it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    column: str
+    effect: float = Field(description="share of rows that moved")
+    importance: float | None = Field(description="share of the champion's importance; null: not known")
+    change: str
 
 
 class Result(TaskResult):
-    dataset_drift: bool
+    """The judge's decision. `harm` is the effect weighted by importance; `evidently_drift` is what Evidently's preset
+    says, which decides nothing."""
+
+    drifted: bool
+    severity: str = Field(description="none, low, moderate or high")
+    harm: float
+    moved: list[MovedColumn] = Field(description="as the judge returned them, the worst first")
     share_drifted: float = Field(description="share of drifted columns, 0 to 1")
-    drifted_columns: list[str]
+    false_alarm_probability: float = Field(description="of this check")
+    checks_between_false_alarms: float = Field(description="expected, at least")
+    evidently_drift: bool
     report_path: str = Field(description="Evidently's report")
 
 
 def runbook(inputs: Inputs) -> Runbook:
-    paths = slices(inputs)
+    goal, paths = inputs.goal, slices(inputs)
+    champion = inputs.need("establish_champion", establish_champion.Result)
+    skipped = dropped(goal)
     report = data_of(
         (
             yield call(
@@ -24,32 +51,111 @@ def runbook(inputs: Inputs) -> Runbook:
                 "detect_drift",
                 reference=paths["reference_all"],
                 current=paths["current_all"],
-                target=inputs.goal.target,
-                exclude=dropped(inputs.goal),
+                target=goal.target,
+                exclude=skipped,
                 seed=inputs.seed,
             )
         ),
-        "measuring drift",
+        "describing drift",
     )
-    drifted = [column["column"] for column in report["columns"] if column["drifted"]]
-    named = ", ".join(drifted[:NAMED_COLUMNS]) + (", …" if len(drifted) > NAMED_COLUMNS else "")
+    weighed = data_of(
+        (
+            yield call(
+                "mlflow",
+                "column_importance",
+                model_uri=champion.model_uri,
+                data=paths["reference_holdout"],
+                target=goal.target,
+                task=goal.task,
+                drop=skipped,
+                seed=inputs.seed,
+            )
+        ),
+        "measuring what the champion needs",
+    )
+    # A champion that needs no column (it guesses) gives nothing to weigh by.
+    weights = {"importance": weighed["importance_path"]} if weighed["used_columns"] else {}
+    judged: list[dict[str, Any]] = []
+    parts = _parts(inputs, paths)
+    for current, excluded in parts:
+        answer = yield call(
+            "judge",
+            "judge_drift",
+            reference=paths["reference_all"],
+            current=current,
+            exclude=excluded,
+            alpha=FALSE_ALARMS / len(parts),  # together they raise a false alarm as rarely as one would
+            **weights,
+        )
+        judged.append(data_of(answer, "judging drift"))
+    worst = _worst(judged)
     return Result(
-        dataset_drift=report["dataset_drift"],
-        share_drifted=report["share_drifted"],
-        drifted_columns=drifted,
+        **_decided(judged),
+        moved=[MovedColumn(**{key: column[key] for key in MovedColumn.model_fields}) for column in worst["moved"]],
+        evidently_drift=report["dataset_drift"],
         report_path=report["report_path"],
-        summary=f"{len(drifted)} of {len(report['columns'])} columns drifted" + (f": {named}." if drifted else "."),
+        summary=_summary(judged, worst, report),
     )
+
+
+def _parts(inputs: Inputs, paths: dict[str, str]) -> list[tuple[str, list[str]]]:
+    """The files to judge with the columns to leave out: the labelled rows, and those that wait for their label."""
+    skipped = dropped(inputs.goal)
+    parts = [(paths["current_all"], skipped)]
+    waiting = inputs.need("version_data", version_data.Result).rows.get(version_data.UNLABELLED, 0)
+    if version_data.UNLABELLED in paths and waiting >= MIN_ROWS:
+        parts.append((paths[version_data.UNLABELLED], [*skipped, inputs.goal.target]))
+    return parts
+
+
+def _worst(judged: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The judgement to act on; the first one where they are alike."""
+    return max(judged, key=lambda found: (found["drifted"], found["harm"]))
+
+
+def _decided(judged: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The fields of the result that follow from the judgements."""
+    worst = _worst(judged)
+    alpha = sum(found["false_alarm_probability"] for found in judged)
+    return {
+        **{name: worst[name] for name in ("drifted", "severity", "harm", "share_drifted")},
+        "false_alarm_probability": alpha,
+        "checks_between_false_alarms": 1 / alpha,
+    }
+
+
+def _summary(judged: Sequence[dict[str, Any]], worst: dict[str, Any], report: dict[str, Any]) -> str:
+    where = "In the rows that wait for their label: " if worst is not judged[0] else ""
+    told = f"{where}{worst['message']}"
+    if report["dataset_drift"] == worst["drifted"]:
+        return told
+    preset = f"{report['drifted_columns']} of {len(report['columns'])} columns beyond Evidently's thresholds"
+    verdict = "drift" if report["dataset_drift"] else "no drift"
+    return f"{told} Evidently's preset says {verdict} ({preset}), which decides nothing."
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
     report = evidence.last("evidently", "detect_drift")
-    if report is None:
-        return ["drift was not measured (evidently detect_drift did not succeed)"]
+    calls = evidence.all("judge", "judge_drift")
+    missing = [
+        f"{what} ({name} did not succeed)"
+        for found, what, name in (
+            (report, "drift was not described", "evidently detect_drift"),
+            (calls, "drift was not judged", "judge judge_drift"),
+        )
+        if not found
+    ]
+    if missing or report is None:
+        return missing
+    latest = {str(arguments["current"]): data for arguments, data in calls}  # a file may have been judged again
     problems: list[str] = []
-    if result.dataset_drift != report["dataset_drift"]:
-        problems.append(f"dataset_drift is {result.dataset_drift}, Evidently returned {report['dataset_drift']}")
-    drifted = {column["column"] for column in report["columns"] if column["drifted"]}
-    if set(result.drifted_columns) != drifted:
-        problems.append(f"drifted_columns must be exactly {sorted(drifted)}")
+    for name, value in _decided(list(latest.values())).items():
+        said = getattr(result, name)
+        if said != value and not (isinstance(value, float) and abs(said - value) <= 1e-3 * max(1.0, abs(value))):
+            problems.append(f"{name} is {said}, the judge's answers make it {value}")
+    moved = {column["column"] for column in _worst(list(latest.values()))["moved"]}
+    if {column.column for column in result.moved} != moved:
+        problems.append(f"moved must be exactly the columns {sorted(moved)}")
+    if result.evidently_drift != report["dataset_drift"]:
+        problems.append(f"evidently_drift is {result.evidently_drift}, Evidently returned {report['dataset_drift']}")
     return problems

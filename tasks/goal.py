@@ -34,6 +34,8 @@ class DataSection(Section):
     """Where the data is: `reference` and `current` (CSV or Parquet), or one `source` split in time order.
 
     `on_bad_rows`: `stop` ends the run when rows fail critical checks; `quarantine` sets them aside and goes on.
+    `unlabelled`: current rows without a label fail the checks (`reject`), or are kept apart and the champion's metric
+    on them is estimated (`estimate`).
     """
 
     reference: str = ""
@@ -44,6 +46,7 @@ class DataSection(Section):
     baseline_share: float = Field(default=0.8, ge=0.5, le=0.95)
     drop: list[str] = Field(default_factory=list[str])
     on_bad_rows: Literal["stop", "quarantine"] = "stop"
+    unlabelled: Literal["reject", "estimate"] = "reject"
     max_null_share: float = Field(default=0.05, ge=0, lt=1)
     suite: str = ""
 

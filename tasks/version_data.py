@@ -7,7 +7,8 @@ from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
 
 class Result(TaskResult):
     """Paths are Parquet files. `reference` trains the baseline; `reference_holdout` is its later part; `train`,
-    `holdout` and `live` are the current data in time order."""
+    `holdout` and `live` are the current data in time order. `unlabelled` are current rows whose labels have not
+    arrived, without the label's column: only where the goal allows them, and there are any."""
 
     version: str = Field(description="DVC version of the slices")
     reference: str
@@ -17,9 +18,11 @@ class Result(TaskResult):
     live: str
     reference_all: str
     current_all: str
+    unlabelled: str | None = Field(default=None, description="rows without a label, if the goal allows them")
     rows: dict[str, int] = Field(description="rows of each slice")
 
 
+UNLABELLED = "unlabelled"
 SLICES = ("reference", "reference_holdout", "train", "holdout", "live", "reference_all", "current_all")
 
 
@@ -34,23 +37,30 @@ def runbook(inputs: Inputs) -> Runbook:
     staged = data_of(
         (
             yield call(
-                "dvc", "stage_data", **where, target=goal.target, name=goal.name, baseline_share=data.baseline_share
+                "dvc",
+                "stage_data",
+                **where,
+                target=goal.target,
+                name=goal.name,
+                baseline_share=data.baseline_share,
+                **({"allow_unlabelled": True} if data.unlabelled == "estimate" else {}),
             )
         ),
         "staging the data",
     )
-    paths = {name: str(staged[name]) for name in SLICES}
+    paths = {name: str(staged[name]) for name in (*SLICES, UNLABELLED) if staged.get(name)}
     versioned = data_of(
         (yield call("dvc", "version_data", paths=list(paths.values()), name=goal.name, message="staged for a run")),
         "versioning the data",
     )
     rows = staged["rows"]
+    apart = f", {rows[UNLABELLED]} more whose labels have not arrived," if UNLABELLED in paths else ""
     return Result(
         version=versioned["version"],
         rows=rows,
         **paths,
         summary=(
-            f"{rows['reference_all']} reference and {rows['current_all']} current rows staged and versioned as "
+            f"{rows['reference_all']} reference and {rows['current_all']} current rows{apart} staged and versioned as "
             f"{str(versioned['version'])[:12]}."
         ),
     )
@@ -65,8 +75,8 @@ def guardrail(result: Result, evidence: Evidence) -> list[str]:
         return ["no data was staged (dvc stage_data did not succeed)"]
     problems = [
         f"{name} is {getattr(result, name)!r}, staged was {staged[name]!r}"
-        for name in SLICES
-        if getattr(result, name) != staged[name]
+        for name in (*SLICES, UNLABELLED)
+        if getattr(result, name) != staged.get(name)
     ]
     if result.version != versioned["version"]:
         problems.append(f"version is {result.version!r}, DVC returned {versioned['version']!r}")

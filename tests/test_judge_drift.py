@@ -406,5 +406,5 @@ def test_bad_input_is_refused_with_what_is_valid(project: Project, change: dict[
 
 
 @pytest.mark.parametrize("name", ["judge_drift", "estimate_performance"])
-def test_a_definition_costs_at_most_100_tokens(name: str) -> None:
-    assert definition_tokens(load_spec("judge").action(name)) <= 100
+def test_a_definition_costs_at_most_120_tokens(name: str) -> None:
+    assert definition_tokens(load_spec("judge").action(name)) <= 120

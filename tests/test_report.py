@@ -99,6 +99,17 @@ def test_the_link_to_evidentlys_report_leads_to_the_file(tmp_path: Path) -> None
     assert (run.folder / link).read_text() == "<html>Evidently</html>"
 
 
+def test_the_judges_decision_and_evidentlys_are_shown_with_why_they_disagree(tmp_path: Path) -> None:
+    html, facts = report_of(promoted_run(tmp_path))
+    decided = next(d for d in facts["decisions"] if d["what"] == "Did the data drift?")
+    assert decided["result"] == "yes"
+    assert facts["drift"]["decisions"][0]["severity"] == "high"
+    (apart,) = facts["drift"]["disagreements"]
+    assert apart.startswith("data_usage_gb: drift by Evidently")
+    assert "only 2.0% of the rows moved, and less than 5% does not count" in apart
+    assert apart.split(";")[0] in Page(html).text
+
+
 def test_the_json_tells_what_was_decided_why_and_by_whom(tmp_path: Path) -> None:
     _, facts = report_of(promoted_run(tmp_path))
     assert facts["run"]["outcome"] == "promoted"

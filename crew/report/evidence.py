@@ -71,42 +71,6 @@ def dicts(value: Any) -> list[Facts]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def drift(run: Run) -> Facts | None:
-    """Evidently's verdict per column, with histograms; `strength` is 1 at the threshold and more beyond it."""
-    found = run.named("evidently.detect_drift")
-    if not found:
-        return None
-    call = found[-1]
-    columns = [
-        {**column, "strength": _strength(column)} for column in dicts(call.data.get("columns")) if column.get("column")
-    ]
-    profile = read_json(run, call.data.get("profile_path")).get("columns")
-    return {
-        "call": call.id,
-        "message": call.message,
-        "columns": columns,
-        "dataset_drift": bool(call.data.get("dataset_drift")),
-        "drifted_columns": call.data.get("drifted_columns"),
-        "drift_share": call.data.get("drift_share"),
-        "share_drifted": call.data.get("share_drifted"),
-        "skipped": skipped if isinstance(skipped := call.data.get("skipped"), dict) else {},
-        "rows": [call.data.get("reference_rows"), call.data.get("current_rows")],
-        "histograms": profile if isinstance(profile, dict) else {},
-        "evidently_report": run_link(run, call.data.get("report_path")),
-    }
-
-
-def _strength(column: Facts) -> float | None:
-    """How far a score is beyond its threshold, as a factor. Of a p-value, which drifts by being small, the factor
-    between the logarithms."""
-    score, threshold = number_of(column.get("score")), number_of(column.get("threshold"))
-    if score is None or not threshold or threshold <= 0:
-        return None
-    if "p_value" not in str(column.get("method")):
-        return score / threshold
-    return math.log(max(score, 1e-12)) / math.log(threshold) if threshold < 1 else None
-
-
 def data_checks(run: Run) -> list[Facts]:
     """One row per validated file."""
     return [

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
 from crew import words
-from crew.report import charts, evidence, story, svg, timeline
+from crew.report import charts, drift, evidence, story, svg, timeline
 from crew.report.collect import Run, read_run
 
 FORMAT = 1
@@ -71,7 +71,8 @@ def report_facts(run: Run) -> dict[str, Any]:
             },
             "verdict": dataclasses.asdict(story.verdict(run, decisions)),
             "tasks": [dataclasses.asdict(step) for step in run.steps],
-            "drift": evidence.drift(run),
+            "drift": drift.drift(run),
+            "estimated": drift.estimated(run),
             "evaluations": evidence.evaluations(run),
             "retraining": evidence.retraining(run),
             "searches": evidence.searches(run),
@@ -124,13 +125,13 @@ def report_html(run: Run, facts: dict[str, Any]) -> str:
 
 
 def _charts(run: Run, facts: dict[str, Any]) -> dict[str, Any]:
-    drift, canary, compared = facts["drift"], facts["canary"], facts["comparison"]
+    drifted, canary, compared = facts["drift"], facts["canary"], facts["comparison"]
     trajectory = canary["trajectory"] if canary else {}
     course, course_key = timeline.evidence_course(trajectory)
     metric = next((e["metric"] for e in facts["evaluations"]), "")
     return {
-        "drift": charts.drift_bars(drift["columns"]) if drift else "",
-        "histograms": _histograms(drift) if drift else [],
+        "drift": charts.drift_bars(drifted["columns"]) if drifted else "",
+        "histograms": _histograms(drifted) if drifted else [],
         "metric": charts.metric_over_time(facts["evaluations"], _marks(run), metric, _minimum(facts["goal"])),
         "trials": charts.trials(facts["searches"]),
         "fronts": [charts.front(choice["front"], choice["chosen"]) for choice in facts["choices"]],
@@ -146,13 +147,14 @@ def _charts(run: Run, facts: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _histograms(drift: dict[str, Any]) -> list[dict[str, Any]]:
-    """Of the columns that drifted most; of the least stable ones when none did."""
-    known = [c for c in drift["columns"] if isinstance(drift["histograms"].get(c["column"]), dict)]
-    chosen = [c for c in known if c.get("drifted")] or known[:2]
+def _histograms(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of the columns that drifted, by the judge first, then by Evidently; of the least stable ones when none did."""
+    known = [c for c in found["columns"] if isinstance(found["histograms"].get(c["column"]), dict)]
+    judged = [c for c in known if c["judge"] and c["judge"].get("drifted")]
+    chosen = [*judged, *(c for c in known if c.get("drifted") and c not in judged)] or known[:2]
     drawn = [
         {"column": c["column"], "drifted": c.get("drifted"), "method": c.get("method"), "score": c.get("score"),
-         "threshold": c.get("threshold"), "svg": charts.histogram(c["column"], drift["histograms"][c["column"]])}
+         "threshold": c.get("threshold"), "svg": charts.histogram(c["column"], found["histograms"][c["column"]])}
         for c in chosen[:MOST_HISTOGRAMS]
     ]  # fmt: skip
     return [item for item in drawn if item["svg"]]

@@ -96,8 +96,8 @@ _ANSWERS: dict[str, tuple[str, str, dict[Any, tuple[str, Tone]]]] = {
     "great_expectations.validate": (
         "Is the data fit to be used?", "passed", {True: ("yes", "good"), False: ("no", "bad")},
     ),
-    "evidently.detect_drift": (
-        "Did the data drift?", "dataset_drift", {True: ("yes", "warn"), False: ("no", "good")},
+    "judge.judge_drift": (
+        "Did the data drift?", "drifted", {True: ("yes", "warn"), False: ("no", "good")},
     ),
     "judge.decide_retraining": (
         "Did the champion get worse?", "act", {True: ("yes: act", "warn"), False: ("no: do not act", "good")},
@@ -127,7 +127,7 @@ def verdict(run: Run, made: list[Decision]) -> Verdict:
         "rolled_back": _newest(run, "judge.judge_canary", "judge.compare_models", "judge.decide_retraining"),
         "inconclusive": _newest(run, "judge.judge_canary", "judge.compare_models", "judge.decide_retraining"),
         "champion_kept": _newest(run, "judge.compare_models", "judge.judge_canary", "judge.decide_retraining"),
-        "no_action": _newest(run, "judge.decide_retraining", "evidently.detect_drift"),
+        "no_action": _newest(run, "judge.decide_retraining", "judge.judge_drift"),
         "undecided": [c for c in run.named("people.choose", ok=False) if not c.ok],
         "data_rejected": [c for c in run.named("great_expectations.validate") if not c.data.get("passed")],
     }.get(run.outcome)
@@ -154,7 +154,7 @@ _SUBJECTS = {
     "judge.judge_canary": "Canary",
     "judge.compare_models": "Offline comparison",
     "judge.decide_retraining": "Champion",
-    "evidently.detect_drift": "Drift",
+    "judge.judge_drift": "Drift",
     "people.choose": "Choice",
     "great_expectations.validate": "Data checks",
 }

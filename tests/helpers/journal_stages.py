@@ -155,10 +155,44 @@ def drift(run: Example, data: dict[str, str], drifted: bool = True) -> None:
                     "(the limit is 50%)."},
         2.9, reference=data["reference_all"], current=data["current_all"], target="churned", seed=7,
     )
+    importance = {"most_important": ["monthly_charges", "data_usage_gb"], "used_columns": 7, "columns": 11,
+                  "rows": 1200, "loss": 0.41, "importance_path": run.file("importance.json", {"monthly_charges": 0.08}),
+                  "message": "7 of 11 columns matter to models:/churn/1 on 1200 rows."}  # fmt: skip
+    run.call("mlflow", "column_importance", importance, 0.9, model_uri="models:/churn/1",
+             data=data["reference_holdout"], target="churned", task="binary")  # fmt: skip
+    judge_drift(run, data, drifted)
     run.end(f"{count} of 11 columns drifted; data usage most.", 3.0)
     run.begin("assess_champion", "sentinel")
     for name, value in (("reference_holdout", 0.8312), ("holdout", 0.7308 if drifted else 0.8295)):
         evaluate(run, "models:/churn/1", data[name], value)
+
+
+def judge_drift(run: Example, data: dict[str, str], drifted: bool) -> None:
+    """The judge agrees with Evidently but for the first column, which it holds for too small a change."""
+    columns = [
+        {"name": name, "kind": kind, "effect": 0.02 if i == 0 else 0.3 if moved and drifted else 0.0,
+         "effect_error": 0.0, "p_value": 1e-9, "adjusted_p": 1e-8 if moved and drifted else 0.8,
+         "drifted": bool(i and moved and drifted), "importance": 0.1, "change": "another spread", "psi": 0.1}
+        for i, (name, kind, _, _, _, moved) in enumerate(COLUMNS)
+    ]  # fmt: skip
+    moved = [c for c in columns if c["drifted"]]
+    message = (
+        f"Drift of high severity: {len(moved)} of {len(columns)} columns changed; chance alone gives such an alarm at "
+        "most once in 100 checks." if drifted else
+        f"No drift: none of {len(columns)} columns changed by more than chance explains."
+    )  # fmt: skip
+    run.call(
+        "judge", "judge_drift",
+        {"drifted": drifted, "severity": "high" if drifted else "none", "harm": 0.31 if drifted else 0.0,
+         "p_value": 1e-8 if drifted else 0.8, "false_alarm_probability": 0.01, "checks_between_false_alarms": 100.0,
+         "moved": [{"column": c["name"], **{k: c[k] for k in ("effect", "adjusted_p", "importance", "change")}}
+                   for c in moved],
+         "share_drifted": len(moved) / len(columns), "columns": len(columns), "skipped": 1, "reference_rows": 6000,
+         "current_rows": 6000, "message": message,
+         "details_path": run.file("drift.json", {"alpha": 0.01, "min_effect": 0.05, "columns": columns,
+                                                 "skipped": {"timestamp": "excluded"}})},
+        0.2, reference=data["reference_all"], current=data["current_all"],
+    )  # fmt: skip
 
 
 def evaluate(run: Example, uri: str, data: str, value: float) -> None:

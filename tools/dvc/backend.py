@@ -56,7 +56,7 @@ class DVCBackend(Backend):
             return f"DVC {dvc.__version__}, {kind} {repo.root_dir}, {count} data versions"
 
     def stage_data(self, args: StageDataArgs, ctx: CallContext) -> StagedData:
-        from tools.dvc.staging import order_by_time, slices, split_source
+        from tools.dvc.staging import labelled_apart, order_by_time, slices, split_source
         from tools.modeling.data import read_table, require_columns, write_table
 
         if bool(args.source) == bool(args.reference or args.current) or bool(args.reference) != bool(args.current):
@@ -73,7 +73,12 @@ class DVCBackend(Backend):
             frames.append(frame)
         if args.source:
             frames = list(split_source(frames[0], args.reference_share))
+        unlabelled = None
+        if args.allow_unlabelled:
+            frames[1], unlabelled = labelled_apart(frames[1], args.target)
         made = slices(frames[0], frames[1], args.baseline_share)
+        if unlabelled is not None and len(unlabelled):
+            made["unlabelled"] = unlabelled
 
         folder = ctx.workspace / args.name
         written: dict[str, str] = {}
@@ -84,13 +89,14 @@ class DVCBackend(Backend):
             write_table(frame, path)
             written[label] = ctx.show(path)
         order = f"ordered by {args.time_column}" if args.time_column else "in row order (no time column given)"
+        apart = f", {len(made['unlabelled'])} more without a label" if "unlabelled" in made else ""
         return StagedData(
             **written,
             rows={label: len(frame) for label, frame in made.items()},
             columns=[str(column) for column in frames[1].columns],
             time_range=_time_ranges(made, args.time_column),
             input_md5={shown: _md5(path) for shown, path in zip(inputs, paths, strict=True)},
-            message=f"Staged {len(frames[0])} reference and {len(frames[1])} current rows, {order}.",
+            message=f"Staged {len(frames[0])} reference and {len(frames[1])} current rows{apart}, {order}.",
         )
 
     def version_data(self, args: VersionDataArgs, ctx: CallContext) -> VersionedData:

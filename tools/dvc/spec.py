@@ -25,6 +25,7 @@ class StageDataArgs(Args):
     target: str = Field(description="label")
     name: str = Field("snapshot", description="folder")
     baseline_share: float = Field(0.8, description="of reference")
+    allow_unlabelled: bool = Field(False, description="current rows without label apart")
 
     # Checked here and not in the schema, which models pay for on every request.
     @field_validator("reference_share", "baseline_share")
@@ -38,7 +39,11 @@ class StageDataArgs(Args):
 
 
 class StagedData(Data):
-    """Paths of the slices, all Parquet; `rows` and `time_range` are keyed by slice name."""
+    """Paths of the slices, all Parquet; `rows` and `time_range` are keyed by slice name.
+
+    With `allow_unlabelled`, current rows without a label are in `unlabelled` (without the label's column) and in no
+    other slice.
+    """
 
     reference: str
     reference_holdout: str
@@ -47,6 +52,7 @@ class StagedData(Data):
     live: str
     reference_all: str
     current_all: str
+    unlabelled: str | None = None  # None: not asked for, or every current row has a label
     rows: dict[str, int]
     columns: list[str]
     time_range: dict[str, tuple[str, str]] | None  # None: no time column, row order

@@ -63,6 +63,27 @@ def split_source(frame: Frame, reference_share: float) -> tuple[Frame, Frame]:
     return frame.iloc[:cut].reset_index(drop=True), frame.iloc[cut:].reset_index(drop=True)
 
 
+def labelled_apart(frame: Frame, target: str) -> tuple[Frame, Frame]:
+    """The rows with a label, and those without (null or blank) less the label's column; each in the order it was.
+
+    Raises:
+        FixableError: too few have a label.
+    """
+    import pandas as pd
+
+    from tools.modeling.data import as_text
+
+    labels = frame[target]
+    # A blank text is as good as a null; numbers cannot be blank, and reading millions of them as text is slow.
+    has = labels.notna() if pd.api.types.is_numeric_dtype(labels) else pd.Series(as_text(labels) != "", frame.index)
+    if has.sum() < MIN_ROWS:
+        raise FixableError(
+            f"current has {int(has.sum())} rows with a label ({target}) and {int((~has).sum())} without; at least "
+            f"{MIN_ROWS} with one are needed"
+        )
+    return frame[has].reset_index(drop=True), frame[~has].drop(columns=target).reset_index(drop=True)
+
+
 def slices(reference: Frame, current: Frame, baseline_share: float) -> dict[str, Frame]:
     """The slices of a run by name, in row order: see `StagedData`.
 

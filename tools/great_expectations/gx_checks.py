@@ -12,7 +12,7 @@ from tools.core.errors import FixableError
 from tools.great_expectations.findings import EXAMPLES, Checked
 from tools.great_expectations.profile import filler_columns, plain, profile
 from tools.great_expectations.spec import ValidateArgs
-from tools.great_expectations.suite import build_suite, target_classes
+from tools.great_expectations.suite import build_suite, target_classes, without_column
 from tools.modeling.data import read_table, require_columns
 
 # pandas' own annotations make every column a union of unrelated types; these names say what is meant.
@@ -29,7 +29,12 @@ def check_loaded(data: Path, reference: Path | None, own: list[Config] | None, a
     frame = plain(read_table(data))
     before = plain(read_table(reference)) if reference else frame
     require_columns(before, [args.target], args.reference or args.data)
-    suite, results = _run(frame, own or _suite_from_reference(before, frame, args))
+    if not args.labelled:  # as if there were no label
+        same = before is frame
+        frame = frame.drop(columns=args.target, errors="ignore")
+        before = frame if same else before.drop(columns=args.target)
+    configs = own or _suite_from_reference(before, frame, args)
+    suite, results = _run(frame, configs if args.labelled else without_column(configs, args.target))
     empty = {name for name in frame.columns if frame[name].isna().all()}
     for result in results:
         if not result["success"]:
@@ -51,12 +56,11 @@ def _read_rows(result: dict[str, Any], frame: Frame) -> None:
 
 
 def _suite_from_reference(reference: Frame, frame: Frame, args: ValidateArgs) -> list[dict[str, Any]]:
-
     current = profile(frame)
     before = current if reference is frame else profile(reference)
     fillers = filler_columns(frame, current, args.target)
     configs = build_suite(before, current, args.target, args.task, args.max_null_share, fillers)
-    if args.task != "regression":
+    if args.task != "regression" and args.labelled:
         classes = [_native(value) for value in reference[args.target].dropna().unique()]
         if classes:
             configs.append(target_classes(args.target, classes))

@@ -25,7 +25,7 @@ from tools.great_expectations.large_profile import (
     share_allows,
 )
 from tools.great_expectations.spec import ValidateArgs
-from tools.great_expectations.suite import WHOLE_NUMBER, Config, build_suite, target_classes
+from tools.great_expectations.suite import WHOLE_NUMBER, Config, build_suite, target_classes, without_column
 from tools.modeling.large_files import open_large
 
 Result = dict[str, Any]
@@ -52,7 +52,13 @@ def check_large(data: Path, reference: Path | None, own: list[Config] | None, ar
             if args.target not in before.dtypes:
                 columns = ", ".join(list(before.dtypes)[:40])
                 raise FixableError(f"{args.reference or args.data} has no column {args.target!r}; columns: {columns}")
+            if not args.labelled:  # as if there were no label
+                same = before is table
+                table = table.without(args.target)
+                before = table if same else before.without(args.target)
             configs = own or _suite_from_reference(before, table, args)
+            if not args.labelled:
+                configs = without_column(configs, args.target)
             results = check(table, configs)
             nulls = table.facts([pl.col(name).null_count() for name in table.dtypes])
         except pl.exceptions.PolarsError as error:
@@ -67,7 +73,7 @@ def _suite_from_reference(before: PlainTable, table: PlainTable, args: ValidateA
     reference = current if before is table else profile(before)
     fillers = filler_columns(table, current, args.target)
     configs = build_suite(reference, current, args.target, args.task, args.max_null_share, fillers)
-    if args.task != "regression":
+    if args.task != "regression" and args.labelled:
         found = before.lazy.select(pl.col(args.target).drop_nulls().unique()).collect(engine="streaming")
         classes = cast(pl.DataFrame, found).to_series().to_list()
         if classes:

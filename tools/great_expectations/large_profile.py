@@ -39,6 +39,11 @@ class PlainTable:
     rows: int
     dtypes: dict[str, pl.DataType]
 
+    def without(self, column: str) -> "PlainTable":
+        """The table without a column; as it is where there is no such column."""
+        kept = {name: dtype for name, dtype in self.dtypes.items() if name != column}
+        return PlainTable(self.lazy.select(list(kept)), self.rows, kept)
+
     def facts(self, expressions: Sequence[pl.Expr]) -> Facts:
         """Aggregates by name, in one scan."""
         if not expressions:

@@ -16,6 +16,7 @@ class ValidateArgs(Args):
     task: Literal["binary", "multiclass", "regression"] = Field(description="kind of model")
     suite: str | None = Field(None, description="own GX suite JSON")
     max_null_share: float = Field(0.05, description="where reference has none")
+    labelled: bool = Field(True, description="false: rows wait for labels")
 
     @field_validator("max_null_share")
     @classmethod

@@ -230,3 +230,15 @@ def _filler_rows(columns: list[str]) -> Config:
         rows=True,
         row_condition={"type": "nullity", "column": {"name": anchor}, "is_null": True},
     )
+
+
+def without_column(configs: list[Config], column: str) -> list[Config]:
+    """The expectations that do not name a column: for rows whose label has not arrived."""
+    return [config for config in configs if column not in _columns_of(config)]
+
+
+def _columns_of(config: Config) -> set[Any]:
+    """Every column that an expectation names."""
+    kwargs = config["kwargs"]
+    single = {kwargs.get(key) for key in ("column", "column_A", "column_B")}
+    return single | {name for key in ("column_list", "column_set") for name in kwargs.get(key) or ()}

@@ -179,7 +179,7 @@ class JudgeBackend(OutlookBackend):
         if args.counts and not (args.reference or args.current):
             tables = read_counts(ctx.path(args.counts))
         elif args.reference and args.current and not args.counts:
-            tables = count_files(ctx.path(args.reference), ctx.path(args.current))
+            tables = count_files(ctx.path(args.reference), ctx.path(args.current), args.exclude)
         else:
             raise FixableError("give reference and current, or counts alone")
         answer, details = judge_tables(tables, importance, args)

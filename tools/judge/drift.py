@@ -21,6 +21,8 @@ from scipy.linalg import eigvalsh_tridiagonal
 from scipy.optimize import brentq
 from scipy.stats import chi2, norm
 
+from tools.judge.drift_words import change_of
+
 Floats = NDArray[np.float64]
 Severity = Literal["none", "low", "moderate", "high"]
 
@@ -37,6 +39,8 @@ class Counts(Protocol):
     def name(self) -> str: ...
     @property
     def kind(self) -> Literal["number", "category"]: ...
+    @property
+    def cells(self) -> list[str]: ...
     @property
     def reference(self) -> Floats: ...
     @property
@@ -59,6 +63,7 @@ class ColumnVerdict:
         p_value: of this column alone.
         adjusted_p: with all columns' tests taken into account; compared with alpha.
         importance: the column's share of all columns' importance; None if not known.
+        change: what changed, in a few words.
         psi: population stability index on ten cells, for comparison only: it is not used.
     """
 
@@ -70,6 +75,7 @@ class ColumnVerdict:
     adjusted_p: float
     drifted: bool
     importance: float | None
+    change: str
     psi: float
 
 
@@ -123,6 +129,7 @@ def judge(
             float(adjusted_p),
             bool(adjusted_p <= alpha and effect >= min_effect),
             None if shares is None else float(shares[i]),
+            change_of(column),
             _psi(column.reference, column.current, column.kind),
         )
         for i, (column, (p_value, effect), adjusted_p) in enumerate(zip(columns, tested, adjusted, strict=True))
@@ -298,7 +305,8 @@ def _sentence(
         )
     named = [
         f"{v.name} ({v.effect:.0%} of the rows moved"
-        + (f", {v.importance:.0%} of the model's importance)" if v.importance is not None else ")")
+        + (f", {v.importance:.0%} of the model's importance" if v.importance is not None else "")
+        + (f": {v.change})" if v.change else ")")
         for v in moved[:3]
     ]
     return (

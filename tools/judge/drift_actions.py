@@ -14,8 +14,10 @@ from tools.judge.performance import estimate_performance
 from tools.judge.spec import DriftArgs, DriftJudgement, MovedColumn, PerformanceArgs, PerformanceEstimate
 
 MIN_ROWS = 50  # of each file; the tests of drift are asymptotic
-LEVEL = 0.05  # of an estimate's interval, and below it labels contradict the scores
+LEVEL = 0.05  # of an estimate's interval
+CONTRADICTED = 0.01  # below this p-value labels contradict the scores: as rare a false alarm as that of drift
 SHOWN = 10  # columns in the answer; the file has all
+EXPECTED = ("excluded", "a time", "counts the rows")  # reasons for leaving a column out that nobody need be told
 
 
 class Tables(Protocol):
@@ -50,7 +52,7 @@ def judge_tables(
     except ValueError as error:
         raise FixableError(str(error)) from error
     moved = [
-        MovedColumn(column=c.name, effect=c.effect, adjusted_p=c.adjusted_p, importance=c.importance)
+        MovedColumn(column=c.name, effect=c.effect, adjusted_p=c.adjusted_p, importance=c.importance, change=c.change)
         for c in found.columns
         if c.drifted
     ]
@@ -62,12 +64,13 @@ def judge_tables(
         false_alarm_probability=args.alpha,
         checks_between_false_alarms=1 / args.alpha,
         moved=moved[:SHOWN],
+        share_drifted=len(moved) / len(found.columns),
         columns=len(found.columns),
         skipped=len(tables.skipped),
         reference_rows=tables.reference_rows,
         current_rows=tables.current_rows,
         details_path="",
-        message=found.sentence,
+        message=found.sentence + _left_out(tables.skipped),
     )
     details = {
         "alpha": args.alpha,
@@ -76,6 +79,13 @@ def judge_tables(
         "skipped": tables.skipped,
     }
     return answer, details
+
+
+def _left_out(skipped: Mapping[str, str]) -> str:
+    """Columns that could not be compared, as a sentence; a column that is gone is no drift, but must be said."""
+    named = [f"{name} ({why})" for name, why in skipped.items() if why not in EXPECTED]
+    more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+    return f" Not compared: {', '.join(named[:3])}{more}." if named else ""
 
 
 def estimate_scores(
@@ -91,16 +101,16 @@ def estimate_scores(
     except ValueError as error:
         raise FixableError(str(error)) from error
     count = int(labelled.sum())
+    trusted = None if found.unexplained_p is None else found.unexplained_p >= CONTRADICTED
+    which = "rows without a label" if count < len(current) else "rows"
     message = (
-        f"Estimated {args.metric} {found.value:.4f} ({found.low:.4f} to {found.high:.4f}) on {len(current)} rows; "
-        f"it was {found.reference_value:.4f}"
+        f"Estimated {args.metric} {found.value:.4f} ({found.low:.4f} to {found.high:.4f}) on {found.rows} {which}; "
+        f"it was {found.reference_value:.4f}."
     )
     if found.actual is not None and found.unexplained_p is not None:
-        verb = "do not go" if found.unexplained_p < LEVEL else "go"
-        message += (
-            f". The {count} labels give {found.actual:.4f} and {verb} with the scores as before "
-            f"(p = {found.unexplained_p:.2g})"
-        )
+        verb = "go with the scores as before" if trusted else "do not go with the scores any more"
+        message += f" The {count} labels give {found.actual:.4f} and {verb} (p = {found.unexplained_p:.2g})"
+        message += "." if trusted else ": the estimate cannot be trusted."
     return PerformanceEstimate(
         reference_value=found.reference_value,
         estimated_value=found.value,
@@ -110,8 +120,9 @@ def estimate_scores(
         actual_low=found.actual_low,
         actual_high=found.actual_high,
         unexplained_p=found.unexplained_p,
-        rows=len(current),
+        trusted=trusted,
+        rows=found.rows,
         labelled_rows=count,
         method=found.method,
-        message=f"{message}.",
+        message=message,
     )

@@ -129,6 +129,7 @@ class DriftArgs(Args):
     current: str | None = Field(None, description="newer")
     counts: str | None = Field(None, description="file")
     importance: str | None = Field(None, description="JSON by column")
+    exclude: list[str] = Field(default_factory=list[str], description="skip")
     alpha: float = Field(0.01, description="false alarm rate")
     min_effect: float = Field(0.05, description="share of rows")
 
@@ -140,6 +141,7 @@ class MovedColumn(Data):
     effect: float
     adjusted_p: float
     importance: float | None  # share of all columns' importance
+    change: str  # what changed, in a few words
 
 
 class DriftJudgement(Data):
@@ -152,6 +154,7 @@ class DriftJudgement(Data):
     false_alarm_probability: float  # per check, at most
     checks_between_false_alarms: float  # expected, at least
     moved: list[MovedColumn]  # at most ten, the worst first
+    share_drifted: float  # of the columns compared
     columns: int
     skipped: int
     reference_rows: int
@@ -169,9 +172,10 @@ class PerformanceArgs(Args):
 
 
 class PerformanceEstimate(Data):
-    """The metric on the current rows before their labels, with its interval at level 95 %.
+    """The metric on the current rows without a label (on all of them when all have one), with its interval at 95 %.
 
-    `unexplained_p` is small when the labels that are there do not go with the scores as before: a change of concept.
+    `unexplained_p` is small when the labels that are there do not go with the scores as before: a change of concept,
+    after which the estimate cannot be trusted.
     """
 
     reference_value: float
@@ -182,7 +186,8 @@ class PerformanceEstimate(Data):
     actual_low: float | None
     actual_high: float | None
     unexplained_p: float | None
-    rows: int
+    trusted: bool | None  # False: the labels contradict the estimate; None: fewer than 30 labels
+    rows: int  # that the estimate is of
     labelled_rows: int
     method: str
     message: str

@@ -7,6 +7,8 @@ from tools.core.errors import NoDataError
 from tools.mlflow.registry import Registry
 from tools.mlflow.spec import (
     Champion,
+    ColumnImportance,
+    ColumnImportanceArgs,
     EvaluateModelArgs,
     Evaluation,
     FoundRuns,
@@ -20,6 +22,8 @@ from tools.mlflow.spec import (
     RegisterModelArgs,
     Retirement,
     RetireVersionArgs,
+    ScoredRows,
+    ScoreRowsArgs,
     SearchRunsArgs,
     TrainedModel,
     TrainModelArgs,
@@ -56,6 +60,16 @@ class MLflowBackend(Backend):
         from tools.mlflow.evaluation import evaluate
 
         return evaluate(self._store(ctx), args, ctx)
+
+    def column_importance(self, args: ColumnImportanceArgs, ctx: CallContext) -> ColumnImportance:
+        from tools.mlflow.importance import column_importance
+
+        return column_importance(self._store(ctx), args, ctx)
+
+    def score_rows(self, args: ScoreRowsArgs, ctx: CallContext) -> ScoredRows:
+        from tools.mlflow.importance import score_rows
+
+        return score_rows(self._store(ctx), args, ctx)
 
     def register_model(self, args: RegisterModelArgs, ctx: CallContext) -> RegisteredVersion:
         return Registry(self._store(ctx)).register(args.model_uri, args.name, args.note)

@@ -53,7 +53,7 @@ def evaluate(store: Store, args: EvaluateModelArgs, ctx: CallContext) -> Evaluat
     # One thread, as in training and serving: more of them only fight over a busy machine's cores for one row.
     with fetched(store, args.model_uri) as (predictor, size), threadpool_limits(1):
         ctx.progress(1, 3, f"predicting {len(rows)} rows")
-        predictions = _predict(predictor, rows, args.model_uri)
+        predictions = predict(predictor, rows, args.model_uri)
         latency = _latencies_ms(predictor, rows)
     loss, error = row_losses(task, truth, predictions)
     probability = predictions.positive_probability if task == "binary" else None
@@ -104,7 +104,12 @@ def fetched(store: Store, model_uri: str) -> Generator[tuple[Predictor, int]]:
         yield open_predictor(local, model_uri), size
 
 
-def _predict(predictor: Predictor, rows: pd.DataFrame, model_uri: str) -> Predictions:
+def predict(predictor: Predictor, rows: pd.DataFrame, model_uri: str) -> Predictions:
+    """What the model says about the rows.
+
+    Raises:
+        FinalError: it does not predict them.
+    """
     try:
         return predictor.predict(rows)
     except (ValueError, TypeError, KeyError) as error:
@@ -157,14 +162,8 @@ def _per_segment(
     values: dict[str, float | None] = {}
     for name in sorted(groups.unique()):
         chosen = (groups == name).to_numpy()
-        probabilities = predictions.probabilities
-        part = Predictions(
-            predictions.values[chosen],
-            None if probabilities is None else probabilities[chosen],
-            predictions.classes,
-        )
         try:
-            values[name] = score(metric, truth.to_numpy()[chosen], part, task)
+            values[name] = score(metric, truth.to_numpy()[chosen], predictions.of(chosen), task)
         except FixableError:  # not defined on these rows, for example one class only
             values[name] = None
     return values

@@ -86,6 +86,42 @@ class Evaluation(Data):
     message: str
 
 
+class ColumnImportanceArgs(Args):
+    model_uri: str = Field(description="model")
+    data: str = Field(description="labelled file")
+    target: str = Field(description="label column")
+    task: Task = Field(description="kind")
+    drop: list[str] = Field(default_factory=list[str], description="columns to ignore")
+    seed: int = Field(0, description="seed")
+
+
+class ColumnImportance(Data):
+    """Permutation importance: the mean loss that permuting a column adds (log loss, or absolute error)."""
+
+    importance_path: str  # JSON: column -> importance
+    most_important: list[str]  # at most five, the most important first
+    used_columns: int  # with an importance above 0
+    columns: int
+    rows: int
+    loss: float  # of the model on the rows as they are
+    message: str
+
+
+class ScoreRowsArgs(Args):
+    model_uri: str = Field(description="model")
+    data: list[str] = Field(description="files, oldest first")
+    target: str = Field(description="label column, if any")
+    task: Task = Field(description="kind")
+    drop: list[str] = Field(default_factory=list[str], description="columns to ignore")
+
+
+class ScoredRows(Data):
+    scores_path: str  # Parquet: row, y_true, prediction, probability, loss; null and NaN where there is no label
+    rows: int
+    labelled_rows: int
+    message: str
+
+
 class RegisterModelArgs(Args):
     model_uri: str = Field(description="model URI or run ID")
     name: str = Field(description="registered model")
@@ -215,6 +251,22 @@ SPEC = Integration(
             summary="Score a model on labelled rows.",
             args=EvaluateModelArgs,
             result=Evaluation,
+            idempotent=True,
+            timeout_s=600,
+        ),
+        Action(
+            name="column_importance",
+            summary="How much a model needs each column.",
+            args=ColumnImportanceArgs,
+            result=ColumnImportance,
+            idempotent=True,
+            timeout_s=600,
+        ),
+        Action(
+            name="score_rows",
+            summary="Score rows that may lack labels.",
+            args=ScoreRowsArgs,
+            result=ScoredRows,
             idempotent=True,
             timeout_s=600,
         ),

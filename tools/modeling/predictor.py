@@ -26,6 +26,11 @@ class Predictions:
     probabilities: np.ndarray | None = None
     classes: np.ndarray | None = None
 
+    def of(self, rows: np.ndarray) -> "Predictions":
+        """The predictions of some rows, by index or mask."""
+        probabilities = None if self.probabilities is None else self.probabilities[rows]
+        return Predictions(self.values[rows], probabilities, self.classes)
+
     @property
     def positive_probability(self) -> np.ndarray | None:
         """Probability of `positive_label(classes)`, shape (n,); None unless there are two classes."""
