@@ -23,6 +23,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,7 +39,17 @@ from tools.judge.refit import Recalibrator, RetrainPolicy, row_weights
 
 BATCHES = 40
 Floats = NDArray[np.float64]
-Window = Literal["trailing", "weighted"]
+Window = Literal["trailing", "weighted", "short"]
+Learner = Literal["full", "small"]
+Scale = Literal["real", "simulated"]
+# The protocol's model and the shadow's, which costs a tenth; on simulated streams both are quicker to train.
+LEARNERS: dict[tuple[Scale, Learner], dict[str, Any]] = {
+    ("real", "full"): {"max_iter": 100},
+    ("real", "small"): {"max_iter": 15, "max_leaf_nodes": 8, "learning_rate": 0.2},
+    ("simulated", "full"): {"max_iter": 40, "max_leaf_nodes": 15, "learning_rate": 0.15},
+    ("simulated", "small"): {"max_iter": 10, "max_leaf_nodes": 6, "learning_rate": 0.3},
+}
+HALF_LIVES = {"weighted": 1.0, "short": 0.2}  # in initial windows
 
 # name: folder, file, target, dropped columns, positive label, metric
 STREAMS: dict[str, tuple[str, str, str, list[str], Any, str]] = {
@@ -62,7 +73,8 @@ class Stream:
     y: Floats
     metric: str
     cache: Path
-    outputs: dict[tuple[Window, int], Floats] = field(default_factory=dict)
+    scale: Scale = "real"
+    outputs: dict[tuple[Learner, Window, int], Floats] = field(default_factory=dict)
 
     @property
     def task(self) -> Literal["binary", "regression"]:
@@ -76,26 +88,30 @@ class Stream:
     def bounds(self) -> NDArray[np.int64]:
         return np.linspace(self.initial, len(self.y), BATCHES + 1).astype(np.int64)
 
+    @cached_property
+    def key(self) -> str:
+        return hashlib.sha256(self.X.tobytes() + self.y.tobytes()).hexdigest()
+
     def batch(self, j: int) -> slice:
         return slice(int(self.bounds[j]), int(self.bounds[j + 1]))
 
-    def output(self, window: Window, version: int, j: int) -> Floats:
+    def output(self, window: Window, version: int, j: int, learner: Learner = "full") -> Floats:
         """What the version trained just before batch `version` says on batch `j`."""
-        key = (window, version)
+        key = (learner, window, version)
         if key not in self.outputs:
-            name = hashlib.sha256(f"{self.name} {window} {version} {len(self.y)} {self.X.shape}".encode()).hexdigest()
-            path = self.cache / f"{name[:16]}.npy"
+            name = hashlib.sha256(f"{self.key} {LEARNERS[self.scale, learner]} {window} {version}".encode()).hexdigest()
+            path = self.cache / f"{name[:24]}.npy"
             if not path.exists():
-                np.save(path, self._train(window, version))
+                np.save(path, self._train(window, version, learner))
             self.outputs[key] = np.load(path)
         return self.outputs[key][self.batch(j)]
 
-    def _train(self, window: Window, version: int) -> Floats:
+    def _train(self, window: Window, version: int, learner: Learner) -> Floats:
         end = int(self.bounds[version])
         start = end - self.initial if window == "trailing" else 0
-        weights = row_weights(end, self.initial) if window == "weighted" else None
+        weights = None if window == "trailing" else row_weights(end, int(self.initial * HALF_LIVES[window]))
         kind: Any = HistGradientBoostingRegressor if self.task == "regression" else HistGradientBoostingClassifier
-        model = kind(max_iter=100, early_stopping=False, random_state=0)
+        model = kind(early_stopping=False, random_state=0, **LEARNERS[self.scale, learner])
         model.fit(self.X[start:end], self.y[start:end], sample_weight=weights)
         out = np.full(len(self.y), np.nan)
         later = self.X[end:]

@@ -1,19 +1,33 @@
 """Decide whether the champion's loss of quality calls for action."""
 
+from typing import Any
+
 from pydantic import Field
 
-from tasks import detect_drift, establish_champion
+from tasks import detect_drift, establish_champion, version_data
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
 from tasks.common import scoring, slices
 
 
 class Result(TaskResult):
-    """`reference_value` and `current_value` are the goal's metric of the champion, before and now."""
+    """`reference_value` and `current_value` are the goal's metric of the champion, before and now.
 
-    act: bool = Field(description="as the judge decided")
+    `act`: it got worse beyond doubt, and retraining pays and has the rows for it; or the goal's minimum is breached.
+    """
+
+    act: bool = Field(description="as the judge decided and planned")
     reference_value: float
     current_value: float
+    savings: float | None = Field(description="forecast, in rows answered without a model; null when not to be told")
+    window: str = Field(description="what a challenger is to be trained on first")
     reasons: list[str]
+
+
+def acts(decision: dict[str, Any], plan: dict[str, Any] | None) -> bool:
+    """Whether to act on the judge's decision and plan (None: there are too few rows for one)."""
+    if decision["breached_minimum"] or plan is None:
+        return bool(decision["act"])
+    return bool(decision["act"] and plan["pays"] and plan["enough_rows"])
 
 
 def runbook(inputs: Inputs) -> Runbook:
@@ -54,19 +68,51 @@ def runbook(inputs: Inputs) -> Runbook:
         ),
         "deciding whether to act",
     )
+    planned = yield call(
+        "judge",
+        "plan_retraining",
+        reference_scores=before["scores_path"],
+        current_scores=now["scores_path"],
+        task=goal.task,
+        cost=goal.retrain.cost,
+        train_rows=trainable_rows(inputs, int(now["rows"])),
+        **({"horizon": goal.retrain.horizon_rows} if goal.retrain.horizon_rows is not None else {}),
+    )
+    plan = planned.data if planned.ok else None
+    act = acts(decision, plan)
+    why = decision["message"]
+    if plan is not None and decision["act"]:
+        why = f"{why} {plan['message']}"
+        if not act:
+            why = f"{why} So nothing is done yet."
     return Result(
-        act=decision["act"],
+        act=act,
         reference_value=decision["reference_value"],
         current_value=decision["current_value"],
-        reasons=decision["reasons"],
-        summary=decision["message"],
+        savings=None if plan is None else plan["savings"],
+        window="all" if plan is None else plan["window"],
+        reasons=[*decision["reasons"], *([] if plan is None else plan["reasons"])],
+        summary=why,
     )
+
+
+def trainable_rows(inputs: Inputs, labelled: int) -> int:
+    """How many of the labelled current rows, from the first on, belong to the training slice."""
+    rows = inputs.need("version_data", version_data.Result).rows
+    share = rows["train"] / max(1, rows["current_all"])
+    return max(1, round(labelled * share))
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
     decision = evidence.last("judge", "decide_retraining")
     if decision is None:
         return ["nothing was decided (judge decide_retraining did not succeed)"]
-    if result.act != decision["act"]:
-        return [f"act is {result.act}, the judge decided {decision['act']}"]
+    plan = evidence.last("judge", "plan_retraining")
+    expected = acts(decision, plan)
+    if result.act != expected:
+        planned = "there is no plan" if plan is None else f"it pays: {plan['pays']}, enough rows: {plan['enough_rows']}"
+        return [f"act is {result.act}, but must be {expected}: the judge decided {decision['act']}; {planned}"]
+    window = "all" if plan is None else plan["window"]
+    if result.window != window:
+        return [f"window is {result.window!r}, the judge planned {window!r}"]
     return []

@@ -63,11 +63,14 @@ class OptunaBackend(Backend):
         from tools.modeling.space import architecture_values, sample_architecture
         from tools.modeling.training import load_split
         from tools.modeling.trial_runner import TrialRunner, fingerprint
+        from tools.modeling.windows import check_window
 
         paths = [ctx.path(path) for path in args.paths]
         split = load_split(paths, args.target, args.drop, args.task)
+        windows = tuple(dict.fromkeys((*split.windows, check_window(args.window))))
         metric = get_metric(args.metric, split.task)
-        mark = fingerprint(args, paths, None if args.sampler == "tpe" else args.sampler)
+        unusual = [value for value, usual in ((args.sampler, "tpe"), (args.window, "all")) if value != usual]
+        mark = fingerprint(args, paths, unusual or None)
         # Without a name a study belongs to its run: repeated in the run it resumes, a later run searches afresh.
         name = args.study or f"{re.sub('[^A-Za-z0-9]', '-', ctx.run_id)}-{mark[:8]}"
         study = self._store(ctx).create(name, metric.direction)
@@ -81,7 +84,8 @@ class OptunaBackend(Backend):
         for trial in _settle(study)[: args.trials]:
             runner.record(Trial.model_validate(trial.user_attrs[RECORD]))
         if not runner.records:
-            study.enqueue_trial(architecture_values(default_config(split.task)), skip_if_exists=True)
+            start = default_config(split.task, window=args.window)
+            study.enqueue_trial(architecture_values(start), skip_if_exists=True)
         if runner.records:
             runner.report()
         while runner.may_start:
@@ -89,7 +93,7 @@ class OptunaBackend(Backend):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 live = study.ask()
-                config = sample_architecture(_OptunaSuggest(live), split.task, windows=split.windows)
+                config = sample_architecture(_OptunaSuggest(live), split.task, windows=windows)
             record = runner.run(config)
             live.set_user_attr(RECORD, record.model_dump(mode="json"))
             _tell(study, live.number, record.value)

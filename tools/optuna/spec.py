@@ -20,6 +20,7 @@ class ArchitectureArgs(SearchArgs):
     """A search over families, training windows and parameters."""
 
     study: str = Field("", description="name, resumes")
+    window: str = Field("all", description="training window to try first")
     # Not a Literal: a model would pay for both names twice.
     sampler: Annotated[str, AfterValidator(_known_sampler)] = Field("tpe", description="or evolution")
 
