@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from tasks import version_data
+from tasks import assess_champion, version_data
 from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, ToolCall, call, data_of
 from tasks.common import dropped, training_files
 from tools.core.results import ToolResult
@@ -38,6 +38,7 @@ def runbook(inputs: Inputs) -> Runbook:
                 trials=goal.budget.search_trials,
                 minutes=goal.budget.minutes,
                 seed=inputs.seed,
+                window=inputs.need("assess_champion", assess_champion.Result).window,
             )
         ),
         "searching the architecture",

@@ -7,7 +7,8 @@ wins that much, only its comparison with the champion on later rows can say.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -98,7 +99,7 @@ def plan_retraining(
     enough = course == "none" or new_rows >= MIN_NEW_ROWS
     window = _window(course, at, new_rows, len(reference))
     plan = Plan(probability > LIKELY, enough, window, middle, (low, high), probability, course, at, new_rows)
-    return Plan(**{**plan.__dict__, "reasons": _reasons(plan, cost, ahead)})
+    return replace(plan, reasons=_reasons(plan, cost, ahead))
 
 
 def _without_model(reference: Scores, current: Scores, task: Task) -> float:
@@ -123,7 +124,7 @@ def _outlook(loss: Floats, level: float, error: float, seed: int) -> tuple[Float
         paths = float(loss.mean()) + spread * random.standard_normal((DRAWS, 1)) * np.ones(STEPS)
         return paths, "before" if differs else "none", 0 if differs else None
     edges = np.linspace(0, len(loss), batches + 1).astype(int)
-    series = np.array([loss[a:b].mean() for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    series = np.array([loss[a:b].mean() for a, b in pairwise(edges.tolist())])
     trend = fit_trend(series, max(distance, float(series.std()), 1e-9))
     paths = trend.draw(DRAWS, np.linspace(batches / STEPS, batches, STEPS), seed)
     if trend.probability("jump") > LIKELY:

@@ -84,10 +84,9 @@ class Split:
 
     def training_rows(self, window: str) -> tuple[pd.DataFrame, pd.Series, NDArray[np.float64] | None]:
         """Features, target and weights (None: all the same) of a window, oldest row first."""
-        X, y = self.recent, self.recent_y
-        if self.older is not None and self.older_y is not None:
-            X = pd.concat([self.older, X], ignore_index=True)
-            y = pd.concat([self.older_y, y], ignore_index=True)
+        parts = [part for part in (self.older, self.recent) if part is not None]
+        labels = [part for part in (self.older_y, self.recent_y) if part is not None]
+        X, y = pd.concat(parts, ignore_index=True), pd.concat(labels, ignore_index=True)
         held = len(self.validation) + (0 if self.nested is None else len(self.nested))
         return windowed(X, y, window, len(self.recent) + held, held)
 
