@@ -45,8 +45,8 @@ class RetrainPolicy:
     Args:
         cost: of a refit, in batches answered without a model: 0.05 means that a refit costs as much as serving 5 % of a
             batch with the forecast without features.
-        budget: refits per batch that may be spent in the long run, None for any number. Each refit ahead of it doubles
-            the cost of the next, until time has caught up.
+        budget: refits per batch that may be spent in the long run, None for any number. A refit ahead of it costs twice
+            as much, one that is two ahead four times, and so on, until time has caught up.
     """
 
     cost: float = COST
@@ -65,8 +65,8 @@ class RetrainPolicy:
 
     @property
     def price(self) -> float:
-        """The cost of a refit after this batch, raised where the budget is overdrawn."""
-        ahead = 0.0 if self.budget is None else max(0.0, self._refits - self.budget * self._batches)
+        """The cost of a refit after this batch, raised where it would overdraw the budget."""
+        ahead = 0.0 if self.budget is None else max(0.0, self._refits + 1 - self.budget * self._batches)
         return self.cost * 2.0**ahead
 
     def observe(self, twin: Floats, fresh: Mapping[str, Floats], baseline_loss: float) -> bool:
@@ -86,7 +86,7 @@ class RetrainPolicy:
         self._age += 1
         price = self.price
         act = self._gain >= price
-        dearer = f" ({self.cost:g} before the budget was overdrawn)" if price > self.cost else ""
+        dearer = f" ({self.cost:g} within the budget)" if price > self.cost else ""
         self.reason = (
             f"In {self._age} batches since the last training, training anew would have won {self._gain:.3f} batches' "
             f"worth; it costs {price:.3g}{dearer}. The window that did best is {self.window}."

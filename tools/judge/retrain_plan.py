@@ -27,6 +27,7 @@ MIN_BATCHES = 2 * EDGE
 MIN_NEW_ROWS = 100  # trained on fewer rows of a new concept, a model says more about those rows than about it
 ALONE = 0.5  # with at least this share of the older rows, rows since a change train a model without the older ones
 STEPS = 24  # of the forecast
+DAMPING = 0.9  # of the trend per batch (Gardner and McKenzie 1985): a trend does not go on for ever
 DRAWS = 1000
 LEVEL = 0.9
 LIKELY = 0.5
@@ -126,10 +127,14 @@ def _outlook(loss: Floats, level: float, error: float, seed: int) -> tuple[Float
     edges = np.linspace(0, len(loss), batches + 1).astype(int)
     series = np.array([loss[a:b].mean() for a, b in pairwise(edges.tolist())])
     trend = fit_trend(series, max(distance, float(series.std()), 1e-9))
-    paths = trend.draw(DRAWS, np.linspace(batches / STEPS, batches, STEPS), seed)
+    ahead = np.linspace(batches / STEPS, batches, STEPS)
+    paths = trend.draw(DRAWS, DAMPING * (1 - DAMPING**ahead) / (1 - DAMPING), seed)
     if trend.probability("jump") > LIKELY:
         return paths, "sudden", int(edges[trend.likeliest("jump")[0]])
-    if trend.probability("bend") + trend.probability("curve") > LIKELY:
+    third = len(loss) // 3
+    first, last = loss[:third], loss[-third:]
+    noise = np.hypot(standard_error(first - first.mean()), standard_error(last - last.mean()))
+    if 2 * stats.norm.sf(abs(float(last.mean() - first.mean())) / max(float(noise), 1e-12)) < CERTAIN:
         return paths, "gradual", None
     return (paths, "before", 0) if differs else (paths, "none", None)
 
