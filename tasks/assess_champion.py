@@ -1,21 +1,35 @@
 """Decide whether the champion's loss of quality calls for action."""
 
+from typing import Any
+
 from pydantic import Field
 
-from tasks import detect_drift, establish_champion, unlabelled
+from tasks import detect_drift, establish_champion, unlabelled, version_data
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
 from tasks.common import scoring, slices
 
 
 class Result(TaskResult):
-    """`reference_value` and `current_value` are the goal's metric of the champion, before and now. `watch`: its
-    estimate on rows without a label fell below the floor, which is a reason to look again and not to act."""
+    """`reference_value` and `current_value` are the goal's metric of the champion, before and now.
 
-    act: bool = Field(description="as the judge decided")
+    `act`: it got worse beyond doubt, and retraining pays and has the rows for it; or the goal's minimum is breached.
+    `watch`: its estimate on rows without a label fell below the floor: a reason to look again, not to act.
+    """
+
+    act: bool = Field(description="as the judge decided and planned")
     reference_value: float
     current_value: float
+    savings: float | None = Field(description="forecast, in rows answered without a model; null when not to be told")
+    window: str = Field(description="what a challenger is to be trained on first")
     reasons: list[str]
     watch: bool = False
+
+
+def acts(decision: dict[str, Any], plan: dict[str, Any] | None) -> bool:
+    """Whether to act on the judge's decision and plan (None: there are too few rows for one)."""
+    if decision["breached_minimum"] or plan is None:
+        return bool(decision["act"])
+    return bool(decision["act"] and plan["pays"] and plan["enough_rows"])
 
 
 def runbook(inputs: Inputs) -> Runbook:
@@ -56,25 +70,55 @@ def runbook(inputs: Inputs) -> Runbook:
         ),
         "deciding whether to act",
     )
+    planned = yield call(
+        "judge",
+        "plan_retraining",
+        reference_scores=before["scores_path"],
+        current_scores=now["scores_path"],
+        task=goal.task,
+        cost=goal.retrain.cost,
+        train_rows=trainable_rows(inputs, int(now["rows"])),
+        **({"horizon": goal.retrain.horizon_rows} if goal.retrain.horizon_rows is not None else {}),
+    )
+    plan = planned.data if planned.ok else None
+    act = acts(decision, plan)
+    said = [decision["message"]]
+    if plan is not None and decision["act"]:
+        said += [plan["message"], *([] if act else ["So nothing is done yet."])]
     estimated = yield from unlabelled.estimate(inputs, champion.model_uri, before["scores_path"])
     warning = unlabelled.to_watch(goal, estimated)
-    said = [decision["message"], *([estimated["message"]] if estimated else []), *([warning] if warning else [])]
+    warnings = [warning] if warning else []
     return Result(
-        act=decision["act"],
+        act=act,
         reference_value=decision["reference_value"],
         current_value=decision["current_value"],
-        reasons=[*decision["reasons"], *([warning] if warning else [])],
+        savings=None if plan is None else plan["savings"],
+        window="all" if plan is None else plan["window"],
+        reasons=[*decision["reasons"], *([] if plan is None else plan["reasons"]), *warnings],
         watch=warning is not None,
-        summary=" ".join(said),
+        summary=" ".join([*said, *([estimated["message"]] if estimated else []), *warnings]),
     )
+
+
+def trainable_rows(inputs: Inputs, labelled: int) -> int:
+    """How many of the labelled current rows, from the first on, belong to the training slice."""
+    rows = inputs.need("version_data", version_data.Result).rows
+    share = rows["train"] / max(1, rows["current_all"])
+    return max(1, round(labelled * share))
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
     decision = evidence.last("judge", "decide_retraining")
     if decision is None:
         return ["nothing was decided (judge decide_retraining did not succeed)"]
-    if result.act != decision["act"]:
-        return [f"act is {result.act}, the judge decided {decision['act']}"]
+    plan = evidence.last("judge", "plan_retraining")
+    expected = acts(decision, plan)
+    if result.act != expected:
+        planned = "there is no plan" if plan is None else f"it pays: {plan['pays']}, enough rows: {plan['enough_rows']}"
+        return [f"act is {result.act}, but must be {expected}: the judge decided {decision['act']}; {planned}"]
+    window = "all" if plan is None else plan["window"]
+    if result.window != window:
+        return [f"window is {result.window!r}, the judge planned {window!r}"]
     watch = unlabelled.to_watch(evidence.inputs.goal, evidence.last("judge", "estimate_performance")) is not None
     if result.watch != watch:
         return [f"watch is {result.watch}, by the judge's estimate it is {watch}"]

@@ -108,6 +108,15 @@ class TrainSection(Section):
         return self.trainer == "builtin"
 
 
+class RetrainSection(Section):
+    """What a retraining must pay for. `cost` is in rows answered without a model: 200 means that a retraining is worth
+    it when it saves as much loss as having no model for 200 rows (only the usual share of each label, or the median).
+    It is weighed against the loss forecast for the next `horizon_rows` rows (none: as many as the current data has)."""
+
+    cost: float = Field(default=50.0, ge=0)
+    horizon_rows: int | None = Field(default=None, ge=1)
+
+
 class SyntheticSection(Section):
     """Synthetic rows for training, made only when `rows` is above 0."""
 
@@ -147,6 +156,7 @@ class Goal(Section):
     fairness: FairnessSection | None = None
     budget: Budget = Budget()
     train: TrainSection = TrainSection()
+    retrain: RetrainSection = RetrainSection()
     synthetic: SyntheticSection = SyntheticSection()
     canary: CanarySection = CanarySection()
     objectives: list[Objective] = Field(default_factory=lambda: list[Objective](["quality"]), min_length=1)
@@ -224,6 +234,7 @@ class Goal(Section):
             "synthetic": str(self.synthetic.rows),
             "search_trials": str(self.budget.search_trials),
             "tuning_trials": str(self.budget.tuning_trials),
+            "retrain_cost": f"{self.retrain.cost:g}",
             "canary_percent": f"{self.canary.percent:g}",
             "objectives": ", ".join(self.objectives),
         }

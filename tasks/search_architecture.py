@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from tasks import version_data
+from tasks import assess_champion, version_data
 from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, ToolCall, call, data_of
 from tasks.common import dropped, search_constraints, training_files
 from tools.core.results import ToolResult
@@ -40,6 +40,7 @@ def runbook(inputs: Inputs) -> Runbook:
                 minutes=goal.budget.minutes,
                 seed=inputs.seed,
                 **search_constraints(goal),
+                window=inputs.need("assess_champion", assess_champion.Result).window,
             )
         ),
         "searching the architecture",

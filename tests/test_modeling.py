@@ -36,7 +36,7 @@ from tools.modeling.space import (
     sample_tuning,
     spread_tuning,
 )
-from tools.modeling.training import evaluate_config, fit, fit_config, load_split
+from tools.modeling.training import UnusableConfig, evaluate_config, fit, fit_config, load_split, score_config
 
 ROWS = 240
 
@@ -340,6 +340,43 @@ def test_after_a_change_the_recent_window_beats_all_rows(tmp_path: Path) -> None
         return evaluate_config(config, paths, "binary", [], "binary", "roc_auc").value
 
     assert value("recent") > 0.9 > value("all")
+
+
+def test_the_newest_rows_begin_at_the_same_row_while_searching_and_in_the_end(tmp_path: Path) -> None:
+    paths = two_files(tmp_path)
+    split = load_split(paths, "binary", [], "binary")
+    new = read_table(paths[1])["customer"].tolist()
+    X, y, weights = split.training_rows("newest:200")
+    assert X["customer"].tolist() == new[-200:-96]  # the newest 96 are held back
+    assert (len(y), weights) == (104, None)
+    _, sample = fit_config({"family": "linear", "window": "newest:30"}, paths, "binary", [], "binary")
+    assert sample["customer"].tolist() == new[-30:]
+    with pytest.raises(UnusableConfig, match="null in all 0 rows"):
+        score_config(complete_config({"family": "linear", "window": "newest:90"}, "binary"), split, "roc_auc", 0)
+
+
+def test_weights_halve_with_each_last_file_and_let_the_newest_rows_win(tmp_path: Path) -> None:
+    paths = two_files(tmp_path)
+    split = load_split(paths, "binary", [], "binary")
+    X, _, weights = split.training_rows("weighted")
+    assert len(X) == ROWS + ROWS - 96
+    assert weights is not None
+    assert weights[[-1, -1 - ROWS]] == pytest.approx([1, 0.5])
+
+    def value(window: str) -> float:
+        return score_config(
+            complete_config({"family": "linear", "window": window}, "binary"), split, "roc_auc", 0
+        ).value
+
+    assert value("recent") > value("weighted") > value("all") + 0.1
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_takes_weights(tmp_path: Path, family: str, task: Task) -> None:
+    path = tmp_path / "rows.parquet"
+    mixed_rows(120).drop(columns=[t for t in TASKS if t != task]).to_parquet(path)
+    fit_config({"family": family, "window": "weighted"}, [path], task, [], task)
 
 
 def test_a_model_for_use_is_trained_on_every_row_of_its_window(tmp_path: Path) -> None:

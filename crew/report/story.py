@@ -102,6 +102,9 @@ _ANSWERS: dict[str, tuple[str, str, dict[Any, tuple[str, Tone]]]] = {
     "judge.decide_retraining": (
         "Did the champion get worse?", "act", {True: ("yes: act", "warn"), False: ("no: do not act", "good")},
     ),
+    "judge.plan_retraining": (
+        "Does a retraining pay?", "pays", {True: ("yes", "neutral"), False: ("no", "neutral")},
+    ),
     "judge.compare_models": (
         "Is the challenger better?", "better", {True: ("yes", "good"), False: ("no: keep the champion", "neutral")},
     ),
@@ -127,7 +130,7 @@ def verdict(run: Run, made: list[Decision]) -> Verdict:
         "rolled_back": _newest(run, "judge.judge_canary", "judge.compare_models", "judge.decide_retraining"),
         "inconclusive": _newest(run, "judge.judge_canary", "judge.compare_models", "judge.decide_retraining"),
         "champion_kept": _newest(run, "judge.compare_models", "judge.judge_canary", "judge.decide_retraining"),
-        "no_action": _newest(run, "judge.decide_retraining", "judge.judge_drift"),
+        "no_action": _newest(run, "judge.decide_retraining", "judge.plan_retraining", "judge.judge_drift"),
         "undecided": [c for c in run.named("people.choose", ok=False) if not c.ok],
         "data_rejected": [c for c in run.named("great_expectations.validate") if not c.data.get("passed")],
     }.get(run.outcome)
@@ -154,6 +157,7 @@ _SUBJECTS = {
     "judge.judge_canary": "Canary",
     "judge.compare_models": "Offline comparison",
     "judge.decide_retraining": "Champion",
+    "judge.plan_retraining": "Retraining",
     "judge.judge_drift": "Drift",
     "people.choose": "Choice",
     "great_expectations.validate": "Data checks",

@@ -23,6 +23,8 @@ from tools.judge.spec import (
     PlanArgs,
     RetrainingArgs,
     RetrainingDecision,
+    RetrainingPlan,
+    RetrainingPlanArgs,
 )
 
 if TYPE_CHECKING:
@@ -78,6 +80,37 @@ class JudgeBackend(OutlookBackend):
             current_rows=len(current),
             reasons=decision.reasons,
             message=f"{verdict}: {decision.reasons[0]}",
+        )
+
+    def plan_retraining(self, args: RetrainingPlanArgs, ctx: CallContext) -> RetrainingPlan:
+        from tools.judge.retrain_plan import plan_retraining
+        from tools.modeling.data import check_task
+
+        task = check_task(args.task)
+        reference = _read_scores(ctx.path(args.reference_scores), task)
+        current = _read_scores(ctx.path(args.current_scores), task)
+        try:
+            plan = plan_retraining(
+                reference, current, task, cost=args.cost, horizon=args.horizon, train_rows=args.train_rows
+            )
+        except ValueError as error:
+            raise FixableError(str(error)) from error
+        verdict = "Retraining pays" if plan.pays else "Retraining does not pay"
+        if plan.pays and not plan.enough_rows:
+            verdict = "Retraining would pay, but too few new rows are there"
+        return RetrainingPlan(
+            pays=plan.pays,
+            enough_rows=plan.enough_rows,
+            window=plan.window,
+            savings=plan.savings,
+            savings_low=plan.interval[0],
+            savings_high=plan.interval[1],
+            probability=plan.probability,
+            course=plan.course,
+            change_row=plan.change_row,
+            new_rows=plan.new_rows,
+            reasons=plan.reasons,
+            message=f"{verdict}: {plan.reasons[0]}",
         )
 
     def compare_models(self, args: CompareArgs, ctx: CallContext) -> ModelComparison:

@@ -5,11 +5,14 @@ Three actions, cheapest first:
 - nothing;
 - recalibrate (`Recalibrator`): shift the champion's output by what the last labels show, as far as such shifts have
   proved to last; one number, no training;
-- refit (`RetrainPolicy`): when the forecast of what the champion loses has added up to the stated cost of a refit, on
-  all rows with older ones weighted down (`row_weights`).
+- refit (`RetrainPolicy`): when what a refit would have won adds up to its stated cost, on the window that did best.
+
+What a refit would win is measured, not inferred from the champion's loss, which also rises when the world becomes
+harder and no refit helps. The measure is a shadow: a model far cheaper than the champion, trained anew on each batch.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -17,78 +20,79 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-COST = 0.15  # default cost of a refit, in batches answered without a model
-MARGIN_SE = 0.5  # standard errors by which an excess must exceed the reference before it counts
+COST = 0.05  # default cost of a refit, in batches answered without a model
+MARGIN_SE = 0.5  # standard errors that a gain must exceed before it counts
+MEMORY = 0.5  # by which a window's past losses fade with each batch
 MAX_SHIFT = 4.0  # of log-odds or of a logarithm
 FLOOR = 1e-3  # probabilities are kept this far from 0 and 1
 
 
-def row_weights(rows: int, half_life: int) -> Floats:
-    """Weights of training rows in time order, shape (rows,): 1 for the newest, halved every `half_life` rows.
-
-    All rows lower the variance; the weights let a changed concept win within one half-life.
-    """
-    return 0.5 ** (np.arange(rows)[::-1] / half_life)
-
-
 @dataclass
 class RetrainPolicy:
-    """Decides after each labelled batch whether to refit; feed it the batches in order.
+    """Decides after each labelled batch whether to refit, and on which window; feed it the batches in order.
 
-    Rent or buy (ski rental; for cost-aware retraining see CARA, arXiv 2310.04216): staying with a stale champion costs
-    its excess loss batch after batch, a refit costs `cost` once. It refits when one of two sums reaches the cost:
+    Before each batch the caller trains a small model, the shadow, once per window, and keeps the one that was trained
+    when the champion was, on the champion's window: its twin. The batch's labels then show what a fresh shadow wins
+    over the twin on the same rows (a paired difference), which is what a refit would win, as far as a small model
+    shows it. Batches that are hard for everyone cancel out; after a refit on too few rows of a new concept the twin is
+    bad too, so another refit follows.
 
-    - what this version lost more than on its first batch after training: it has become worse;
-    - what it lost more than the best version did when fresh, if the last refit has already earned its cost: there is
-      still something to win, and refitting wins it. So a refit made on too few rows after a change is followed by
-      another and does not become the new normal, while a world that became harder is not answered by refits that do
-      not help.
-
-    An excess counts only beyond half its standard error. Losses are divided by those of a forecast without features, so
-    the cost means the same on every stream, and a batch that is hard for everyone is not held against the champion.
+    Rent or buy (ski rental; for cost-aware retraining see CARA, arXiv 2310.04216): staying costs the gain batch after
+    batch, a refit costs `cost` once, so it refits when the gains since the last refit have added up to the cost. Where
+    the gain grows linearly, that is the period with the least total cost. A gain counts only beyond half its standard
+    error. Losses are divided by those of a forecast without features, so the cost means the same on every stream.
 
     Args:
-        cost: of a refit, in batches answered without a model: 0.15 means that a refit costs as much as serving 15 % of
-            a batch with the forecast without features.
+        cost: of a refit, in batches answered without a model: 0.05 means that a refit costs as much as serving 5 % of a
+            batch with the forecast without features.
+        budget: refits per batch that may be spent in the long run, None for any number. A refit ahead of it costs twice
+            as much, one that is two ahead four times, and so on, until time has caught up.
     """
 
     cost: float = COST
+    budget: float | None = None
     reason: str = "no batch yet"
-    _fresh: float = 0.0  # relative loss of this version on its first batch
-    _best: float = np.inf  # the lowest of all versions, plus its standard error
+    _batches: int = 0
+    _refits: int = 0
     _age: int = 0
-    _excess: float = 0.0
-    _absolute: float = 0.0
-    _earned: float = 0.0
+    _gain: float = 0.0
+    _faded: dict[str, float] = field(default_factory=dict[str, float])
 
-    def observe(self, losses: Floats, baseline_loss: float, previous_losses: Floats | None = None) -> bool:
+    @property
+    def window(self) -> str:
+        """The window whose shadows did best on the last batches: what to refit on."""
+        return min(self._faded, key=lambda name: self._faded[name])
+
+    @property
+    def price(self) -> float:
+        """The cost of a refit after this batch, raised where it would overdraw the budget."""
+        ahead = 0.0 if self.budget is None else max(0.0, self._refits + 1 - self.budget * self._batches)
+        return self.cost * 2.0**ahead
+
+    def observe(self, twin: Floats, fresh: Mapping[str, Floats], baseline_loss: float) -> bool:
         """Whether to refit now, before the next batch. After True, the next batch is taken as a new version's first.
 
         Args:
-            losses: of the champion on the batch, per row; shape (n,), n >= 2.
+            twin: losses on the batch of the shadow that is as old as the champion, per row; shape (n,), n >= 2.
+            fresh: window -> losses on the same rows of the shadow trained on that window up to the batch before.
             baseline_loss: mean loss on the batch of a forecast from earlier labels alone (their share or median).
-            previous_losses: of the version before it on the same rows, scored in the shadow; None where there is none.
         """
-        unit = max(baseline_loss, 1e-12)
-        loss, margin = float(losses.mean()) / unit, MARGIN_SE * _error(losses) / unit
-        if self._age == 0:
-            self._fresh = loss
-            self._best = min(self._best, loss + _error(losses) / unit)
-        else:
-            self._excess = max(0.0, self._excess + loss - self._fresh - margin)
-        self._absolute = max(0.0, self._absolute + loss - self._best - margin)
-        if previous_losses is not None:
-            gain = previous_losses - losses
-            self._earned += (float(gain.mean()) - MARGIN_SE * _error(gain)) / unit
+        # Chosen by earlier batches: the best of several on this one would look better than it is.
+        gain = (twin - fresh[self.window if self._faded else next(iter(fresh))]) / max(baseline_loss, 1e-12)
+        self._gain = max(0.0, self._gain + float(gain.mean()) - MARGIN_SE * _error(gain))
+        for name, losses in fresh.items():
+            self._faded[name] = MEMORY * self._faded.get(name, 0.0) + float(losses.mean())
+        self._batches += 1
         self._age += 1
-        act = self._excess >= self.cost or min(self._absolute, self._earned) >= self.cost
+        price = self.price
+        act = self._gain >= price
+        dearer = f" ({self.cost:g} within the budget)" if price > self.cost else ""
         self.reason = (
-            f"In {self._age} batches since its training the champion lost {self._excess:.3f} batches' worth more than "
-            f"when fresh and {self._absolute:.3f} more than the best version when fresh; its training has earned "
-            f"{self._earned:.3f}; a refit costs {self.cost:g}."
+            f"In {self._age} batches since the last training, training anew would have won {self._gain:.3f} batches' "
+            f"worth; it costs {price:.3g}{dearer}. The window that did best is {self.window}."
         )
         if act:
-            self._age, self._excess, self._absolute, self._earned = 0, 0.0, 0.0, 0.0
+            self._age, self._gain, self._refits = 0, 0.0, self._refits + 1
         return act
 
 

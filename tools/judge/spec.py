@@ -42,6 +42,32 @@ class RetrainingDecision(Data):
     message: str
 
 
+class RetrainingPlanArgs(Args):
+    reference_scores: str = Field(description="champion's scores before")
+    current_scores: str = Field(description="its scores now")
+    task: str = Field(description="task type")
+    cost: float = Field(description="of retraining, in rows answered without a model")
+    horizon: int | None = Field(None, description="rows ahead; none: as many as now")
+    train_rows: int | None = Field(None, description="first current rows, for training")
+
+
+class RetrainingPlan(Data):
+    """Whether retraining pays. Savings are in rows answered without a model, like the cost."""
+
+    pays: bool
+    enough_rows: bool  # since the change, to learn it from
+    window: str  # what to train on: all, recent, weighted or newest:N
+    savings: float  # forecast over the horizon, the most a retraining can win
+    savings_low: float  # 90 % interval
+    savings_high: float
+    probability: float  # that the savings are above the cost
+    course: Literal["none", "sudden", "gradual", "before"]
+    change_row: int | None  # of the current rows, from 0; None where there is no sudden change
+    new_rows: int  # to train on, since the change
+    reasons: list[str]
+    message: str
+
+
 class CompareArgs(Args):
     champion_scores: str = Field(description="scores Parquet")
     challenger_scores: str = Field(description="same rows")
@@ -203,6 +229,13 @@ SPEC = Integration(
             summary="Test whether the champion got worse.",
             args=RetrainingArgs,
             result=RetrainingDecision,
+            idempotent=True,
+        ),
+        Action(
+            name="plan_retraining",
+            summary="Does retraining pay, on which rows?",
+            args=RetrainingPlanArgs,
+            result=RetrainingPlan,
             idempotent=True,
         ),
         Action(

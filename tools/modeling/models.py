@@ -41,8 +41,8 @@ from tools.modeling.columns import (
     number_features,
 )
 from tools.modeling.data import Task
+from tools.modeling.windows import check_window
 
-WINDOWS = ("all", "recent")
 MAX_CATEGORIES = 30
 Config = dict[str, Any]
 
@@ -164,9 +164,7 @@ def complete_config(config: Mapping[str, Any] | str, task: Task) -> Config:
     if unknown or "family" not in config:
         got = ", ".join(sorted(map(str, config))) or "nothing"
         raise FixableError(f"a config has the keys family (required), window and params; got {got}")
-    window = config.get("window", "all")
-    if window not in WINDOWS:
-        raise FixableError(f"unknown window {window!r}; valid windows: {', '.join(WINDOWS)}")
+    window = check_window(config.get("window", "all"))
     full = default_config(task, str(config["family"]), window)
     known = {d.name: d for d in dimensions(full["family"], task)}
     given = config.get("params") or {}

@@ -15,12 +15,12 @@ from scipy.stats import qmc
 from tools.modeling.data import Task
 from tools.modeling.models import (
     FAMILIES,
-    WINDOWS,
     Config,
     Dimension,
     complete_config,
     dimensions,
 )
+from tools.modeling.windows import WINDOWS
 
 
 class Suggest(Protocol):

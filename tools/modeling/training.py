@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
@@ -26,6 +27,7 @@ from tools.modeling.metrics import get_metric, score, score_blocks
 from tools.modeling.models import Config, build, complete_config
 from tools.modeling.predictor import SklearnPredictor
 from tools.modeling.search import Fairness
+from tools.modeling.windows import windowed
 
 MIN_TRAIN_ROWS = 20
 MIN_VALIDATION_ROWS = 10
@@ -99,14 +101,13 @@ class Split:
         """The training windows that differ."""
         return ("all",) if self.older is None else ("all", "recent")
 
-    def training_rows(self, window: str) -> tuple[pd.DataFrame, pd.Series]:
-        """Features and target of a window, oldest row first."""
-        if window == "recent" or self.older is None or self.older_y is None:
-            return self.recent, self.recent_y
-        return (
-            pd.concat([self.older, self.recent], ignore_index=True),
-            pd.concat([self.older_y, self.recent_y], ignore_index=True),
-        )
+    def training_rows(self, window: str) -> tuple[pd.DataFrame, pd.Series, NDArray[np.float64] | None]:
+        """Features, target and weights (None: all the same) of a window, oldest row first."""
+        parts = [part for part in (self.older, self.recent) if part is not None]
+        labels = [part for part in (self.older_y, self.recent_y) if part is not None]
+        X, y = pd.concat(parts, ignore_index=True), pd.concat(labels, ignore_index=True)
+        held = len(self.validation) + (0 if self.nested is None else len(self.nested))
+        return windowed(X, y, window, len(self.recent) + held, held)
 
 
 def load_split(
@@ -190,9 +191,9 @@ def score_config(
         FixableError: the metric or the config is invalid, or the validation rows hold one class.
     """
     wanted = get_metric(metric, split.task)
-    X, y = split.training_rows(str(config.get("window", "all")))
+    X, y, weights = split.training_rows(str(config.get("window", "all")))
     started = time.perf_counter()
-    model = fit(config, X, y, split.task, seed)
+    model = fit(config, X, y, split.task, seed, weights)
     fit_s = time.perf_counter() - started
     predictor = SklearnPredictor(model)
     with threadpool_limits(1):
@@ -234,9 +235,9 @@ def score_nested(config: Mapping[str, Any], split: Split, metric: str, seed: int
     class only, or the predictions are infinite."""
     if split.nested is None or split.nested_y is None:
         return NestedScore()
-    X, y = split.training_rows(str(config.get("window", "all")))
+    X, y, weights = split.training_rows(str(config.get("window", "all")))
     try:
-        predictor = SklearnPredictor(fit(config, X, y, split.task, seed))
+        predictor = SklearnPredictor(fit(config, X, y, split.task, seed, weights))
         with threadpool_limits(1):
             predictions = predictor.predict(split.nested)
             value = score(get_metric(metric, split.task), split.nested_y, predictions, split.task)
@@ -267,7 +268,7 @@ def fit_config(
     """The model of a config trained on every labelled row of its window, and up to 100 of its rows as a sample.
 
     Args:
-        paths: files in time order; the window "recent" trains on the last only.
+        paths: files in time order; see `tools.modeling.windows` for what a window takes of them.
 
     Raises:
         FixableError: the config, a file, a column or the target cannot be used.
@@ -276,16 +277,26 @@ def fit_config(
     full: Config = complete_config(config, known)
     used = list(paths[-1:] if full["window"] == "recent" else paths)
     parts, labels = load_parts(used, target, drop, known)
-    X = pd.concat(parts, ignore_index=True)
+    X, y, weights = windowed(pd.concat(parts, ignore_index=True), unify(labels), full["window"], len(parts[-1]))
     try:
-        model = fit(full, X, unify(labels), known, seed)
+        model = fit(full, X, y, known, seed, weights)
     except UnusableConfig as error:
         raise FixableError(f"cannot train {full['family']} on {len(X)} rows: {error}") from error
     return model, X.tail(SAMPLE_ROWS).reset_index(drop=True)
 
 
-def fit(config: Mapping[str, Any], X: pd.DataFrame, y: pd.Series, task: Task, seed: int) -> Pipeline:
+def fit(
+    config: Mapping[str, Any],
+    X: pd.DataFrame,
+    y: pd.Series,
+    task: Task,
+    seed: int,
+    weights: NDArray[np.float64] | None = None,
+) -> Pipeline:
     """The fitted pipeline of a config. One thread, so that the same seed gives the same model everywhere.
+
+    Args:
+        weights: of the rows; None: all count the same.
 
     Raises:
         UnusableConfig: the library refuses the combination of config and rows.
@@ -299,6 +310,7 @@ def fit(config: Mapping[str, Any], X: pd.DataFrame, y: pd.Series, task: Task, se
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return model.fit(X, y.to_numpy())
+            weighted = {} if weights is None else {"model__sample_weight": weights}
+            return model.fit(X, y.to_numpy(), **weighted)
         except (ValueError, ArithmeticError) as error:
             raise UnusableConfig(" ".join(str(error).split())[:200]) from error

@@ -64,11 +64,14 @@ class OptunaBackend(Backend):
         from tools.modeling.data import check_task
         from tools.modeling.metrics import get_metric
         from tools.modeling.trial_runner import fingerprint, prepare_runner
+        from tools.modeling.windows import check_window
 
         paths = [ctx.path(path) for path in args.paths]
         metric = get_metric(args.metric, check_task(args.task))
         runner = prepare_runner(args, paths, metric, ctx.progress)
-        mark = fingerprint(args, paths, None if args.sampler == "tpe" else args.sampler)
+        check_window(args.window)
+        unusual = [value for value, usual in ((args.sampler, "tpe"), (args.window, "all")) if value != usual]
+        mark = fingerprint(args, paths, unusual or None)
         # Without a name a study belongs to its run: repeated in the run it resumes, a later run searches afresh.
         name = args.study or f"{re.sub('[^A-Za-z0-9]', '-', ctx.run_id)}-{mark[:8]}"
         store = self._store(ctx)
@@ -182,13 +185,15 @@ def _run_trials(study: "Study", runner: "TrialRunner", args: ArchitectureArgs) -
     if runner.records:
         runner.report()
     else:
-        study.enqueue_trial(architecture_values(default_config(runner.task)), skip_if_exists=True)
+        start = default_config(runner.task, window=args.window)
+        study.enqueue_trial(architecture_values(start), skip_if_exists=True)
+    windows = tuple(dict.fromkeys((*runner.split.windows, args.window)))
     while runner.may_start:
         study.sampler = sampler_of_trial(args.seed, len(runner.records), args.sampler)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             live = study.ask()
-            config = sample_architecture(_OptunaSuggest(live), runner.task, windows=runner.split.windows)
+            config = sample_architecture(_OptunaSuggest(live), runner.task, windows=windows)
         record = runner.run(config)
         for constraint, violation in record.violations.items():
             live.set_constraint(constraint, violation)

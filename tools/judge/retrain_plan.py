@@ -1,0 +1,177 @@
+"""Whether a retraining pays, and on which rows: forecast loss against its cost.
+
+The champion's loss per row, batch by batch, is continued over a horizon (`trend`). What it will exceed the reference
+loss by is the most that a retraining can win back; it is stated in rows answered without a model (by the label shares
+or the median of the reference rows), so that a cost means the same for every task and metric. Whether the new model
+wins that much, only its comparison with the champion on later rows can say.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from tools.judge.estimates import Scores, Task, standard_error
+from tools.judge.trend import EDGE, fit_trend
+
+Floats = NDArray[np.float64]
+Course = Literal["none", "sudden", "gradual", "before"]
+
+MAX_BATCHES = 48
+MIN_BATCH_ROWS = 30
+MIN_BATCHES = 2 * EDGE
+MIN_NEW_ROWS = 100  # trained on fewer rows of a new concept, a model says more about those rows than about it
+ALONE = 0.5  # with at least this share of the older rows, rows since a change train a model without the older ones
+STEPS = 24  # of the forecast
+DAMPING = 0.9  # of the trend per batch (Gardner and McKenzie 1985): a trend does not go on for ever
+DRAWS = 1000
+LEVEL = 0.9
+LIKELY = 0.5
+CERTAIN = 0.01  # p-value below which the current loss differs from the reference loss
+CLIP = 1e-3  # label shares are kept this far from 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Savings and cost are in rows answered without a model.
+
+    `course`: no change of the loss; a sudden one at `change_row`; a gradual one; or one before the first current row.
+    """
+
+    pays: bool
+    enough_rows: bool
+    window: str  # as the trainer takes it: all, recent, weighted or newest:N
+    savings: float  # median forecast of what the champion will lose beyond the reference loss
+    interval: tuple[float, float]  # that holds it with probability 0.9
+    probability: float  # that it is above the cost
+    course: Course
+    change_row: int | None  # of the current rows, from 0; None where there is no sudden change
+    new_rows: int  # trainable rows since the change; all trainable ones where there is none
+    reasons: list[str] = field(default_factory=list)
+
+
+def plan_retraining(
+    reference: Scores,
+    current: Scores,
+    task: Task,
+    *,
+    cost: float,
+    horizon: int | None = None,
+    train_rows: int | None = None,
+    seed: int = 0,
+) -> Plan:
+    """Weigh the champion's forecast loss against the cost of a retraining, and choose the rows to train on.
+
+    Args:
+        reference, current: in time order; reference rows are some the champion was not trained on.
+        cost: of a retraining, in rows answered without a model.
+        horizon: rows that the next version is to answer; None: as many as the current ones.
+        train_rows: the first current rows, which a new model may be trained on; None: all.
+
+    Raises:
+        ValueError: too few rows, or a cost or horizon out of range.
+    """
+    count = len(current)
+    ahead = count if horizon is None else horizon
+    trainable = count if train_rows is None else train_rows
+    if cost < 0 or ahead < 1 or not 0 < trainable <= count:
+        raise ValueError(
+            f"cost must not be negative, horizon at least 1, and train_rows 1 to {count}; got {cost:g}, {ahead} and "
+            f"{trainable}"
+        )
+    if min(count, len(reference)) < MIN_BATCH_ROWS:
+        raise ValueError(
+            f"{len(reference)} reference and {count} current rows; a forecast needs {MIN_BATCH_ROWS} of each"
+        )
+    unit = max(_without_model(reference, current, task), 1e-12)
+    before, now = reference.loss / unit, current.loss / unit
+    level, error = float(before.mean()), standard_error(before - before.mean())
+    paths, course, at = _outlook(now, level, error, seed)
+    random = np.random.default_rng(seed)
+    savings = ahead * (paths.mean(axis=1) - level - error * random.standard_normal(len(paths)))
+    tail = (1 - LEVEL) / 2
+    low, middle, high = (float(q) for q in np.quantile(savings, (tail, 0.5, 1 - tail)))
+    probability = float((savings > cost).mean())
+    new_rows = max(0, trainable - (at or 0))
+    enough = course == "none" or new_rows >= MIN_NEW_ROWS
+    window = _window(course, at, new_rows, len(reference))
+    plan = Plan(probability > LIKELY, enough, window, middle, (low, high), probability, course, at, new_rows)
+    return replace(plan, reasons=_reasons(plan, cost, ahead))
+
+
+def _without_model(reference: Scores, current: Scores, task: Task) -> float:
+    """Mean loss on the current rows of the reference rows' label shares, or of their median."""
+    if task == "regression":
+        middle = float(np.median(reference.y_true.astype(float)))
+        return float(np.abs(current.y_true.astype(float) - middle).mean())
+    labels, counts = np.unique(reference.y_true.astype(str), return_counts=True)
+    share = dict(zip(labels.tolist(), (counts / counts.sum()).tolist(), strict=True))
+    now, rows = np.unique(current.y_true.astype(str), return_counts=True)
+    return float(np.average([-np.log(max(CLIP, share.get(str(name), 0.0))) for name in now], weights=rows))
+
+
+def _outlook(loss: Floats, level: float, error: float, seed: int) -> tuple[Floats, Course, int | None]:
+    """Draws of the loss over the horizon, shape (draws, steps); how it changed; at which row, if suddenly."""
+    random = np.random.default_rng([seed, 1])
+    spread = standard_error(loss - loss.mean())
+    distance = abs(float(loss.mean()) - level)
+    differs = 2 * stats.norm.sf(distance / max(float(np.hypot(spread, error)), 1e-12)) < CERTAIN
+    batches = min(MAX_BATCHES, len(loss) // MIN_BATCH_ROWS)
+    if batches < MIN_BATCHES:
+        paths = float(loss.mean()) + spread * random.standard_normal((DRAWS, 1)) * np.ones(STEPS)
+        return paths, "before" if differs else "none", 0 if differs else None
+    edges = np.linspace(0, len(loss), batches + 1).astype(int)
+    series = np.array([loss[a:b].mean() for a, b in pairwise(edges.tolist())])
+    trend = fit_trend(series, max(distance, float(series.std()), 1e-9))
+    ahead = np.linspace(batches / STEPS, batches, STEPS)
+    paths = trend.draw(DRAWS, DAMPING * (1 - DAMPING**ahead) / (1 - DAMPING), seed)
+    if trend.probability("jump") > LIKELY:
+        return paths, "sudden", int(edges[trend.likeliest("jump")[0]])
+    third = len(loss) // 3
+    first, last = loss[:third], loss[-third:]
+    noise = np.hypot(standard_error(first - first.mean()), standard_error(last - last.mean()))
+    if 2 * stats.norm.sf(abs(float(last.mean() - first.mean())) / max(float(noise), 1e-12)) < CERTAIN:
+        return paths, "gradual", None
+    return (paths, "before", 0) if differs else (paths, "none", None)
+
+
+def _window(course: Course, at: int | None, new_rows: int, older_rows: int) -> str:
+    """All rows where nothing changed; those since a sudden change where they suffice; else older rows weigh less."""
+    if course == "none":
+        return "all"
+    if course == "gradual" or new_rows < max(MIN_NEW_ROWS, ALONE * older_rows):
+        return "weighted"
+    return "recent" if at == 0 else f"newest:{new_rows}"
+
+
+WINDOW_WORDS: dict[str, Callable[[Plan], str]] = {
+    "all": lambda plan: "Train on all rows: the loss did not change its course.",
+    "weighted": lambda plan: "Train on all rows with older ones weighted down: " + (
+        "the change is gradual." if plan.course == "gradual" else "those since the change are too few to train alone."
+    ),
+    "recent": lambda plan: "Train on the current rows alone: the loss had changed before the first of them.",
+}  # fmt: skip
+
+
+def _reasons(plan: Plan, cost: float, horizon: int) -> list[str]:
+    low, high = plan.interval
+    verb = "pays" if plan.pays else "does not pay"
+    reasons = [
+        f"Over the next {horizon} rows the champion is forecast to lose {plan.savings:.0f} rows' worth ({low:.0f} to "
+        f"{high:.0f}) more than on the reference rows, a row's worth being what a row costs that is answered without a "
+        f"model; a retraining costs {cost:g}: it {verb} (probability {plan.probability:.0%})."
+    ]
+    if plan.course == "sudden":
+        reasons.append(f"The loss changed suddenly at current row {plan.change_row}.")
+    if not plan.enough_rows:
+        reasons.append(
+            f"Only {plan.new_rows} rows to train on lie after the change, fewer than {MIN_NEW_ROWS}: wait for more."
+        )
+    newest = f"Train on the newest {plan.new_rows} rows, those since the change."
+    words = WINDOW_WORDS.get(plan.window)
+    reasons.append(newest if words is None else words(plan))
+    return reasons
