@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from tasks import detect_drift, establish_champion
+from tasks import detect_drift, establish_champion, foresee
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
 from tasks.common import scoring, slices
 
@@ -54,12 +54,13 @@ def runbook(inputs: Inputs) -> Runbook:
         ),
         "deciding whether to act",
     )
+    expected = foresee.reason_to_act(inputs)
     return Result(
-        act=decision["act"],
+        act=decision["act"] or bool(expected),
         reference_value=decision["reference_value"],
         current_value=decision["current_value"],
-        reasons=decision["reasons"],
-        summary=decision["message"],
+        reasons=[*decision["reasons"], *expected],
+        summary=" ".join([decision["message"], *expected]),
     )
 
 
@@ -67,6 +68,8 @@ def guardrail(result: Result, evidence: Evidence) -> list[str]:
     decision = evidence.last("judge", "decide_retraining")
     if decision is None:
         return ["nothing was decided (judge decide_retraining did not succeed)"]
-    if result.act != decision["act"]:
-        return [f"act is {result.act}, the judge decided {decision['act']}"]
+    expected = foresee.reason_to_act(evidence.inputs)
+    if result.act != (decision["act"] or bool(expected)):
+        forecast = " and the forecast calls for action" if expected else ""
+        return [f"act is {result.act}, the judge decided {decision['act']}{forecast}"]
     return []
