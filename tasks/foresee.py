@@ -11,6 +11,7 @@ from tasks.common import dropped, scoring, slices
 from tasks.goal import Goal
 from tools.core.results import Status, ToolResult
 
+MIN_TREND = 0.8  # probability that a level moves; one that only lies near its threshold is no reason to act
 MAX_CANDIDATES = 3  # registered versions that are tried as backup before one is trained
 Step = Generator[ToolCall, ToolResult, Any]
 
@@ -18,11 +19,12 @@ Step = Generator[ToolCall, ToolResult, Any]
 class Result(TaskResult):
     """`outlook` is of the watched measure; times are in `unit`, after the newest row."""
 
-    act: bool = Field(description="whether a crossing is expected within the horizon")
+    act: bool = Field(description="whether the level moves and is expected to cross within the horizon")
     outlook: str
     measure: str = Field(description="the goal's metric, or loss")
     threshold: float
     probability: float | None = Field(description="of crossing within the horizon")
+    trend: float | None = Field(description="probability that the level moves towards the threshold")
     expected_in: float | None
     expected_from: float | None = Field(description="interval, its start")
     expected_until: float | None = Field(description="interval, its end; null: beyond three horizons")
@@ -53,7 +55,7 @@ def runbook(inputs: Inputs) -> Runbook:
     drift, _ = yield from _forecast(
         inputs, now["scores_path"], "drift", goal.watch.max_drift, reference=before["scores_path"], span=span
     )
-    act = found["outlook"] == "crossing"
+    act = _coming(found)
     backup, told = None, ""
     if act:
         backup, told = yield from _prepare_backup(inputs, champion, str(found["message"]))
@@ -63,6 +65,7 @@ def runbook(inputs: Inputs) -> Runbook:
         measure=measure,
         threshold=threshold,
         probability=found["probability"],
+        trend=found["trend"],
         expected_in=found["expected_in_s"],
         expected_from=_after(found, "earliest_at_s"),
         expected_until=_after(found, "latest_at_s"),
@@ -130,6 +133,10 @@ def _horizon(goal: Goal, unit: str, span: float) -> float:
         have = "rows only: the goal names no time column that is a clock" if unit == "rows" else "times"
         raise TaskFailedError(f"watch.horizon is {goal.watch.horizon!r}, but the current data has {have}")
     return ahead[0]
+
+
+def _coming(found: dict[str, Any]) -> bool:
+    return found["outlook"] == "crossing" and found["trend"] >= MIN_TREND
 
 
 def _after(found: dict[str, Any], when: str) -> float | None:
@@ -209,7 +216,9 @@ def _stand_by(inputs: Inputs, version: int, value: float, reason: str) -> Step:
 
 def _summary(measure: str, found: dict[str, Any], drift: dict[str, Any], backup: str) -> str:
     told = f"{measure}: {found['message']}"
-    if drift["outlook"] in ("crossing", "crossed"):
+    if found["outlook"] == "crossing" and not _coming(found):
+        told += " But no trend is proven: it lies near the threshold, which the tests of its quality judge."
+    if drift["outlook"] == "crossed" or _coming(drift):
         told += f" Drift of the output: {drift['message']}"
     return f"{told} {backup}".strip()
 
@@ -226,8 +235,8 @@ def guardrail(result: Result, evidence: Evidence) -> list[str]:
     problems: list[str] = []
     if result.outlook not in {found["outlook"] for found in mine}:
         problems.append(f"outlook is {result.outlook!r}, the judge said {mine[-1]['outlook']!r}")
-    if result.act != (result.outlook == "crossing"):
-        problems.append(f"act is {result.act}, but the outlook is {result.outlook!r}")
+    if result.act != _coming(mine[-1]):
+        problems.append(f"act is {result.act}, but the judge said: {mine[-1]['message']}")
     backup = evidence.last("mlflow", "set_backup")
     if result.act and (backup is None or backup["version"] != result.backup_version):
         problems.append("a crossing is expected, but the named backup does not stand by (mlflow set_backup)")

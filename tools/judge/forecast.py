@@ -50,6 +50,7 @@ class Forecast:
 
     outlook: Outlook
     probability: float  # of crossing within the horizon
+    trend: float  # probability that the level, without season, moves towards the threshold until the horizon
     expected_s: float | None  # median time of the first crossing; None beyond three horizons
     interval_s: tuple[float | None, float | None]
     current_level: float
@@ -150,6 +151,7 @@ class _Course:
     season: Season | None
     jump: tuple[int, float] | None  # steps ago, size
     fan: tuple[Floats, Floats] | None = None  # steps ahead, (3, steps): low, median, high
+    trend: float = math.nan
 
 
 def _course(series: Floats, threshold: float, horizon: float, level: float, needed: float, seed: int) -> _Course:
@@ -176,6 +178,7 @@ def _course(series: Floats, threshold: float, horizon: float, level: float, need
         return _Course("not_forecastable", math.nan, (None, None, None), now, mean_slope, season, jump)
     ahead = np.linspace(0, LOOK_BEYOND * horizon, FUTURE_STEPS + 1)[1:]
     paths = trend.draw(DRAWS, ahead, seed)
+    towards = float(np.mean(paths[:, FUTURE_STEPS // int(LOOK_BEYOND) - 1] > mean_level))
     if season:
         paths = paths + season.at(start + n - 1 + ahead)
     above = paths >= threshold
@@ -188,12 +191,23 @@ def _course(series: Floats, threshold: float, horizon: float, level: float, need
     outlook: Outlook = "crossing" if probability >= needed else "no_crossing"
     near = np.unique(np.linspace(0, FUTURE_STEPS / LOOK_BEYOND - 1, FAN_STEPS).astype(np.int64))
     fan = np.quantile(paths[:, near], [tail, 0.5, 1 - tail], axis=0)
-    return _Course(outlook, probability, (low, middle, high), now, mean_slope, season, None, (ahead[near], fan))
+    return _Course(
+        outlook, probability, (low, middle, high), now, mean_slope, season, None, (ahead[near], fan), towards
+    )
 
 
 def _unknown(now: float, why: str) -> Forecast:
     return Forecast(
-        "not_forecastable", math.nan, None, (None, None), now, math.nan, None, None, f"Not forecastable: {why}."
+        "not_forecastable",
+        math.nan,
+        math.nan,
+        None,
+        (None, None),
+        now,
+        math.nan,
+        None,
+        None,
+        f"Not forecastable: {why}.",
     )
 
 
@@ -222,6 +236,7 @@ def _in_seconds(found: _Course, step_s: float, sign: float, threshold: float, ho
     return Forecast(
         outlook=found.outlook,
         probability=found.probability,
+        trend=found.trend,
         expected_s=middle,
         interval_s=(low, high),
         current_level=now,

@@ -52,6 +52,7 @@ class OutlookBackend(Backend):
             unit=series.unit,
             outlook=found.outlook,
             probability=_finite(found.probability),
+            trend=_finite(found.trend),
             expected_at_s=expected,
             earliest_at_s=earliest,
             latest_at_s=latest,

@@ -13,10 +13,10 @@ SERIES = "range JSON or CSV (time,value)"
 
 class SeriesArgs(Args):
     scores: str = Field(description="scores Parquet")
-    measure: str = Field(description="metric, loss or drift")
+    measure: str = Field(description="metric, loss, drift")
     task: str = Field(description="task type")
-    reference: str = Field("", description="scores, for drift")
-    times: str = Field("", description="scored file:column")
+    reference: str = Field("", description="for drift")
+    times: str = Field("", description="file:column")
 
 
 class ScoreSeries(Data):
@@ -45,6 +45,7 @@ class ThresholdForecast(Data):
     unit: Unit
     outlook: OutlookName
     probability: float | None  # of crossing within the horizon; None where it cannot be forecast
+    trend: float | None  # probability that the level, without season, moves towards the threshold until the horizon
     expected_at_s: float | None
     earliest_at_s: float | None  # 90 % interval of the first crossing
     latest_at_s: float | None
@@ -105,7 +106,7 @@ class Anomalies(Data):
 OUTLOOK_ACTIONS = (
     Action(
         name="score_series",
-        summary="A model's scores as a series over time.",
+        summary="Scores as a series.",
         args=SeriesArgs,
         result=ScoreSeries,
         idempotent=True,
