@@ -73,6 +73,7 @@ def report_facts(run: Run) -> dict[str, Any]:
             "tasks": [dataclasses.asdict(step) for step in run.steps],
             "drift": evidence.drift(run),
             "evaluations": evidence.evaluations(run),
+            "forecasts": evidence.forecasts(run),
             "retraining": evidence.retraining(run),
             "searches": evidence.searches(run),
             "comparison": evidence.comparison(run),
@@ -130,6 +131,7 @@ def _charts(run: Run, facts: dict[str, Any]) -> dict[str, Any]:
     return {
         "drift": charts.drift_bars(drift["columns"]) if drift else "",
         "histograms": _histograms(drift) if drift else [],
+        "forecasts": [charts.forecast(found) for found in facts["forecasts"]],
         "metric": charts.metric_over_time(facts["evaluations"], _marks(run), metric, _minimum(facts["goal"])),
         "trials": charts.trials(facts["searches"]),
         "comparison": charts.interval(
