@@ -27,7 +27,7 @@ def burning(count: int, *, fades: bool, seed: int) -> pd.DataFrame:
     random = np.random.default_rng(seed)
     a, b, d, c = *random.normal(size=(3, count)), random.choice(list("xyz"), count)
     gone = np.clip(np.linspace(-0.25, 1, count), 0, 1) if fades else np.zeros(count)
-    odds = 2 * a * (1 - 0.3 * gone) + b + (c == "x") + 2.4 * gone * d
+    odds = 2 * a * (1 - 0.6 * gone) + b + (c == "x") + 1.6 * gone * d
     label = np.where(random.random(count) < 1 / (1 + np.exp(-odds)), "yes", "no")
     times = pd.date_range("2026-01-01" if fades else "2025-01-01", periods=count, freq="h")
     return pd.DataFrame({"at": times, "a": a, "b": b, "c": c, "d": d, "y": label})

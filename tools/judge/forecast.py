@@ -33,12 +33,12 @@ LOOK_BEYOND = 3.0  # horizons that are simulated, so that the interval has an up
 
 @dataclass(frozen=True)
 class Fan:
-    """The level expected after the last point up to the horizon, with its interval at each time. Shape (FAN_STEPS,)."""
+    """The level expected after the last point up to the horizon, with its interval at each of at most FAN_STEPS times."""
 
-    ahead_s: Floats
-    low: Floats
-    middle: Floats
-    high: Floats
+    ahead_s: tuple[float, ...]
+    low: tuple[float, ...]
+    middle: tuple[float, ...]
+    high: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,8 @@ def _fan(found: _Course, step_s: float, sign: float) -> Fan | None:
     if found.fan is None:
         return None
     steps, (low, middle, high) = found.fan[0], sign * found.fan[1]
-    return Fan(steps * step_s, np.minimum(low, high), middle, np.maximum(low, high))
+    columns = (steps * step_s, np.minimum(low, high), middle, np.maximum(low, high))
+    return Fan(*(tuple(column.tolist()) for column in columns))
 
 
 def said(seconds: float | None, unit: Unit = "s") -> str:

@@ -185,7 +185,7 @@ def _write_course(series: "Series", found: "Forecast", args: ForecastArgs, ctx: 
     now, ahead = float(series.times[-1]), []
     if found.fan is not None:
         fan = found.fan
-        ahead = np.stack([now + fan.ahead_s, fan.low, fan.middle, fan.high], axis=1).tolist()
+        ahead = np.stack([now + np.array(fan.ahead_s), fan.low, fan.middle, fan.high], axis=1).tolist()
     content = {
         "unit": series.unit,
         "threshold": args.threshold,
