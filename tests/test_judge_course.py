@@ -19,8 +19,8 @@ def scored(rows: int, seed: int, lost: np.ndarray | float = 0.0, shift: float = 
     odds = random.normal(shift, 2, rows)
     meant = np.where(random.random(rows) < lost, random.normal(0, 2, rows), odds)
     truth = random.random(rows) < 1 / (1 + np.exp(-meant))
-    probability = 1 / (1 + np.exp(-odds))
-    loss = -np.log(np.where(truth, probability, 1 - probability))
+    probability = np.asarray(1 / (1 + np.exp(-odds)), dtype=np.float64)
+    loss = np.asarray(-np.log(np.where(truth, probability, 1 - probability)), dtype=np.float64)
     text = [np.where(value, "yes", "no").astype(object) for value in (truth, probability > 0.5)]
     return Scores(text[0], text[1], loss, probability, "yes")
 
@@ -105,7 +105,7 @@ def test_the_series_has_the_times_of_the_scored_rows_also_where_labels_are_missi
     found = project.ok("judge", "score_series", scores=path, measure="loss", task="binary", times=f"{data}:at")
     assert (found["unit"], found["readings"]) == ("s", 20)
     written = pd.read_parquet(project.root / found["series_path"])
-    expected = [times[labelled[29 + 30 * i]].timestamp() for i in range(20)]
+    expected = [1_767_225_600.0 + 3600 * int(labelled[29 + 30 * i]) for i in range(20)]
     assert written["time"].tolist() == expected
     assert found["span"] == expected[-1] - expected[0]
 

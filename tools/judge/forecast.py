@@ -33,7 +33,7 @@ LOOK_BEYOND = 3.0  # horizons that are simulated, so that the interval has an up
 
 @dataclass(frozen=True)
 class Fan:
-    """The level expected after the last point up to the horizon, with its interval at each of at most FAN_STEPS times."""
+    """The level expected after the last point up to the horizon, with its interval, at up to FAN_STEPS times."""
 
     ahead_s: tuple[float, ...]
     low: tuple[float, ...]

@@ -238,8 +238,10 @@ class Registry:
         client.set_model_version_tag(name, number, "mlops.promotion_reason", event.reason)
         if RETIRED_TAG in client.get_model_version(name, number).tags:
             client.delete_model_version_tag(name, number, RETIRED_TAG)
-        if _alias(self._model(name), CHALLENGER) == event.version:
-            client.delete_registered_model_alias(name, CHALLENGER)
+        model = self._model(name)
+        for alias in (CHALLENGER, BACKUP):
+            if _alias(model, alias) == event.version:
+                client.delete_registered_model_alias(name, alias)
         self._write(name, replace(event, done=True))
 
     def set_backup(self, name: str, number: int, reason: str) -> Backup:
@@ -272,7 +274,7 @@ class Registry:
         )
 
     def retire(self, name: str, number: int, reason: str) -> Retirement:
-        """Tag a version as retired and take the challenger alias off it. Its files stay.
+        """Tag a version as retired and take the aliases challenger and backup off it. Its files stay.
 
         Raises:
             FixableError: no such version, no reason, or it is the champion.
@@ -289,8 +291,9 @@ class Registry:
             if not before:
                 self.client.set_model_version_tag(name, str(number), "mlops.retirement_reason", reason)
                 self.client.set_model_version_tag(name, str(number), RETIRED_TAG, at)
-            if _alias(model, CHALLENGER) == number:
-                self.client.delete_registered_model_alias(name, CHALLENGER)
+            for alias in (CHALLENGER, BACKUP):
+                if _alias(model, alias) == number:
+                    self.client.delete_registered_model_alias(name, alias)
         return Retirement(
             name=name,
             version=number,
