@@ -1,9 +1,7 @@
 """The judge's actions on metric series; the part of its backend that looks ahead."""
 
 import hashlib
-import json
 import math
-import os
 from typing import TYPE_CHECKING
 
 from tools.core.contract import Backend, CallContext
@@ -182,6 +180,8 @@ def _write_course(series: "Series", found: "Forecast", args: ForecastArgs, ctx: 
     """The readings and the expected course, as JSON for plots."""
     import numpy as np
 
+    from tools.modeling.series import write_json
+
     now, ahead = float(series.times[-1]), []
     if found.fan is not None:
         fan = found.fan
@@ -195,9 +195,7 @@ def _write_course(series: "Series", found: "Forecast", args: ForecastArgs, ctx: 
     }
     digest = hashlib.sha256(args.model_dump_json().encode()).hexdigest()[:12]
     path = ctx.workspace / f"forecast_{digest}.json"
-    draft = path.with_suffix(f".{os.getpid()}.tmp")
-    draft.write_text(json.dumps(content))
-    os.replace(draft, path)
+    write_json(path, content)
     return ctx.show(path)
 
 
