@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from tasks import detect_drift, establish_champion, unlabelled, version_data
+from tasks import detect_drift, establish_champion, foresee, unlabelled, version_data
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
 from tasks.common import scoring, slices
 
@@ -12,8 +12,8 @@ from tasks.common import scoring, slices
 class Result(TaskResult):
     """`reference_value` and `current_value` are the goal's metric of the champion, before and now.
 
-    `act`: it got worse beyond doubt, and retraining pays and has the rows for it; or the goal's minimum is breached.
-    `watch`: its estimate on rows without a label fell below the floor: a reason to look again, not to act.
+    `act`: it got worse beyond doubt, and retraining pays and has the rows for it; or the goal's minimum is breached;
+    or it is expected to become harmful soon. `watch`: its estimate on rows without a label fell below the floor: a reason to look again, not to act.
     """
 
     act: bool = Field(description="as the judge decided and planned")
@@ -81,8 +81,9 @@ def runbook(inputs: Inputs) -> Runbook:
         **({"horizon": goal.retrain.horizon_rows} if goal.retrain.horizon_rows is not None else {}),
     )
     plan = planned.data if planned.ok else None
-    act = acts(decision, plan)
-    said = [decision["message"]]
+    expected = foresee.reason_to_act(inputs)
+    act = acts(decision, plan) or bool(expected)
+    said = [decision["message"], *expected]
     if plan is not None and decision["act"]:
         said += [plan["message"], *([] if act else ["So nothing is done yet."])]
     estimated = yield from unlabelled.estimate(inputs, champion.model_uri, before["scores_path"])
@@ -94,7 +95,7 @@ def runbook(inputs: Inputs) -> Runbook:
         current_value=decision["current_value"],
         savings=None if plan is None else plan["savings"],
         window="all" if plan is None else plan["window"],
-        reasons=[*decision["reasons"], *([] if plan is None else plan["reasons"]), *warnings],
+        reasons=[*decision["reasons"], *expected, *([] if plan is None else plan["reasons"]), *warnings],
         watch=warning is not None,
         summary=" ".join([*said, *([estimated["message"]] if estimated else []), *warnings]),
     )
@@ -112,10 +113,14 @@ def guardrail(result: Result, evidence: Evidence) -> list[str]:
     if decision is None:
         return ["nothing was decided (judge decide_retraining did not succeed)"]
     plan = evidence.last("judge", "plan_retraining")
-    expected = acts(decision, plan)
+    forecast = foresee.reason_to_act(evidence.inputs)
+    expected = acts(decision, plan) or bool(forecast)
     if result.act != expected:
         planned = "there is no plan" if plan is None else f"it pays: {plan['pays']}, enough rows: {plan['enough_rows']}"
-        return [f"act is {result.act}, but must be {expected}: the judge decided {decision['act']}; {planned}"]
+        return [
+            f"act is {result.act}, but must be {expected}: the judge decided {decision['act']}; {planned}"
+            + ("; the forecast calls for action" if forecast else "")
+        ]
     window = "all" if plan is None else plan["window"]
     if result.window != window:
         return [f"window is {result.window!r}, the judge planned {window!r}"]

@@ -165,7 +165,7 @@ def load_task(name: str) -> TaskDefinition:
     )
 
 
-_NOT_TASKS = frozenset({"base", "common", "goal", "grounding", "unlabelled"})
+_NOT_TASKS = frozenset({"base", "common", "goal", "grounding", "outlook", "unlabelled"})
 
 
 def walk(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

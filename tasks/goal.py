@@ -1,5 +1,6 @@
 """The goal of a run, as `config/goal.yaml` states it: data, target, metric, constraints, budget, how to train."""
 
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -139,6 +140,48 @@ class CanarySection(Section):
     at_deadline: Literal["keep_champion", "promote"] | None = None
 
 
+_UNITS_S = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+class WatchSection(Section):
+    """How the Sentinel looks ahead: it acts when quality is expected to become harmful within the horizon.
+
+    `horizon` is a number with a unit: `7 d` (s, min, h, d, w) or, without a time column, `5000 rows`; empty: half the
+    period of the current data. Harmful is below `constraints.min_metric`, or, where the goal has none, a loss per row
+    that is by the share `max_loss_increase` above the reference's. `max_drift` is the share of rows whose prediction
+    moved from which a warning is given; `max_memory_mib` bounds the serving process; `slo` is the share of requests
+    that must succeed, for burn-rate alerts.
+    """
+
+    horizon: str = ""
+    max_loss_increase: float = Field(default=0.25, gt=0)
+    max_drift: float = Field(default=0.2, gt=0, le=1)
+    max_memory_mib: float | None = Field(default=None, gt=0)
+    slo: float = Field(default=0.99, gt=0, lt=1)
+
+    @field_validator("horizon")
+    @classmethod
+    def _a_time(cls, value: str) -> str:
+        number, unit = _split(value) if value else ("1", "s")
+        if unit not in (*_UNITS_S, "rows") or not float(number or 0) > 0:
+            raise ValueError(f"must be a number with a unit ({', '.join(_UNITS_S)}, rows), e.g. '7 d'; got {value!r}")
+        return value
+
+    @property
+    def ahead(self) -> tuple[float, Literal["s", "rows"]] | None:
+        """The horizon in seconds or in rows; None when it is left to the data."""
+        if not self.horizon:
+            return None
+        number, unit = _split(self.horizon)
+        return (float(number), "rows") if unit == "rows" else (float(number) * _UNITS_S[unit], "s")
+
+
+def _split(value: str) -> tuple[str, str]:
+    """A number and its unit; an empty number where there is none."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", value)
+    return (found[1], found[2]) if found else ("", value)
+
+
 class Goal(Section):
     """One goal. `model` is the registered model's name (default: `name`); `metric` sets its own direction, which
     `direction`, when given, must match. `objectives`: what a challenger is chosen by; with more than `quality`, which
@@ -161,6 +204,7 @@ class Goal(Section):
     canary: CanarySection = CanarySection()
     objectives: list[Objective] = Field(default_factory=lambda: list[Objective](["quality"]), min_length=1)
     preference: Literal["quality", "latency", "size", "fairness", "balanced"] | None = None
+    watch: WatchSection = WatchSection()
 
     @model_validator(mode="after")
     def _metric_fits(self) -> "Goal":

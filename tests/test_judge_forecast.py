@@ -287,6 +287,18 @@ def test_nab_charges_011_for_a_false_alarm_and_nothing_in_the_probation():
     assert nab.nab_score([series], [ignored], 0.5)[0] == 0
 
 
+def test_nab_scores_a_small_corpus_as_computed_by_hand():
+    """By the rules of NAB's scorer, standard profile, with two windows of 100 rows and 300 rows of probation."""
+    alarms = np.zeros(2000)
+    alarms[[299, 300, 549, 560, 609]] = 1.0
+    # 299: not scored. 300: before any window, -0.11. 549: place -(599 - 549 + 1) / 100 = -0.51 in the window, sigmoid
+    # 2 / (1 + exp(-2.55)) - 1 = 0.855147, divided by the one at -1, 0.986614: 0.866749. 560: later in that window,
+    # counts nothing. 609: (609 - 599) / 99 = 0.10101 widths behind it, 0.11 * (2 / (1 + exp(0.505051)) - 1) = -0.0272.
+    # The second window is missed: -1. Normalised between -2 (nothing found) and 2 (both found at once).
+    total = -0.11 + 0.866749 - 0.027202 - 1
+    assert nab.nab_score([labelled()], [alarms], 0.5)[0] == pytest.approx(100 * (total + 2) / 4, abs=1e-3)
+
+
 def test_nab_charges_less_for_an_alarm_just_behind_a_window():
     near, far = np.zeros(2000), np.zeros(2000)
     near[605], far[1000] = 1.0, 1.0

@@ -138,6 +138,67 @@ def metric_over_time(points: list[Facts], marks: list[tuple[float, str]], metric
     return svg.figure(width, bottom + 40, f"{metric} over the run. {told}.", [*parts, *above], "wide")
 
 
+def forecast(found: Facts) -> Markup:
+    """The batches so far, the level expected after them with its interval, the threshold and when it is crossed."""
+    course = found["course"]
+    readings = _rows(course.get("readings"), 2)
+    ahead = _rows(course.get("ahead"), 4)
+    threshold = course.get("threshold")
+    if len(readings) < 2 or not isinstance(threshold, int | float):
+        return Markup("")
+    now = readings[-1][0]
+    end = max(t for t, *_ in [*readings, *ahead])
+    size, unit = _time_unit(end - readings[0][0], str(found.get("unit")))
+    left, top, bottom, right = 52, 30, 196, WIDTH - 8
+    levels = [v for _, v in readings] + [v for _, *band in ahead for v in band] + [threshold]
+    x = Scale((readings[0][0] - now) / size, (end - now) / size, left, right)
+    y = Scale(*svg.padded(levels), bottom, top)
+
+    def at(t: float) -> float:
+        return x.clamp((t - now) / size)
+
+    lower, upper = [(at(t), y(low)) for t, low, _, _ in ahead], [(at(t), y(high)) for t, _, _, high in ahead]
+    name = str(found["measure"])
+    parts = [
+        *svg.y_axis(y, left, right),
+        svg.path([*upper, *lower[::-1]], "band", close=True),
+        svg.path([(at(t), y(middle)) for t, _, middle, _ in ahead], "c2 stroke"),
+        *[svg.dot(at(t), y(v), 2.6, "c1 soft", f"{name} {number(v)}") for t, v in readings],
+        svg.line(at(now), top - 4, at(now), bottom, "decision"),
+        svg.text(at(now), top - 8, "now", "tick", "middle"),
+        svg.line(left, y(threshold), right, y(threshold), "threshold"),
+        svg.text(left + 4, y(threshold) - 5, f"threshold {number(threshold)}", "tick"),
+        *svg.x_axis(x, bottom, f"{unit} from the newest row"),
+        svg.text(left - 40, top - 14, name, "tick"),
+    ]
+    expected, earliest = found.get("expected_at_s"), found.get("earliest_at_s")
+    if found.get("outlook") == "crossing" and expected is not None and earliest is not None:
+        latest = found.get("latest_at_s")
+        parts += [
+            svg.line(at(earliest), y(threshold), at(end if latest is None else latest), y(threshold), "whisker bad"),
+            svg.dot(at(expected), y(threshold), 5, "bad halo", "expected crossing"),
+        ]
+    return svg.figure(WIDTH, bottom + 36, f"Forecast of {name}. {found.get('message')}", parts)
+
+
+def _rows(value: Any, width: int) -> list[tuple[float, ...]]:
+    """The rows of a list that hold `width` numbers."""
+    rows = value if isinstance(value, list) else []
+    return [
+        tuple(row)
+        for row in rows
+        if isinstance(row, list) and len(row) == width and all(isinstance(item, int | float) for item in row)
+    ]
+
+
+def _time_unit(span: float, unit: str) -> tuple[float, str]:
+    """What a span of time is best counted in: its seconds (or rows), and its name."""
+    if unit == "rows":
+        return 1.0, "rows"
+    known = ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"))
+    return next(((size, name) for size, name in known if span >= 3 * size), (1.0, "seconds"))
+
+
 def trials(studies: list[Facts]) -> Markup:
     """Value of every trial over all searches, and the best so far."""
     studies = [study for study in studies if any(t["value"] is not None for t in study["trials"])]

@@ -128,6 +128,23 @@ def _model_names(run: Run) -> dict[str, str]:
     return names
 
 
+def forecasts(run: Run) -> list[Facts]:
+    """Every forecast of a threshold, with what was forecast and its course."""
+    measures = {
+        call.data.get("series_path"): str(call.arguments["measure"]) for call in run.named("judge.score_series")
+    }
+    return [
+        {
+            "call": call.id,
+            "measure": measures.get(call.arguments.get("series"), Path(str(call.arguments.get("series", ""))).stem),
+            **{key: call.data.get(key) for key in ("outlook", "unit", "probability", "trend", "readings", "message")},
+            **{key: number_of(call.data.get(key)) for key in ("expected_at_s", "earliest_at_s", "latest_at_s")},
+            "course": read_json(run, call.data.get("course_path")),
+        }
+        for call in run.named("judge.forecast_threshold")
+    ]
+
+
 def searches(run: Run) -> list[Facts]:
     """The studies of the run with their trials, oldest first."""
     found = []

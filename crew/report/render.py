@@ -74,6 +74,7 @@ def report_facts(run: Run) -> dict[str, Any]:
             "drift": drift.drift(run),
             "estimated": drift.estimated(run),
             "evaluations": evidence.evaluations(run),
+            "forecasts": evidence.forecasts(run),
             "retraining": evidence.retraining(run),
             "searches": evidence.searches(run),
             "choices": evidence.choices(run),
@@ -132,6 +133,7 @@ def _charts(run: Run, facts: dict[str, Any]) -> dict[str, Any]:
     return {
         "drift": charts.drift_bars(drifted["columns"]) if drifted else "",
         "histograms": _histograms(drifted) if drifted else [],
+        "forecasts": [charts.forecast(found) for found in facts["forecasts"]],
         "metric": charts.metric_over_time(facts["evaluations"], _marks(run), metric, _minimum(facts["goal"])),
         "trials": charts.trials(facts["searches"]),
         "fronts": [charts.front(choice["front"], choice["chosen"]) for choice in facts["choices"]],

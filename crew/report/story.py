@@ -99,6 +99,11 @@ _ANSWERS: dict[str, tuple[str, str, dict[Any, tuple[str, Tone]]]] = {
     "judge.judge_drift": (
         "Did the data drift?", "drifted", {True: ("yes", "warn"), False: ("no", "good")},
     ),
+    "judge.forecast_threshold": (
+        "Is a threshold ahead?", "outlook",
+        {"crossing": ("expected to be crossed", "warn"), "crossed": ("crossed already", "warn"),
+         "no_crossing": ("not expected", "good"), "not_forecastable": ("not forecastable", "neutral")},
+    ),
     "judge.decide_retraining": (
         "Did the champion get worse?", "act", {True: ("yes: act", "warn"), False: ("no: do not act", "good")},
     ),

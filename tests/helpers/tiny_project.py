@@ -21,10 +21,29 @@ def rows(count: int, *, turned: bool, seed: int) -> pd.DataFrame:
     return pd.DataFrame({"a": a, "b": b, "c": c, "y": label})
 
 
+def burning(count: int, *, fades: bool, seed: int) -> pd.DataFrame:
+    """Rows an hour apart, with one more number. If it `fades`, from a fifth on `d` means more and more for the
+    label and `a` less; otherwise nothing changes."""
+    random = np.random.default_rng(seed)
+    a, b, d, c = *random.normal(size=(3, count)), random.choice(list("xyz"), count)
+    gone = np.clip(np.linspace(-0.25, 1, count), 0, 1) if fades else np.zeros(count)
+    odds = 2 * a * (1 - 0.6 * gone) + b + (c == "x") + 1.6 * gone * d
+    label = np.where(random.random(count) < 1 / (1 + np.exp(-odds)), "yes", "no")
+    times = pd.date_range("2026-01-01" if fades else "2025-01-01", periods=count, freq="h")
+    return pd.DataFrame({"at": times, "a": a, "b": b, "c": c, "d": d, "y": label})
+
+
 def current_rows(story: str) -> pd.DataFrame:
-    """Current data: `drifted` (the concept is turned around), `same`, `noise` (labels mean nothing), or `returning`
-    (turned around, but the newest fifth, the live slice, is as before)."""
+    """Current data: `drifted` (the concept is turned around), `same`, `noise` (labels mean nothing), `returning`
+    (turned around, but the newest fifth, the live slice, is as before), `abrupt` (turned around in the newest tenth
+    only), or `burning` (see there; has the time column `at`, as the reference has)."""
     match story:
+        case "burning":
+            return burning(CURRENT_ROWS, fades=True, seed=2)
+        case "abrupt":
+            late = CURRENT_ROWS // 10
+            before = rows(CURRENT_ROWS - late, turned=False, seed=2)
+            return pd.concat([before, rows(late, turned=True, seed=3)], ignore_index=True)
         case "same":
             return rows(CURRENT_ROWS, turned=False, seed=2)
         case "drifted":
@@ -66,7 +85,12 @@ def make_project(
         shutil.copyfile(mlflow_database, store / "mlflow.db")
     data = folder / "data"
     data.mkdir()
-    rows(REFERENCE_ROWS, turned=False, seed=1).to_csv(data / "reference.csv", index=False)
+    made = (
+        burning(REFERENCE_ROWS, fades=False, seed=1)
+        if story == "burning"
+        else rows(REFERENCE_ROWS, turned=False, seed=1)
+    )
+    made.to_csv(data / "reference.csv", index=False)
     current_rows(story).to_csv(data / "current.csv", index=False)
     content = {
         "name": "tiny",

@@ -296,6 +296,25 @@ def test_a_retired_previous_champion_can_come_back(embedded: Any, name: str) -> 
     assert [(v["version"], v["retired"]) for v in listed] == [(2, None), (1, None)]
 
 
+def test_a_backup_stands_by_until_it_is_promoted_or_retired(tracked: Any, name: str) -> None:
+    versions(tracked, name, 3)
+    promote(tracked, name, 1)
+    for already in (False, True):
+        found = tracked.ok("mlflow", "set_backup", name=name, version=3, reason="quality is expected to fall")
+        assert found["already_backup"] is already
+        assert aliases(tracked, name) == {"champion": 1, "backup": 3}  # it is no challenger any more
+    tracked.ok("mlflow", "set_backup", name=name, version=2, reason="better on the newest rows")
+    assert aliases(tracked, name) == {"champion": 1, "backup": 2}
+    promote(tracked, name, 2)
+    assert aliases(tracked, name) == {"champion": 2, "previous_champion": 1}
+    tracked.ok("mlflow", "set_backup", name=name, version=3, reason="again")
+    tracked.ok("mlflow", "retire_version", name=name, version=3, reason="lost")
+    assert aliases(tracked, name) == {"champion": 2, "previous_champion": 1}
+    for version, told in ((2, "champion"), (3, "retired"), (9, "versions: 3, 2, 1")):
+        refused = tracked.call("mlflow", "set_backup", name=name, version=version, reason="x")
+        assert refused.error.kind == "fixable" and told in refused.message
+
+
 @pytest.mark.parametrize("step", range(8))
 def test_a_promotion_that_crashes_at_any_step_leaves_a_champion_and_can_be_repeated(
     embedded: Any, name: str, step: int, monkeypatch: pytest.MonkeyPatch

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tools.core.contract import CallContext
 from tools.core.errors import FixableError
-from tools.judge.outlook import OutlookBackend
+from tools.judge.outlook import OutlookBackend, write_score_series
+from tools.judge.outlook_spec import ScoreSeries, SeriesArgs
 from tools.judge.spec import (
     CanaryJudgeArgs,
     CanaryPlan,
@@ -201,6 +202,13 @@ class JudgeBackend(OutlookBackend):
             labelled_requests=needed,
             message=f"A loss of {args.loss:.1%} is found within about {needed} labelled requests with even odds.",
         )
+
+    def score_series(self, args: SeriesArgs, ctx: CallContext) -> ScoreSeries:
+        from tools.modeling.data import check_task
+
+        task = check_task(args.task)
+        reference = _read_scores(ctx.path(args.reference), task) if args.reference else None
+        return write_score_series(args, _read_scores(ctx.path(args.scores), task), reference, ctx)
 
     def judge_drift(self, args: DriftArgs, ctx: CallContext) -> DriftJudgement:
         from tools.judge.drift_actions import judge_tables

@@ -18,6 +18,7 @@ from tools.judge.trend import OUTLIERS, fit_trend
 
 Floats = NDArray[np.float64]
 Side = Literal["above", "below"]
+Unit = Literal["s", "rows"]
 Outlook = Literal["crossing", "crossed", "no_crossing", "not_forecastable"]
 
 MIN_POINTS = 12
@@ -26,18 +27,30 @@ MIN_PROBABILITY = 0.5  # of crossing within the horizon, to expect it
 SETTLED = 15  # steps after a jump until what follows is a course of its own
 DRAWS = 600
 FUTURE_STEPS = 240
+FAN_STEPS = 60  # of the expected course, as it is drawn
 LOOK_BEYOND = 3.0  # horizons that are simulated, so that the interval has an upper end
 
 
 @dataclass(frozen=True)
+class Fan:
+    """The level expected after the last point up to the horizon, with its interval, at up to FAN_STEPS times."""
+
+    ahead_s: tuple[float, ...]
+    low: tuple[float, ...]
+    middle: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Forecast:
-    """What is expected. Times are seconds after the last point.
+    """What is expected. Times are seconds after the last point, or rows for a series that counts in rows.
 
     `interval_s` holds the first crossing with probability `level`; an end is None where it lies beyond three horizons.
     """
 
     outlook: Outlook
     probability: float  # of crossing within the horizon
+    trend: float  # probability that the level, without season, moves towards the threshold until the horizon
     expected_s: float | None  # median time of the first crossing; None beyond three horizons
     interval_s: tuple[float | None, float | None]
     current_level: float
@@ -45,6 +58,7 @@ class Forecast:
     season_s: float | None
     change_s: float | None  # how long ago an abrupt change happened, if one dominates
     reason: str
+    fan: Fan | None = None  # None where nothing can be said about the course
 
 
 def forecast_crossing(
@@ -57,6 +71,7 @@ def forecast_crossing(
     level: float = 0.9,
     min_probability: float = MIN_PROBABILITY,
     seed: int = 0,
+    unit: Unit = "s",
 ) -> Forecast:
     """Forecast the first crossing of a threshold.
 
@@ -67,6 +82,7 @@ def forecast_crossing(
         horizon_s: how far ahead a crossing matters, in seconds.
         side: on which side of the threshold the trouble is.
         level: probability that the interval holds the crossing.
+        unit: of the times, for the sentence.
 
     Raises:
         ValueError: `horizon_s` or `level` out of range, or arrays of different lengths.
@@ -82,7 +98,7 @@ def forecast_crossing(
         now = float(series[-1]) if len(series) else math.nan
         return _unknown(now, f"only {len(series)} points; at least {MIN_POINTS} are needed")
     found = _course(sign * series, sign * threshold, horizon_s / step_s, level, min_probability, seed)
-    return _in_seconds(found, step_s, sign, threshold, horizon_s)
+    return _in_seconds(found, step_s, sign, threshold, horizon_s, unit)
 
 
 def even_series(times: Floats, values: Floats) -> tuple[float, Floats]:
@@ -134,6 +150,8 @@ class _Course:
     slope: float
     season: Season | None
     jump: tuple[int, float] | None  # steps ago, size
+    fan: tuple[Floats, Floats] | None = None  # steps ahead, (3, steps): low, median, high
+    trend: float = math.nan
 
 
 def _course(series: Floats, threshold: float, horizon: float, level: float, needed: float, seed: int) -> _Course:
@@ -160,6 +178,7 @@ def _course(series: Floats, threshold: float, horizon: float, level: float, need
         return _Course("not_forecastable", math.nan, (None, None, None), now, mean_slope, season, jump)
     ahead = np.linspace(0, LOOK_BEYOND * horizon, FUTURE_STEPS + 1)[1:]
     paths = trend.draw(DRAWS, ahead, seed)
+    towards = float(np.mean(paths[:, FUTURE_STEPS // int(LOOK_BEYOND) - 1] > mean_level))
     if season:
         paths = paths + season.at(start + n - 1 + ahead)
     above = paths >= threshold
@@ -170,16 +189,29 @@ def _course(series: Floats, threshold: float, horizon: float, level: float, need
     ends = [float(np.quantile(passage, q, method="inverted_cdf")) for q in (tail, 0.5, 1 - tail)]
     low, middle, high = (end if math.isfinite(end) else None for end in ends)
     outlook: Outlook = "crossing" if probability >= needed else "no_crossing"
-    return _Course(outlook, probability, (low, middle, high), now, mean_slope, season, None)
+    near = np.unique(np.linspace(0, FUTURE_STEPS / LOOK_BEYOND - 1, FAN_STEPS).astype(np.int64))
+    fan = np.quantile(paths[:, near], [tail, 0.5, 1 - tail], axis=0)
+    return _Course(
+        outlook, probability, (low, middle, high), now, mean_slope, season, None, (ahead[near], fan), towards
+    )
 
 
 def _unknown(now: float, why: str) -> Forecast:
     return Forecast(
-        "not_forecastable", math.nan, None, (None, None), now, math.nan, None, None, f"Not forecastable: {why}."
+        "not_forecastable",
+        math.nan,
+        math.nan,
+        None,
+        (None, None),
+        now,
+        math.nan,
+        None,
+        None,
+        f"Not forecastable: {why}.",
     )
 
 
-def _in_seconds(found: _Course, step_s: float, sign: float, threshold: float, horizon_s: float) -> Forecast:
+def _in_seconds(found: _Course, step_s: float, sign: float, threshold: float, horizon_s: float, unit: Unit) -> Forecast:
     low, middle, high = (None if q is None else q * step_s for q in found.quantiles)
     now = sign * found.level
     if found.outlook == "crossed":
@@ -187,22 +219,24 @@ def _in_seconds(found: _Course, step_s: float, sign: float, threshold: float, ho
     elif found.outlook == "not_forecastable" and found.jump is not None:
         ago, size = found.jump
         reason = (
-            f"Not forecastable: the level jumped by {sign * size:.4g} about {said(ago * step_s)} ago; an abrupt change "
-            "has no course to continue."
+            f"Not forecastable: the level jumped by {sign * size:.4g} about {said(ago * step_s, unit)} ago; an abrupt "
+            "change has no course to continue."
         )
     elif found.outlook == "crossing":
         reason = (
-            f"The level is {now:.4g} and is expected to cross {threshold:g} in {said(middle)} (interval {said(low)} to "
-            f"{said(high)}); probability {found.probability:.0%} within {said(horizon_s)}."
+            f"The level is {now:.4g} and is expected to cross {threshold:g} in {said(middle, unit)} (interval "
+            f"{said(low, unit)} to {said(high, unit)}); probability {found.probability:.0%} within "
+            f"{said(horizon_s, unit)}."
         )
     else:
         reason = (
-            f"The level is {now:.4g}; no crossing of {threshold:g} is expected within {said(horizon_s)} (probability "
-            f"{found.probability:.0%})."
+            f"The level is {now:.4g}; no crossing of {threshold:g} is expected within {said(horizon_s, unit)} "
+            f"(probability {found.probability:.0%})."
         )
     return Forecast(
         outlook=found.outlook,
         probability=found.probability,
+        trend=found.trend,
         expected_s=middle,
         interval_s=(low, high),
         current_level=now,
@@ -210,14 +244,25 @@ def _in_seconds(found: _Course, step_s: float, sign: float, threshold: float, ho
         season_s=found.season.period * step_s if found.season else None,
         change_s=found.jump[0] * step_s if found.jump else None,
         reason=reason,
+        fan=_fan(found, step_s, sign),
     )
 
 
-def said(seconds: float | None) -> str:
-    """A duration as people say it; None is "later"."""
+def _fan(found: _Course, step_s: float, sign: float) -> Fan | None:
+    if found.fan is None:
+        return None
+    steps, (low, middle, high) = found.fan[0], sign * found.fan[1]
+    columns = (steps * step_s, np.minimum(low, high), middle, np.maximum(low, high))
+    return Fan(*(tuple(column.tolist()) for column in columns))
+
+
+def said(seconds: float | None, unit: Unit = "s") -> str:
+    """A duration as people say it, or a number of rows; None is "later"."""
     if seconds is None:
         return "later"
-    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+    if unit == "rows":
+        return f"{seconds:,.0f} rows"
+    for name, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 1.5 * size:
-            return f"{seconds / size:.1f} {unit}"
+            return f"{seconds / size:.1f} {name}"
     return f"{seconds:.0f} s"

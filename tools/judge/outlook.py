@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from typing import TYPE_CHECKING
 
 from tools.core.contract import Backend, CallContext
 from tools.core.errors import FixableError
@@ -11,9 +12,16 @@ from tools.judge.outlook_spec import (
     BurnRateArgs,
     BurnRates,
     ForecastArgs,
+    ScoreSeries,
+    SeriesArgs,
     ThresholdForecast,
     WindowBurn,
 )
+
+if TYPE_CHECKING:
+    from tools.judge.estimates import Scores
+    from tools.judge.forecast import Forecast
+    from tools.modeling.series import Series
 
 MAX_ALARMS = 20
 
@@ -29,7 +37,9 @@ class OutlookBackend(Backend):
             raise FixableError(f"threshold must be a finite number; got {args.threshold}")
         series = read_series(ctx.path(args.series))
         try:
-            found = forecast_crossing(series.times, series.values, args.threshold, args.horizon_s, side=args.side)
+            found = forecast_crossing(
+                series.times, series.values, args.threshold, args.horizon_s, side=args.side, unit=series.unit
+            )
         except ValueError as error:
             raise FixableError(str(error)) from error
         now = float(series.times[-1])
@@ -37,8 +47,10 @@ class OutlookBackend(Backend):
             None if ahead is None else now + ahead for ahead in (found.expected_s, *found.interval_s)
         )
         return ThresholdForecast(
+            unit=series.unit,
             outlook=found.outlook,
             probability=_finite(found.probability),
+            trend=_finite(found.trend),
             expected_at_s=expected,
             earliest_at_s=earliest,
             latest_at_s=latest,
@@ -48,6 +60,7 @@ class OutlookBackend(Backend):
             season_s=found.season_s,
             changed_s_ago=found.change_s,
             readings=len(series.values),
+            course_path=_write_course(series, found, args, ctx),
             message=found.reason,
         )
 
@@ -117,6 +130,73 @@ class OutlookBackend(Backend):
             scores_path=ctx.show(path),
             message=told + ".",
         )
+
+
+def write_score_series(args: SeriesArgs, scores: "Scores", reference: "Scores | None", ctx: CallContext) -> ScoreSeries:
+    """The measure over time, as a file; `scores` are the labelled rows of `args.scores`.
+
+    Raises:
+        FixableError: the measure does not fit, or the times are of another file.
+    """
+    import numpy as np
+
+    from tools.judge.course import course
+    from tools.modeling.data import check_task, read_table, require_columns
+    from tools.modeling.series import read_times, write_columns
+
+    try:
+        found = course(args.measure, check_task(args.task), scores, reference)
+    except ValueError as error:
+        raise FixableError(f"{error}; valid measures: a metric of the task, loss, drift") from error
+    path = ctx.path(args.scores)
+    frame = read_table(path)
+    require_columns(frame, ["row"], path)
+    labelled = frame[["y_true", "loss"]].notna().all(axis=1)
+    rows = np.asarray(frame["row"][labelled])[found.last]  # positions in the scored file
+    times = None
+    if args.times:
+        file, _, column = args.times.rpartition(":")
+        times = read_times(ctx.path(file), column)
+        if times is not None and len(times) <= rows[-1]:
+            raise FixableError(f"{file} has {len(times)} rows, the scores reach row {rows[-1]}: of another file")
+    at = rows.astype("float64") if times is None else times[rows]
+    digest = hashlib.sha256(args.model_dump_json().encode()).hexdigest()[:12]
+    path = ctx.workspace / f"series_{args.measure}_{digest}.parquet"
+    write_columns(path, **{"row" if times is None else "time": at}, value=found.values)
+    size = len(scores) / len(rows)
+    return ScoreSeries(
+        series_path=ctx.show(path),
+        unit="rows" if times is None else "s",
+        readings=len(rows),
+        rows_per_reading=size,
+        span=float(at[-1] - at[0]),
+        overall=found.overall,
+        higher_is_better=found.higher_is_better,
+        message=f"{args.measure} over {len(rows)} batches of about {size:.0f} rows; {found.overall:.4g} on all.",
+    )
+
+
+def _write_course(series: "Series", found: "Forecast", args: ForecastArgs, ctx: CallContext) -> str:
+    """The readings and the expected course, as JSON for plots."""
+    import numpy as np
+
+    from tools.modeling.series import write_json
+
+    now, ahead = float(series.times[-1]), []
+    if found.fan is not None:
+        fan = found.fan
+        ahead = np.stack([now + np.array(fan.ahead_s), fan.low, fan.middle, fan.high], axis=1).tolist()
+    content = {
+        "unit": series.unit,
+        "threshold": args.threshold,
+        "side": args.side,
+        "readings": np.stack([series.times, series.values], axis=1).tolist(),
+        "ahead": ahead,  # time, low, median, high
+    }
+    digest = hashlib.sha256(args.model_dump_json().encode()).hexdigest()[:12]
+    path = ctx.workspace / f"forecast_{digest}.json"
+    write_json(path, content)
+    return ctx.show(path)
 
 
 def _finite(value: float) -> float | None:

@@ -7,21 +7,45 @@ from pydantic import Field
 from tools.core.contract import Action, Args, Data
 
 OutlookName = Literal["crossing", "crossed", "no_crossing", "not_forecastable"]
+Unit = Literal["s", "rows"]
 SERIES = "range JSON or CSV (time,value)"
+
+
+class SeriesArgs(Args):
+    scores: str = Field(description="scores Parquet")
+    measure: str = Field(description="metric, loss, drift")
+    task: str = Field(description="task type")
+    reference: str = Field("", description="for drift")
+    times: str = Field("", description="file:column")
+
+
+class ScoreSeries(Data):
+    """A measure of scored rows over time, one reading per batch of neighbouring rows."""
+
+    series_path: str  # Parquet: time (Unix seconds) or row, and value
+    unit: Unit
+    readings: int
+    rows_per_reading: float
+    span: float  # from the first reading to the last, in the unit
+    overall: float  # on all rows together
+    higher_is_better: bool
+    message: str
 
 
 class ForecastArgs(Args):
     series: str = Field(description=SERIES)
     threshold: float = Field(description="value to reach")
-    horizon_s: float = Field(3600.0, description="seconds ahead")
+    horizon_s: float = Field(3600.0, description="ahead")
     side: Literal["above", "below"] = Field("above", description="bad side")
 
 
 class ThresholdForecast(Data):
-    """When the level crosses the threshold. Times are the series' (Unix seconds); None: beyond three horizons."""
+    """When the level crosses the threshold. Times are the series' (Unix seconds, or rows); None: beyond 3 horizons."""
 
+    unit: Unit
     outlook: OutlookName
     probability: float | None  # of crossing within the horizon; None where it cannot be forecast
+    trend: float | None  # probability that the level, without season, moves towards the threshold until the horizon
     expected_at_s: float | None
     earliest_at_s: float | None  # 90 % interval of the first crossing
     latest_at_s: float | None
@@ -31,6 +55,7 @@ class ThresholdForecast(Data):
     season_s: float | None  # period of the repeating pattern that was taken into account
     changed_s_ago: float | None  # an abrupt change, if one forbids a forecast
     readings: int
+    course_path: str  # JSON: the readings, and the level expected after them with its interval
     message: str
 
 
@@ -79,6 +104,13 @@ class Anomalies(Data):
 
 
 OUTLOOK_ACTIONS = (
+    Action(
+        name="score_series",
+        summary="Scores as a series.",
+        args=SeriesArgs,
+        result=ScoreSeries,
+        idempotent=True,
+    ),
     Action(
         name="forecast_threshold",
         summary="When will a metric cross a threshold?",

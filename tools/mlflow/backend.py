@@ -6,6 +6,7 @@ from tools.core.contract import Backend, CallContext
 from tools.core.errors import NoDataError
 from tools.mlflow.registry import Registry
 from tools.mlflow.spec import (
+    Backup,
     Champion,
     ColumnImportance,
     ColumnImportanceArgs,
@@ -25,6 +26,7 @@ from tools.mlflow.spec import (
     ScoredRows,
     ScoreRowsArgs,
     SearchRunsArgs,
+    SetBackupArgs,
     TrainedModel,
     TrainModelArgs,
     Versions,
@@ -82,6 +84,9 @@ class MLflowBackend(Backend):
 
     def promote_version(self, args: PromoteVersionArgs, ctx: CallContext) -> Promotion:
         return Registry(self._store(ctx)).promote(args.name, args.version, args.reason)
+
+    def set_backup(self, args: SetBackupArgs, ctx: CallContext) -> Backup:
+        return Registry(self._store(ctx)).set_backup(args.name, args.version, args.reason)
 
     def retire_version(self, args: RetireVersionArgs, ctx: CallContext) -> Retirement:
         return Registry(self._store(ctx)).retire(args.name, args.version, args.reason)

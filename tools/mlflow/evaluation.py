@@ -16,7 +16,7 @@ from tools.core.contract import CallContext
 from tools.core.errors import FinalError, FixableError
 from tools.mlflow.spec import EvaluateModelArgs, Evaluation
 from tools.mlflow.tracking import Store
-from tools.modeling.data import check_task, load_xy, positive_label, write_table
+from tools.modeling.data import as_text, check_task, load_xy, positive_label, read_table, write_table
 from tools.modeling.fairness import Audit, get_measure, make_audit
 from tools.modeling.metrics import Metric, get_metric, row_losses, score
 from tools.modeling.predictor import Predictions, Predictor, fetch_model, open_predictor
@@ -59,7 +59,7 @@ def evaluate(store: Store, args: EvaluateModelArgs, ctx: CallContext) -> Evaluat
     probability = predictions.positive_probability if task == "binary" else None
     scores = pd.DataFrame(
         {
-            "row": np.arange(len(rows)),
+            "row": _labelled_rows(path, args.target),
             "y_true": truth.to_numpy(),
             "prediction": predictions.values,
             "probability": np.full(len(rows), np.nan) if probability is None else probability,
@@ -87,6 +87,12 @@ def evaluate(store: Store, args: EvaluateModelArgs, ctx: CallContext) -> Evaluat
         message=f"{args.model_uri}: {args.metric} {value:.4g} on {len(rows)} rows of {path.name}."
         + (f" {_gap_words(args, audit, gap)}" if audit else ""),
     )
+
+
+def _labelled_rows(path: Path, target: str) -> np.ndarray:
+    """Positions in the file of the rows that `load_xy` keeps; shape (labelled rows,)."""
+    labels = read_table(path)[target]
+    return np.flatnonzero(labels.notna().to_numpy() & (as_text(labels) != ""))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,5 @@
-"""The model registry: versions, the aliases champion, challenger and previous_champion, and who was champion when.
+"""The model registry: versions, the aliases champion, challenger, previous_champion and backup, and who was champion
+when.
 
 Each promotion is an event kept as a tag of the registered model (MLflow itself forgets who held an alias before;
 mlflow issue 2169). The order of a promotion makes a crash harmless at any point:
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from tools.core.errors import FixableError, NoDataError
 from tools.mlflow.spec import (
+    Backup,
     Champion,
     ProductionHistory,
     ProductionPeriod,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 PREVIOUS = "previous_champion"
+BACKUP = "backup"
 EVENT_TAG = "mlops.promotion."
 RETIRED_TAG = "mlops.retired_at"
 OUTSIDE = "the alias was moved outside the crew"
@@ -235,12 +238,43 @@ class Registry:
         client.set_model_version_tag(name, number, "mlops.promotion_reason", event.reason)
         if RETIRED_TAG in client.get_model_version(name, number).tags:
             client.delete_model_version_tag(name, number, RETIRED_TAG)
-        if _alias(self._model(name), CHALLENGER) == event.version:
-            client.delete_registered_model_alias(name, CHALLENGER)
+        model = self._model(name)
+        for alias in (CHALLENGER, BACKUP):
+            if _alias(model, alias) == event.version:
+                client.delete_registered_model_alias(name, alias)
         self._write(name, replace(event, done=True))
 
+    def set_backup(self, name: str, number: int, reason: str) -> Backup:
+        """Have a version stand by: the alias moves to it, in one request; it is no challenger any more.
+
+        Raises:
+            FixableError: no such version, no reason, it is the champion, or it could not be promoted (retired).
+            UnknownOutcomeError: the registry stopped answering in between.
+        """
+        reason = _reason(reason)
+        with reported(self.store.registry_uri):
+            model, version = self._model_to_change(name, number)
+        if _alias(model, CHAMPION) == number:
+            raise FixableError(f"{name} version {number} is the champion; a backup is another version")
+        retired = version.tags.get(RETIRED_TAG)
+        if retired and number != _alias(model, PREVIOUS):
+            raise FixableError(f"{name} version {number} was retired at {retired}; choose another version")
+        already = _alias(model, BACKUP) == number
+        with reported(self.store.registry_uri, writing=f"setting the backup of {name}"):
+            self.client.set_model_version_tag(name, str(number), "mlops.backup_reason", reason)
+            self.client.set_registered_model_alias(name, BACKUP, str(number))
+            if _alias(model, CHALLENGER) == number:
+                self.client.delete_registered_model_alias(name, CHALLENGER)
+        return Backup(
+            name=name,
+            version=number,
+            model_uri=uri_of(name, number),
+            already_backup=already,
+            message=f"{name} version {number} {'stands by already' if already else 'stands by as the backup'}.",
+        )
+
     def retire(self, name: str, number: int, reason: str) -> Retirement:
-        """Tag a version as retired and take the challenger alias off it. Its files stay.
+        """Tag a version as retired and take the aliases challenger and backup off it. Its files stay.
 
         Raises:
             FixableError: no such version, no reason, or it is the champion.
@@ -257,8 +291,9 @@ class Registry:
             if not before:
                 self.client.set_model_version_tag(name, str(number), "mlops.retirement_reason", reason)
                 self.client.set_model_version_tag(name, str(number), RETIRED_TAG, at)
-            if _alias(model, CHALLENGER) == number:
-                self.client.delete_registered_model_alias(name, CHALLENGER)
+            for alias in (CHALLENGER, BACKUP):
+                if _alias(model, alias) == number:
+                    self.client.delete_registered_model_alias(name, alias)
         return Retirement(
             name=name,
             version=number,

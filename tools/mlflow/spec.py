@@ -181,6 +181,22 @@ class Promotion(Data):
     message: str
 
 
+class SetBackupArgs(Args):
+    name: str = Field(description="registered model")
+    version: int = Field(description="checked; never the champion")
+    reason: str = Field(description="why now")
+
+
+class Backup(Data):
+    """The version that stands by: it has the alias `backup` and can be promoted at once."""
+
+    name: str
+    version: int
+    model_uri: str
+    already_backup: bool
+    message: str
+
+
 class RetireVersionArgs(Args):
     name: str = Field(description="registered model")
     version: int = Field(description="loser; never the champion")
@@ -298,6 +314,14 @@ SPEC = Integration(
             args=PromoteVersionArgs,
             result=Promotion,
             effect=Effect.RISKY,
+            idempotent=True,
+        ),
+        Action(
+            name="set_backup",
+            summary="Have a version stand by.",
+            args=SetBackupArgs,
+            result=Backup,
+            effect=Effect.WRITE,
             idempotent=True,
         ),
         Action(

@@ -1,9 +1,10 @@
-"""Metric series in and out: what `prometheus.query_range` wrote, or a table with the columns time and value."""
+"""Metric series in and out: what `prometheus.query_range` wrote, or a table with time (or row) and value."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -14,14 +15,20 @@ from tools.modeling.data import read_table, require_columns, write_table
 
 Floats = NDArray[np.float64]
 
+UNIX_S = (1e8, 1e10)  # 1973 to 2286
+
 
 @dataclass(frozen=True)
 class Series:
-    """Seconds (Unix, or since any start), values, and requests per reading where the table has that column."""
+    """Seconds (Unix, or since any start), values, and requests per reading where the table has that column.
+
+    A series without a clock counts in rows: `unit` says which.
+    """
 
     times: Floats
     values: Floats
     requests: Floats | None = None
+    unit: Literal["s", "rows"] = "s"
 
 
 def read_series(path: Path) -> Series:
@@ -37,12 +44,34 @@ def read_series(path: Path) -> Series:
         raise NoDataError(f"{path.name} holds no finite value", tried=f"{len(series.values)} readings of {path}")
     order = np.flatnonzero(known)[np.argsort(series.times[known], kind="stable")]
     requests = None if series.requests is None else series.requests[order]
-    return Series(series.times[order], series.values[order], requests)
+    return Series(series.times[order], series.values[order], requests, series.unit)
+
+
+def read_times(path: Path, column: str) -> Floats | None:
+    """Seconds of each row of a table, shape (rows,).
+
+    None for a numeric column that cannot be Unix seconds: it orders the rows, but is no clock.
+
+    Raises:
+        FixableError: missing, empty or foreign file; no such column, or no times in it.
+    """
+    frame = read_table(path)
+    require_columns(frame, [column], path)
+    times = _seconds(cast(pd.Series, frame[column]), path)
+    numeric = pd.api.types.is_numeric_dtype(frame[column])
+    return None if numeric and not UNIX_S[0] <= float(np.nanmedian(times)) <= UNIX_S[1] else times
 
 
 def write_columns(path: Path, **columns: NDArray[Any]) -> None:
     """Columns of equal length as a Parquet file, written atomically."""
     write_table(pd.DataFrame(columns), path)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """An object as a JSON file, written atomically."""
+    draft = path.with_suffix(f".{os.getpid()}.tmp")
+    draft.write_text(json.dumps(content))
+    os.replace(draft, path)
 
 
 def _from_json(path: Path) -> Series:
@@ -72,9 +101,11 @@ def _from_json(path: Path) -> Series:
 
 def _from_table(path: Path) -> Series:
     frame = read_table(path)
-    require_columns(frame, ["time", "value"], path)
+    in_rows = "row" in frame.columns and "time" not in frame.columns
+    require_columns(frame, ["row" if in_rows else "time", "value"], path)
     requests = _numbers(frame, "requests", path) if "requests" in frame.columns else None
-    return Series(_seconds(cast(pd.Series, frame["time"]), path), _numbers(frame, "value", path), requests)
+    times = _numbers(frame, "row", path) if in_rows else _seconds(cast(pd.Series, frame["time"]), path)
+    return Series(times, _numbers(frame, "value", path), requests, "rows" if in_rows else "s")
 
 
 def _numbers(frame: pd.DataFrame, column: str, path: Path) -> Floats:
@@ -90,6 +121,8 @@ def _seconds(column: pd.Series, path: Path) -> Floats:
     try:
         stamps = pd.to_datetime(column, utc=True)
     except (ValueError, TypeError) as error:
-        raise FixableError(f"{path}: the column 'time' must hold Unix seconds or date-times: {error}") from error
+        raise FixableError(
+            f"{path}: the column {column.name!r} must hold Unix seconds or date-times: {error}"
+        ) from error
     start = pd.Timestamp(0, tz="UTC")
     return ((stamps - start) / pd.Timedelta(seconds=1)).to_numpy(np.float64)

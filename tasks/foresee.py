@@ -1,0 +1,243 @@
+"""Look ahead: when will the champion's quality become harmful, and is a replacement ready by then?"""
+
+from collections.abc import Generator
+from typing import Any
+
+from pydantic import Field
+
+from tasks import establish_champion
+from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, ToolCall, call, data_of
+from tasks.common import dropped, scoring, slices
+from tasks.goal import Goal
+from tools.core.results import Status, ToolResult
+
+MIN_TREND = 0.8  # probability that a level moves; one that only lies near its threshold is no reason to act
+MAX_CANDIDATES = 3  # registered versions that are tried as backup before one is trained
+Step = Generator[ToolCall, ToolResult, Any]
+
+
+class Result(TaskResult):
+    """`outlook` is of the watched measure; times are in `unit`, after the newest row."""
+
+    act: bool = Field(description="whether the level moves and is expected to cross within the horizon")
+    outlook: str
+    measure: str = Field(description="the goal's metric, or loss")
+    threshold: float
+    probability: float | None = Field(description="of crossing within the horizon")
+    trend: float | None = Field(description="probability that the level moves towards the threshold")
+    expected_in: float | None
+    expected_from: float | None = Field(description="interval, its start")
+    expected_until: float | None = Field(description="interval, its end; null: beyond three horizons")
+    unit: str = Field(description="s or rows")
+    drift_outlook: str | None = Field(description="of the output's drift; null when it was not measured")
+    backup_version: int | None = Field(description="the version that stands by; null when none was needed")
+
+
+def reason_to_act(inputs: Inputs) -> list[str]:
+    """The forecast as a reason to act, for whoever decides; empty when there is none."""
+    seen = inputs.get("foresee", Result)
+    return [f"Forecast: {seen.summary}"] if seen is not None and seen.act else []
+
+
+def runbook(inputs: Inputs) -> Runbook:
+    goal = inputs.goal
+    paths = slices(inputs)
+    champion = inputs.need("establish_champion", establish_champion.Result)
+    before = data_of(
+        (yield _evaluate(goal, champion.model_uri, paths["reference_holdout"])),
+        "evaluating the champion on the reference holdout",
+    )
+    now = data_of(
+        (yield _evaluate(goal, champion.model_uri, paths["current_all"])), "evaluating the champion on the current data"
+    )
+    measure, threshold = yield from _harmful(goal, before["scores_path"])
+    found, span = yield from _forecast(inputs, now["scores_path"], measure, threshold)
+    drift, _ = yield from _forecast(
+        inputs, now["scores_path"], "drift", goal.watch.max_drift, reference=before["scores_path"], span=span
+    )
+    act = _coming(found)
+    backup, told = None, ""
+    if act:
+        backup, told = yield from _prepare_backup(inputs, champion, str(found["message"]))
+    return Result(
+        act=act,
+        outlook=found["outlook"],
+        measure=measure,
+        threshold=threshold,
+        probability=found["probability"],
+        trend=found["trend"],
+        expected_in=found["expected_in_s"],
+        expected_from=_after(found, "earliest_at_s"),
+        expected_until=_after(found, "latest_at_s"),
+        unit=found["unit"],
+        drift_outlook=drift["outlook"],
+        backup_version=backup,
+        summary=_summary(measure, found, drift, told),
+    )
+
+
+def _evaluate(goal: Goal, model_uri: str, data: str) -> ToolCall:
+    return call("mlflow", "evaluate_model", model_uri=model_uri, data=data, **scoring(goal))
+
+
+def _harmful(goal: Goal, reference: str) -> Step:
+    """What is watched, and the level at which it is harmful: the goal's minimum, or so much more loss than before."""
+    if goal.constraints.min_metric is not None:
+        return goal.metric, goal.constraints.min_metric
+    series = yield call("judge", "score_series", scores=reference, measure="loss", task=goal.task)
+    before = data_of(series, "measuring the loss on the reference holdout")["overall"]
+    return "loss", before * (1 + goal.watch.max_loss_increase)
+
+
+def _forecast(
+    inputs: Inputs, scores: str, measure: str, threshold: float, *, reference: str = "", span: float | None = None
+) -> Step:
+    """The forecast of a measure of the scores, and the period they cover."""
+    goal = inputs.goal
+    clock = goal.data.time_column
+    series = data_of(
+        (
+            yield call(
+                "judge",
+                "score_series",
+                scores=scores,
+                measure=measure,
+                task=goal.task,
+                **({"reference": reference} if reference else {}),
+                **({"times": f"{slices(inputs)['current_all']}:{clock}"} if clock else {}),
+            )
+        ),
+        f"making a series of the {measure}",
+    )
+    found = data_of(
+        (
+            yield call(
+                "judge",
+                "forecast_threshold",
+                series=series["series_path"],
+                threshold=threshold,
+                horizon_s=_horizon(goal, series["unit"], series["span"] if span is None else span),
+                side="below" if series["higher_is_better"] else "above",
+            )
+        ),
+        f"forecasting the {measure}",
+    )
+    return found, series["span"]
+
+
+def _horizon(goal: Goal, unit: str, span: float) -> float:
+    ahead = goal.watch.ahead
+    if ahead is None:
+        return max(span / 2, 1.0)
+    if ahead[1] != unit:
+        have = "rows only: the goal names no time column that is a clock" if unit == "rows" else "times"
+        raise TaskFailedError(f"watch.horizon is {goal.watch.horizon!r}, but the current data has {have}")
+    return ahead[0]
+
+
+def _coming(found: dict[str, Any]) -> bool:
+    return found["outlook"] == "crossing" and found["trend"] >= MIN_TREND
+
+
+def _after(found: dict[str, Any], when: str) -> float | None:
+    """An end of the interval, counted like `expected_in_s` from the newest reading."""
+    if found[when] is None or found["expected_at_s"] is None:
+        return None
+    return found[when] - (found["expected_at_s"] - found["expected_in_s"])
+
+
+def _prepare_backup(inputs: Inputs, champion: establish_champion.Result, reason: str) -> Step:
+    """Have a version stand by that loads, scores the newest rows, and does so no worse than the champion.
+
+    The previous champion first, then other versions, newest first; where none is good enough, the goal's default model
+    trained on the newest training rows.
+    """
+    goal = inputs.goal
+    newest = slices(inputs)["live"]
+    now = data_of((yield _evaluate(goal, champion.model_uri, newest)), "evaluating the champion on the newest rows")
+    listed = data_of((yield call("mlflow", "list_versions", name=goal.registered_model)), "listing the versions")
+    for version in _candidates(listed["versions"], champion.version):
+        scored = yield _evaluate(goal, version["model_uri"], newest)
+        if scored.status is Status.OK and not _worse(goal, data_of(scored, "")["value"], now["value"]):
+            return (yield from _stand_by(inputs, version["version"], data_of(scored, "")["value"], reason))
+    trained = data_of(
+        (
+            yield call(
+                "mlflow",
+                "train_model",
+                train=[slices(inputs)["train"]],
+                target=goal.target,
+                task=goal.task,
+                metric=goal.metric,
+                drop=dropped(goal),
+                trainer=goal.train.trainer,
+                seed=inputs.seed,
+                run_name="backup",
+            )
+        ),
+        "training a backup",
+    )
+    scored = data_of((yield _evaluate(goal, trained["model_uri"], newest)), "checking the backup on the newest rows")
+    registered = data_of(
+        (
+            yield call(
+                "mlflow",
+                "register_model",
+                model_uri=trained["model_uri"],
+                name=goal.registered_model,
+                note="backup trained on the newest training rows",
+            )
+        ),
+        "registering the backup",
+    )
+    return (yield from _stand_by(inputs, registered["version"], scored["value"], reason))
+
+
+def _candidates(versions: list[dict[str, Any]], champion: int) -> list[dict[str, Any]]:
+    """Versions that the registry would promote, the likeliest first. `versions` are newest first."""
+    usable = [
+        v for v in versions if v["version"] != champion and (not v["retired"] or "previous_champion" in v["aliases"])
+    ]
+    usable.sort(key=lambda v: ("previous_champion" not in v["aliases"], "backup" not in v["aliases"]))
+    return usable[:MAX_CANDIDATES]
+
+
+def _worse(goal: Goal, value: float, than: float) -> bool:
+    return value > than if goal.minimize else value < than
+
+
+def _stand_by(inputs: Inputs, version: int, value: float, reason: str) -> Step:
+    name = inputs.goal.registered_model
+    data_of(
+        (yield call("mlflow", "set_backup", name=name, version=version, reason=reason)), "having the backup stand by"
+    )
+    return version, f"Version {version} stands by as the backup: {inputs.goal.metric} {value:.4f} on the newest rows."
+
+
+def _summary(measure: str, found: dict[str, Any], drift: dict[str, Any], backup: str) -> str:
+    told = f"{measure}: {found['message']}"
+    if found["outlook"] == "crossing" and not _coming(found):
+        told += " But no trend is proven: it lies near the threshold, which the tests of its quality judge."
+    if drift["outlook"] == "crossed" or _coming(drift):
+        told += f" Drift of the output: {drift['message']}"
+    return f"{told} {backup}".strip()
+
+
+def guardrail(result: Result, evidence: Evidence) -> list[str]:
+    forecasts = [
+        (arguments, found.data)
+        for tool, action, arguments, found in evidence.calls
+        if (tool, action) == ("judge", "forecast_threshold") and found.ok and found.data is not None
+    ]
+    mine = [found for arguments, found in forecasts if arguments.get("threshold") == result.threshold]
+    if not mine:
+        return [f"nothing was forecast with threshold {result.threshold} (judge forecast_threshold)"]
+    problems: list[str] = []
+    if result.outlook not in {found["outlook"] for found in mine}:
+        problems.append(f"outlook is {result.outlook!r}, the judge said {mine[-1]['outlook']!r}")
+    if result.act != _coming(mine[-1]):
+        problems.append(f"act is {result.act}, but the judge said: {mine[-1]['message']}")
+    backup = evidence.last("mlflow", "set_backup")
+    if result.act and (backup is None or backup["version"] != result.backup_version):
+        problems.append("a crossing is expected, but the named backup does not stand by (mlflow set_backup)")
+    return problems

@@ -1,0 +1,90 @@
+"""What production's own metrics foretell: error share and memory forecast to their bounds, and burn-rate alerts.
+
+For a runbook that watches production: `seen = yield from production_outlook(inputs.goal, metrics_url, bound)`.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from tasks.base import ToolCall, call, data_of
+from tasks.goal import Goal
+from tools.core.results import Status, ToolResult
+
+LOOKBACK_S = 4 * 3600.0
+HORIZON_S = 2 * 3600.0
+STEP_S = 60.0
+MIN_TREND = 0.8  # as for the champion's quality
+MIB = 1024**2
+
+ERROR_SHARE = (
+    'sum(rate(mlops_requests_total{{instance="{at}",status!="200"}}[5m])) / '
+    'sum(rate(mlops_requests_total{{instance="{at}"}}[5m]))'
+)
+MEMORY_MIB = f'sum(process_resident_memory_bytes{{{{instance="{{at}}"}}}}) / {MIB}'
+
+Step = Generator[ToolCall, ToolResult, Any]
+
+
+@dataclass(frozen=True)
+class ProductionOutlook:
+    """`warnings` are sentences on what is to be expected; empty where nothing is. `told`: what each forecast said.
+
+    `alert` is the worst burn-rate alert that fires: page, ticket or None.
+    """
+
+    warnings: tuple[str, ...]
+    told: tuple[str, ...]
+    alert: str | None
+
+
+def production_outlook(
+    goal: Goal, metrics_url: str, max_error_rate: float
+) -> Generator[ToolCall, ToolResult, ProductionOutlook]:
+    """Forecast the serving engine's error share and memory over the next two hours, from the last four.
+
+    Args:
+        metrics_url: of the serving engine, as its status names it.
+        max_error_rate: share of requests, 0 to 1, that is harmful.
+    """
+    parts = urlsplit(metrics_url)
+    at = f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    warnings: list[str] = []
+    told: list[str] = []
+    errors = yield from _series(ERROR_SHARE.format(at=at))
+    alert = None
+    if errors is None:
+        told.append("Error share: no error was counted.")
+    else:
+        yield from _look("Error share", errors, max_error_rate, warnings, told)
+        burn = data_of((yield call("judge", "burn_rate", series=errors, slo=goal.watch.slo)), "measuring the burn rate")
+        alert = burn["severity"]
+        (warnings if alert else told).append(burn["message"])
+    if goal.watch.max_memory_mib is not None:
+        memory = yield from _series(MEMORY_MIB.format(at=at))
+        if memory is None:
+            told.append("Memory: not measured.")
+        else:
+            yield from _look("Memory in MiB", memory, goal.watch.max_memory_mib, warnings, told)
+    return ProductionOutlook(tuple(warnings), tuple(told), alert)
+
+
+def _series(expr: str) -> Step:
+    """The file of a metric over the last hours; None when there is no such series."""
+    newest = yield call("prometheus", "query", expr=expr)
+    if newest.status is Status.NO_DATA:
+        return None
+    now = data_of(newest, f"querying {expr}")["timestamp_s"]
+    found = yield call("prometheus", "query_range", expr=expr, start=now - LOOKBACK_S, end=now, step=STEP_S)
+    return None if found.status is Status.NO_DATA else data_of(found, f"querying {expr}")["path"]
+
+
+def _look(name: str, series: str, bound: float, warnings: list[str], told: list[str]) -> Step:
+    looked = yield call("judge", "forecast_threshold", series=series, threshold=bound, horizon_s=HORIZON_S)
+    if looked.status is Status.NO_DATA:
+        told.append(f"{name}: no finite reading.")
+        return
+    found = data_of(looked, f"forecasting {name}")
+    coming = found["outlook"] == "crossing" and found["trend"] >= MIN_TREND
+    (warnings if coming or found["outlook"] == "crossed" else told).append(f"{name}: {found['message']}")
