@@ -200,7 +200,8 @@ def test_labels_that_come_late_delay_the_promotion_until_they_are_mature(
 def test_a_harmful_challenger_whose_labels_come_after_its_promotion_is_restored_in_probation(
     tmp_path: Path, tiny: Callable[..., Path]
 ) -> None:
-    played = Played(tiny(tmp_path / "p", story="relapsing", canary=DELAYED), seed=3)
+    late = {"batch_requests": 100, "percent": 20, "label_delay_requests": 90, "probation_requests": 270}
+    played = Played(tiny(tmp_path / "p", story="relapsing", canary=late), seed=3)
     assert played.outcome.outcome == "rolled_back", played.outcome.summary
     assert played.result("canary", canary.Result).verdict == "promote"
     watched = played.result("watch_production", watch_production.Result)

@@ -21,7 +21,7 @@ FRACTIONS: Floats = np.geomspace(0.002, 0.95, 20)
 # Ratios of event rates (challenger over champion) that the two-sample test bets on.
 RATIOS: Floats = np.geomspace(1.15, 60.0, 14)
 WARM_UP = 10  # values that only set the scale where no bound is known
-PRIOR_VALUES = 5  # weight of the guess at the second moment of pay-offs, in values
+PRIOR_VALUES = 2  # weight of the guess at the second moment of pay-offs, in values
 DISCORDANT_PRIOR = 2.0  # Beta(2, 2): effects are more often small than total
 
 
