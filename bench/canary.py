@@ -2,9 +2,13 @@
 
 Run: python bench/canary.py [--seeds 1000] [--data ../shared/data]
 
-Every judge sees the same hour of traffic, 200 requests a minute, with labels at once, under its own schedule:
+Every judge sees the same hour of traffic, 200 requests a minute, under its own schedule. Labels are there at once, or
+after 2,000 requests (ten minutes), or the positives' at once and the negatives' after 2,000 requests:
 
-- ours: 5 % of traffic, shadow scoring of the rest, a look every minute;
+- ours: 5 % of traffic, shadow scoring of the rest, a look every minute. It is told the delay, and segments. With late
+  labels it also has the proxies, with a holdout of 1,000 rows like the traffic of equal models, and an open alarm takes
+  the challenger's traffic away. "labels as they come" is the same judge without gate and proxies: a label counts when
+  it arrives;
 - Flagger (docs.flagger.app/usage/deployment-strategies): a check every minute, 5 % more traffic after each passed check
   up to 50 %, then promotion; rollback after `threshold` failed checks (1 is the code's default, 10 the docs' example).
   Built-in checks: success rate of the minute >= 99 %, p99 of latency <= 500 ms. "+ accuracy" adds a custom metric: the
@@ -16,14 +20,20 @@ Every judge sees the same hour of traffic, 200 requests a minute, with labels at
   share, error rate, mean latency) Mann-Whitney at 0.98 with a band of 0.25 of the Hodges-Lehmann estimate; score =
   share of metrics that pass; promotion at 90, rollback below 75 (docs' example), else a person is asked.
 
+Where labels are late, the others' error rate is that of the labels that arrived in the window, as a counter would give.
+A window without any is a failed check for Flagger, an error for Argo (more than 4 in a row abort), and left out by
+Kayenta. What to doubt: none of them was made for labels, and a team may write another query.
+
 Printed per scenario: share rolled back and promoted, bad answers served (wrong or failed, more than the champion alone
-would have given; mean over the hour, also after a wrong promotion), requests until promotion (median).
+would have given; mean over the hour, also after a wrong promotion), requests until promotion (median). Where "rollback"
+is right, what is not rolled back within the hour was missed.
 """
 
 import argparse
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +41,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tools.judge.canary import trace
+from tools.judge.estimates import Scores
+from tools.judge.proxies import Holdout
 from tools.judge.quality import Evidence, Rules
 
 PER_MINUTE, MINUTES = 200, 60
 REQUESTS = PER_MINUTE * MINUTES
 TOLERANCE = 0.02
 LATENCY_LIMIT_MS = 500.0
+LATE = 2_000  # requests until a label, where labels are late
 Floats = NDArray[np.float64]
 
 
@@ -56,6 +69,19 @@ class Traffic:
     positive: Floats | None = None
     champion_probability: Floats | None = None
     challenger_probability: Floats | None = None
+    segment: NDArray[Any] | None = None
+    label_at: NDArray[np.int64] | None = None  # the request after which each label is there; None: at once
+    delay: int = 0  # by then every label is there
+
+    @property
+    def late(self) -> bool:
+        return self.label_at is not None
+
+    def labelled_in(self, window: slice) -> NDArray[np.int64]:
+        """The requests whose label arrives in the window."""
+        if self.label_at is None:
+            return np.arange(window.start, window.stop)
+        return np.flatnonzero((self.label_at >= window.start) & (self.label_at < window.stop))
 
     @property
     def harm(self) -> NDArray[np.int64]:
@@ -86,10 +112,19 @@ def finish(traffic: Traffic, verdict: str, requests: int, weights: Floats) -> Ou
     return Outcome(verdict, requests, bad)
 
 
-def ours(traffic: Traffic, metric: str) -> Outcome:
+def ours(traffic: Traffic, metric: str, *, gate: bool = True) -> Outcome:
+    rules = Rules(metric, "binary", label_delay=traffic.delay)
+    holdout = holdout_of_equals() if traffic.late and gate else None
+    if not gate:
+        rules = replace(rules, label_delay=0, min_label_share=0.0)
     weights = np.full(REQUESTS, 0.05)
     for requests in (REQUESTS // 6, REQUESTS):  # the verdict on a prefix stays, so most hours need not be traced whole
-        traced = trace(evidence(traffic, requests, weights), Rules(metric, "binary"))
+        traced = trace(evidence(traffic, requests, weights, gate), rules, holdout)
+        if traced.held.any():
+            # Seen at the next look; from then on it answers nobody while the alarm is open.
+            open_at_look = np.repeat(traced.held[PER_MINUTE - 1 :: PER_MINUTE], PER_MINUTE)
+            weights[PER_MINUTE : requests + PER_MINUTE][open_at_look[: len(weights) - PER_MINUTE]] = 0.0
+            traced = trace(evidence(traffic, requests, weights, gate), rules, holdout)
         rollback, promote = traced.first("rollback", PER_MINUTE), traced.first("promote", PER_MINUTE)
         if rollback is not None and (promote is None or rollback <= promote):
             return finish(traffic, "rollback", rollback, weights)
@@ -98,7 +133,7 @@ def ours(traffic: Traffic, metric: str) -> Outcome:
     return finish(traffic, "wait", REQUESTS, weights)
 
 
-def evidence(traffic: Traffic, requests: int, weights: Floats) -> Evidence:
+def evidence(traffic: Traffic, requests: int, weights: Floats, gate: bool = True) -> Evidence:
     """The first `requests` requests as the serving engine would record them."""
     failed = {"champion": traffic.champion_failed > 0, "challenger": traffic.challenger_failed > 0}
     columns: dict[str, Any] = {
@@ -110,24 +145,47 @@ def evidence(traffic: Traffic, requests: int, weights: Floats) -> Evidence:
         columns[f"{who}_status"] = np.where(lost, 500.0, 200.0)
         for what in ("error", "loss"):
             columns[f"{who}_{what}"] = np.where(lost, np.nan, getattr(traffic, f"{who}_{what}"))
-    for name in ("positive", "champion_probability", "challenger_probability"):
+    for name in ("positive", "champion_probability", "challenger_probability", "segment"):
         columns[name] = getattr(traffic, name)
+    if traffic.label_at is not None and traffic.positive is not None:
+        columns["labelled_after"] = traffic.label_at + 1.0
+        for who in failed:
+            said = (traffic.positive > 0) ^ (getattr(traffic, f"{who}_error") > 0)
+            columns[f"{who}_prediction"] = np.where(said, "1", "0")
     cut: dict[str, Any] = {name: None if v is None else v[:requests] for name, v in columns.items()}
     return Evidence(**cut)
 
 
-def fails(traffic: Traffic, window: slice, weight: float, accuracy: bool) -> bool:
-    """Whether a point check of the canary on a window fails. No canary request in the window counts as failure."""
-    mine = traffic.lot[window] < weight
+@cache
+def holdout_of_equals() -> Holdout:
+    """What the holdout comparison of two equal models would have recorded."""
+    equal = Scenario("holdout", "promote", positives=0.2)
+    made = equal.traffic(10**6)
+    truth = made.positive is not None and made.positive[:1000] > 0
+    scores = [
+        Scores(np.where(truth, "1", "0"), np.where(truth ^ (wrong[:1000] > 0), "1", "0"), wrong[:1000], None, "1")
+        for wrong in (made.champion_error, made.challenger_error)
+    ]
+    return Holdout(*scores)
+
+
+def check(traffic: Traffic, window: slice, weights: Floats, accuracy: bool) -> str:
+    """A point check of the canary on a window: pass, fail, or "none" where there is nothing to measure."""
+    mine = traffic.lot[window] < weights[window]
     if not mine.any():
-        return True
+        return "none"
     answered = traffic.challenger_failed[window][mine] == 0
     if answered.mean() < 0.99 or np.quantile(traffic.challenger_ms[window][mine], 0.99) > LATENCY_LIMIT_MS:
-        return True
-    if not accuracy or mine.all() or not answered.any():
-        return False
-    wrong = traffic.challenger_error[window][mine][answered].mean()
-    return bool(wrong > traffic.champion_error[window][~mine].mean() + TOLERANCE)
+        return "fail"
+    if not accuracy:
+        return "pass"
+    known = traffic.labelled_in(window)
+    canary = traffic.lot[known] < weights[known]
+    wrong = traffic.challenger_error[known][canary & (traffic.challenger_failed[known] == 0)]
+    right = traffic.champion_error[known][~canary]
+    if not len(wrong) or not len(right):
+        return "none"
+    return "fail" if wrong.mean() > right.mean() + TOLERANCE else "pass"
 
 
 def flagger(traffic: Traffic, *, threshold: int, accuracy: bool) -> Outcome:
@@ -136,7 +194,7 @@ def flagger(traffic: Traffic, *, threshold: int, accuracy: bool) -> Outcome:
     for minute in range(MINUTES):
         window = slice(minute * PER_MINUTE, (minute + 1) * PER_MINUTE)
         weights[window] = weight
-        if fails(traffic, window, weight, accuracy):
+        if check(traffic, window, weights, accuracy) != "pass":
             failed += 1
             if failed >= threshold:
                 return finish(traffic, "rollback", window.stop, weights)
@@ -148,13 +206,15 @@ def flagger(traffic: Traffic, *, threshold: int, accuracy: bool) -> Outcome:
 
 
 def argo(traffic: Traffic, *, limit: int) -> Outcome:
-    failed, weights = 0, np.zeros(REQUESTS)
+    failed, errors, weights = 0, 0, np.zeros(REQUESTS)
     step = 5 * PER_MINUTE
     for i in range(8):
         window = slice(i * step, (i + 1) * step)
         weights[window] = 0.2 * (i // 2 + 1)
-        failed += fails(traffic, window, weights[window.start], accuracy=True)
-        if failed > limit:
+        found = check(traffic, window, weights, accuracy=True)
+        failed += found == "fail"
+        errors = errors + 1 if found == "none" else 0
+        if failed > limit or errors > 4:
             return finish(traffic, "rollback", window.stop, weights)
     return finish(traffic, "promote", 8 * step, weights)
 
@@ -172,24 +232,30 @@ def kayenta_passes(canary: Floats, baseline: Floats) -> bool:
 
 def kayenta(traffic: Traffic) -> Outcome:
     canary, baseline = traffic.lot < 0.25, (traffic.lot >= 0.25) & (traffic.lot < 0.5)
-    shape = (MINUTES, PER_MINUTE)
+    minute = np.arange(REQUESTS) // PER_MINUTE
+    told = minute if traffic.label_at is None else traffic.label_at // PER_MINUTE
 
-    def points(values: Floats, chosen: NDArray[np.bool_]) -> Floats:
-        return np.where(chosen, values, 0).reshape(shape).sum(axis=1) / chosen.reshape(shape).sum(axis=1)
+    def points(values: Floats, chosen: NDArray[np.bool_], at: NDArray[np.int64]) -> Floats:
+        inside = chosen & (at < MINUTES)
+        count = np.bincount(at[inside], minlength=MINUTES)
+        total = np.bincount(at[inside], weights=values[inside], minlength=MINUTES)
+        return total[count > 0] / count[count > 0]
 
     metrics = (
-        (traffic.challenger_failed, traffic.champion_failed),
-        (traffic.challenger_error, traffic.champion_error),
-        (traffic.challenger_ms, traffic.champion_ms),
+        (traffic.challenger_failed, traffic.champion_failed, minute),
+        (traffic.challenger_error, traffic.champion_error, told),
+        (traffic.challenger_ms, traffic.champion_ms, minute),
     )
-    passed = sum(kayenta_passes(points(a, canary), points(b, baseline)) for a, b in metrics)
+    passed = sum(kayenta_passes(points(a, canary, at), points(b, baseline, at)) for a, b, at in metrics)
     score = 100 * passed / len(metrics)
     verdict = "promote" if score >= 90 else "rollback" if score < 75 else "wait"
     return finish(traffic, verdict, REQUESTS, np.full(REQUESTS, 0.25))
 
 
+UNGATED = "ours, labels as they come"  # differs from ours only where labels are late
 JUDGES: dict[str, Callable[[Traffic, str], Outcome]] = {
     "ours": ours,
+    UNGATED: lambda t, metric: ours(t, metric, gate=False),
     "Flagger, threshold 1": lambda t, _: flagger(t, threshold=1, accuracy=False),
     "Flagger, threshold 10": lambda t, _: flagger(t, threshold=10, accuracy=False),
     "Flagger + accuracy, 1": lambda t, _: flagger(t, threshold=1, accuracy=True),
@@ -215,6 +281,10 @@ class Scenario:
     slower: float = 1.0
     pool: dict[str, Floats] | None = None  # scored rows of a real data set to draw from
     swap: bool = False  # exchange the two models' answers at random: exactly equal models
+    positives: float = 0.0  # share of positives, where labels are late
+    delay: int = 0  # requests until a label is there
+    positives_first: bool = False  # their labels are there at once
+    segment: float = 0.0  # share of a segment that loses ten points, which the others win back
 
     def traffic(self, seed: int) -> Traffic:
         random = np.random.default_rng(seed)
@@ -228,18 +298,42 @@ class Scenario:
             champion_ms=ms[0],
             challenger_ms=ms[1] * self.slower,
             lot=random.random(REQUESTS),
+            label_at=self._label_times(values.get("positive")),
+            delay=self.delay,
         )
+
+    def _label_times(self, positive: Floats | None) -> NDArray[np.int64] | None:
+        if not self.delay:
+            return None
+        late = np.arange(REQUESTS) + self.delay
+        if not self.positives_first:
+            return late
+        assert positive is not None
+        return np.where(positive > 0, np.arange(REQUESTS), late)
 
     def _simulated(self, random: np.random.Generator) -> dict[str, Any]:
         draw = random.random(REQUESTS)
         both = draw < 0.10  # both wrong; each alone wrong on 2 % more, the challenger on `loss` more again
-        champion = (both | ((draw > 0.2) & (draw < 0.22 + max(-self.loss, 0)))).astype(float)
-        challenger = (both | ((draw > 0.3) & (draw < 0.32 + max(self.loss, 0)))).astype(float)
+        made: dict[str, Any] = {}
+        champion = both | ((draw > 0.2) & (draw < 0.22 + max(-self.loss, 0)))
+        challenger = both | ((draw > 0.3) & (draw < 0.32 + max(self.loss, 0)))
+        if self.segment:
+            inside = random.random(REQUESTS) < self.segment
+            made["segment"] = np.where(inside, "small", "large")
+            challenger |= inside & (draw > 0.5) & (draw < 0.6)
+            champion |= ~inside & (draw > 0.7) & (draw < 0.7 + 0.1 * self.segment / (1 - self.segment))
+        if self.positives:
+            positive = random.random(REQUESTS) < self.positives
+            if self.positives_first:  # the challenger is wrong alone on negatives if it is worse, else on positives
+                alone = [(draw > 0.2) & (draw < 0.22), (draw > 0.3) & (draw < 0.32 + self.loss)]
+                positive = np.where(alone[0], self.loss > 0, np.where(alone[1], self.loss <= 0, positive))
+            made["positive"] = positive.astype(float)
         return {
-            "champion_error": champion,
-            "challenger_error": challenger,
-            "champion_loss": champion,
-            "challenger_loss": challenger,
+            "champion_error": champion.astype(float),
+            "challenger_error": challenger.astype(float),
+            "champion_loss": champion.astype(float),
+            "challenger_loss": challenger.astype(float),
+            **made,
         }
 
     def _scored(self, random: np.random.Generator) -> dict[str, Any]:
@@ -294,6 +388,14 @@ def scenarios(data: Path) -> list[Scenario]:
         Scenario("worse by 4 points", "rollback", loss=0.04),
         Scenario("fails 3 % instead of 0.5 %", "rollback", failed=(0.005, 0.03)),
         Scenario("twice as slow", "rollback", slower=2.0),
+        Scenario("one segment of 20 % worse by 10 points", "rollback", segment=0.2),
+        Scenario("equal, labels late", "promote", positives=0.2, delay=LATE),
+        Scenario("worse by 4 points, labels late", "rollback", loss=0.04, positives=0.2, delay=LATE),
+        Scenario("worse by 15 points, labels late", "rollback", loss=0.15, positives=0.2, delay=LATE),
+        Scenario("equal, positives first", "promote", positives=0.2, delay=LATE, positives_first=True),
+        Scenario(
+            "worse by 4 points, positives first", "rollback", loss=0.04, positives=0.2, delay=LATE, positives_first=True
+        ),
     ]
     for name, metrics in (("telco_churn", ("accuracy", "log_loss")), ("bank_marketing", ("roc_auc", "log_loss"))):
         if not (data / name).is_dir():
@@ -324,6 +426,8 @@ def run(job: tuple[Scenario, list[int]]) -> dict[str, list[Outcome]]:
     for seed in seeds:
         traffic = scenario.traffic(seed)
         for name, judge in JUDGES.items():
+            if name == UNGATED and not traffic.late:
+                continue
             found[name].append(judge(traffic, scenario.metric))
     return found
 
@@ -332,6 +436,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--only", default="", help="scenarios whose name holds this text")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     print(f"{options.seeds} seeds; {PER_MINUTE} requests a minute for {MINUTES} minutes\n")
@@ -341,9 +446,13 @@ def main() -> None:
     chunks = np.array_split(np.arange(options.seeds), options.workers * 4)
     with ProcessPoolExecutor(options.workers) as pool:
         for scenario in scenarios(options.data):
+            if options.only not in scenario.name:
+                continue
             parts = list(pool.map(run, [(scenario, chunk.tolist()) for chunk in chunks if len(chunk)]))
             for i, name in enumerate(JUDGES):
                 outcomes = [outcome for part in parts for outcome in part[name]]
+                if not outcomes:
+                    continue
                 promoted = [o.requests for o in outcomes if o.verdict == "promote"]
                 title = f"{scenario.name} (right: {scenario.verdict})" if i == 0 else ""
                 until = f"{np.median(promoted):.0f}" if promoted else "-"

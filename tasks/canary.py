@@ -4,9 +4,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from tasks import establish_champion, register_challenger
+from tasks import establish_champion, register_challenger, train_challenger
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
 from tasks.common import slices
+from tasks.goal import Goal
 
 
 class Result(TaskResult):
@@ -51,50 +52,39 @@ def runbook(inputs: Inputs) -> Runbook:
         ),
         "starting the canary",
     )
-    accepted = {
-        name: value
-        for name, value in (
-            ("tolerance", goal.canary.tolerance),
-            ("max_error_rate", goal.canary.max_error_rate),
-            ("max_latency_ms", goal.constraints.max_latency_ms),
-        )
-        if value is not None
-    }
-    start, batch = 0, 0
+    trained = inputs.get("train_challenger", train_challenger.Result)
+    expected: dict[str, Any] = {}
+    if trained is not None and trained.champion_scores and trained.challenger_scores:
+        expected = {"champion_holdout": trained.champion_scores, "challenger_holdout": trained.challenger_scores}
+    # Requests whose labels can be known within the limit; those after them are sent only to let time pass.
+    limit = goal.canary.max_requests + goal.canary.label_delay_requests
+    start, batch, exposed = 0, 0, True
     while True:
-        sent = data_of(
-            (
-                yield call(
-                    "serving",
-                    "send_traffic",
-                    data=slices(inputs)["live"],
-                    target=goal.target,
-                    task=goal.task,
-                    start=start,
-                    rows=goal.canary.batch_requests,
-                    batch=batch,
-                    seed=inputs.seed,
-                )
-            ),
-            "sending traffic",
-        )
+        sent = data_of((yield call("serving", "send_traffic", **traffic(inputs, start, batch))), "sending traffic")
         start, batch = sent["next_start"], batch + 1
+        if (table := label_table(inputs, sent)) is not None:
+            data_of((yield call("serving", "record_labels", **table)), "recording labels")
         judged = data_of(
             (
                 yield call(
                     "judge",
                     "judge_canary",
                     evidence=sent["evidence_path"],
-                    metric=goal.metric,
-                    task=goal.task,
-                    alpha=goal.canary.alpha,
-                    **accepted,
+                    **judging(goal),
+                    **({"min_label_share": goal.canary.min_label_share} if goal.canary.label_delay_requests else {}),
+                    **expected,
                 )
             ),
             "judging the canary",
         )
-        if judged["verdict"] != "wait" or not sent["rows_left"] or start >= goal.canary.max_requests:
+        if judged["verdict"] != "wait" or not sent["rows_left"] or start >= limit:
             break
+        if judged["held"] == exposed:
+            # Signs against the challenger, and no labels yet: it answers nobody until they decide, and scores on in the
+            # shadow. A refusal changes nothing but that users go on getting its share.
+            percent = 0.0 if exposed else goal.canary.percent
+            changed = yield call("serving", "set_traffic", percent=percent)
+            exposed = exposed != changed.ok
     return Result(
         verdict=judged["verdict"],
         undecided=judged["verdict"] == "wait",
@@ -106,6 +96,50 @@ def runbook(inputs: Inputs) -> Runbook:
         next_row=start,
         summary=_story(judged),
     )
+
+
+def traffic(inputs: Inputs, start: int, batch: int) -> dict[str, Any]:
+    """The arguments of a batch of requests from the live slice."""
+    goal = inputs.goal
+    optional = {"label_delay": goal.canary.label_delay_requests, "segment": goal.canary.segment}
+    return {
+        "data": slices(inputs)["live"],
+        "target": goal.target,
+        "task": goal.task,
+        "start": start,
+        "rows": goal.canary.batch_requests,
+        "batch": batch,
+        "seed": inputs.seed,
+        **{name: value for name, value in optional.items() if value},
+    }
+
+
+def label_table(inputs: Inputs, sent: dict[str, Any]) -> dict[str, Any] | None:
+    """The arguments that add the late labels known by now to the evidence; None where labels come at once."""
+    goal = inputs.goal
+    if not goal.canary.label_delay_requests:
+        return None
+    return {
+        "evidence": sent["evidence_path"],
+        "labels": goal.canary.labels or sent["labels_path"],
+        "task": goal.task,
+    }
+
+
+def judging(goal: Goal) -> dict[str, Any]:
+    """What the judge is told of the goal, in the canary and in the probation after it."""
+    optional = {
+        "tolerance": goal.canary.tolerance,
+        "max_error_rate": goal.canary.max_error_rate,
+        "max_latency_ms": goal.constraints.max_latency_ms,
+        "label_delay": goal.canary.label_delay_requests or None,
+    }
+    return {
+        "metric": goal.metric,
+        "task": goal.task,
+        "alpha": goal.canary.alpha,
+        **{name: value for name, value in optional.items() if value is not None},
+    }
 
 
 def _story(judged: dict[str, Any]) -> str:

@@ -129,6 +129,11 @@ class CanarySection(Section):
     """The canary: its share of traffic, how many requests between two looks, and what the judge accepts.
 
     `at_deadline`: what is preferred when the requests are used up and the judge is not sure. None: a person is asked.
+    `label_delay_requests`: a request's label is known once that many later ones were sent; 0 means at once. `labels`:
+    your own table of request_id and label (CSV or Parquet), read before every look; empty: the simulation writes it.
+    `min_label_share`: share of the requests that old which need a label before a promotion. `segment`: column whose
+    groups are judged one by one. `probation_requests`: requests after a promotion that the former champion scores in
+    the shadow, beside those that wait for their labels; None means one batch.
     """
 
     percent: float = Field(default=5.0, gt=0, le=50)
@@ -138,6 +143,24 @@ class CanarySection(Section):
     tolerance: float | None = Field(default=None, ge=0)
     max_error_rate: float | None = Field(default=None, ge=0, le=1)
     at_deadline: Literal["keep_champion", "promote"] | None = None
+    label_delay_requests: int = Field(default=0, ge=0)
+    labels: str = ""
+    min_label_share: float = Field(default=0.9, gt=0, le=1)
+    segment: str = ""
+    probation_requests: int | None = Field(default=None, ge=0)
+
+    def told_labels(self) -> str:
+        """When labels come and from where, for a task's description."""
+        if not self.label_delay_requests:
+            return "known at once"
+        where = self.labels or "labels_path"
+        return f"known {self.label_delay_requests} requests later, record them from {where} before judging"
+
+    @model_validator(mode="after")
+    def _labels_need_a_delay(self) -> "CanarySection":
+        if self.labels and not self.label_delay_requests:
+            raise ValueError("labels needs label_delay_requests: after how many later requests a label is to be there")
+        return self
 
 
 _UNITS_S = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -281,4 +304,5 @@ class Goal(Section):
             "retrain_cost": f"{self.retrain.cost:g}",
             "canary_percent": f"{self.canary.percent:g}",
             "objectives": ", ".join(self.objectives),
+            "labels": self.canary.told_labels(),
         }

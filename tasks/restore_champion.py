@@ -1,6 +1,6 @@
 """Bring the previous champion back when production is not healthy after a promotion."""
 
-from tasks import establish_champion
+from tasks import establish_champion, watch_production
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
 
 ATOMIC = True
@@ -14,6 +14,7 @@ class Result(TaskResult):
 def runbook(inputs: Inputs) -> Runbook:
     champion = inputs.need("establish_champion", establish_champion.Result)
     name = inputs.goal.registered_model
+    watched = inputs.get("watch_production", watch_production.Result)
     data_of(
         (yield call("serving", "deploy_model", model_uri=champion.model_uri, version=str(champion.version), name=name)),
         "serving the previous champion again",
@@ -25,7 +26,7 @@ def runbook(inputs: Inputs) -> Runbook:
                 "promote_version",
                 name=name,
                 version=champion.version,
-                reason="production was not healthy after the promotion",
+                reason=watched.summary if watched else "production was not healthy after the promotion",
             )
         ),
         "making the previous version the champion again",

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic import Field
+
 from tasks import establish_champion, tune
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
 from tasks.common import dropped, scoring, slices, training_files
@@ -18,6 +20,8 @@ class Result(TaskResult):
     champion_value: float
     challenger_value: float
     broken_constraints: list[str]
+    champion_scores: str = Field("", description="holdout scores file")
+    challenger_scores: str = Field("", description="holdout scores file")
 
 
 def broken_constraints(goal: Goal, evaluation: dict[str, Any]) -> list[str]:
@@ -95,6 +99,8 @@ def runbook(inputs: Inputs) -> Runbook:
         champion_value=comparison["champion_value"],
         challenger_value=comparison["challenger_value"],
         broken_constraints=broken,
+        champion_scores=before["scores_path"],
+        challenger_scores=after["scores_path"],
         summary=f"{comparison['message']}{kept}",
     )
 

@@ -117,6 +117,11 @@ _ANSWERS: dict[str, tuple[str, str, dict[Any, tuple[str, Tone]]]] = {
         "What becomes of the canary?", "verdict",
         {"promote": ("promote", "good"), "rollback": ("roll back", "bad"), "wait": ("wait", "neutral")},
     ),
+    "judge.judge_probation": (
+        "Does the new champion keep what it promised?", "verdict",
+        {"confirmed": ("yes", "good"), "restore": ("no: restore the former one", "bad"),
+         "open": ("no harm is proven", "neutral")},
+    ),
 }  # fmt: skip
 
 
@@ -132,7 +137,9 @@ def verdict(run: Run, made: list[Decision]) -> Verdict:
     words, tone = headline(run.outcome)
     calls = {
         "promoted": _newest(run, "judge.judge_canary", "judge.compare_models", "judge.decide_retraining"),
-        "rolled_back": _newest(run, "judge.judge_canary", "judge.compare_models", "judge.decide_retraining"),
+        "rolled_back": _newest(
+            run, "judge.judge_probation", "judge.judge_canary", "judge.compare_models", "judge.decide_retraining"
+        ),
         "inconclusive": _newest(run, "judge.judge_canary", "judge.compare_models", "judge.decide_retraining"),
         "champion_kept": _newest(run, "judge.compare_models", "judge.judge_canary", "judge.decide_retraining"),
         "no_action": _newest(run, "judge.decide_retraining", "judge.plan_retraining", "judge.judge_drift"),
@@ -160,6 +167,7 @@ def verdict(run: Run, made: list[Decision]) -> Verdict:
 
 _SUBJECTS = {
     "judge.judge_canary": "Canary",
+    "judge.judge_probation": "Probation",
     "judge.compare_models": "Offline comparison",
     "judge.decide_retraining": "Champion",
     "judge.plan_retraining": "Retraining",

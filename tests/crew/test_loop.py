@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from crew.mlops_crew import MlopsCrew, RunOutcome
-from tasks import canary, close_loop, release, tune
+from tasks import canary, close_loop, release, tune, watch_production
 from tests.helpers.tiny_project import make_project
 from tools.core.approval import ApprovalStore
 from tools.core.journal import Record, read_journal
@@ -177,6 +177,44 @@ def test_a_challenger_that_fails_on_live_traffic_is_rolled_back(tmp_path: Path, 
     assert (closed.champion_version, closed.retired_version) == (1, 2)
     state = json.loads((played.home / "serving" / "state.json").read_text())
     assert state["champion"]["version"] == "1"
+
+
+DELAYED = {"batch_requests": 90, "percent": 20, "label_delay_requests": 180}
+
+
+def test_labels_that_come_late_delay_the_promotion_until_they_are_mature(
+    tmp_path: Path, tiny: Callable[..., Path]
+) -> None:
+    played = Played(tiny(tmp_path / "p", canary=DELAYED), seed=3)
+    assert played.outcome.outcome == "promoted", played.outcome.summary
+    judged = played.data("judge", "judge_canary")
+    assert [j["labelled"] for j in judged[:3]] == [0, 0, 90], "labels are known 180 requests later"
+    assert all(j["verdict"] == "wait" for j in judged[:-1])
+    assert judged[-1]["requests"] - judged[-1]["labelled"] == 180
+    assert judged[-1]["labelled"] >= 100 and judged[-1]["label_share"] == 1.0
+    assert any("labels:" in reason for reason in judged[-1]["reasons"])
+    assert played.result("watch_production", watch_production.Result).probation in ("open", "confirmed")
+    assert "serving.end_probation" in played.calls()
+
+
+def test_a_harmful_challenger_whose_labels_come_after_its_promotion_is_restored_in_probation(
+    tmp_path: Path, tiny: Callable[..., Path]
+) -> None:
+    late = {"batch_requests": 100, "percent": 20, "label_delay_requests": 90, "probation_requests": 270}
+    played = Played(tiny(tmp_path / "p", story="relapsing", canary=late), seed=3)
+    assert played.outcome.outcome == "rolled_back", played.outcome.summary
+    assert played.result("canary", canary.Result).verdict == "promote"
+    watched = played.result("watch_production", watch_production.Result)
+    assert (watched.healthy, watched.probation) == (False, "restore")
+    calls = played.calls()
+    assert calls.index("serving.promote_canary") < calls.index("judge.judge_probation")
+    back = len(calls) - 1 - calls[::-1].index("serving.deploy_model")
+    assert back < calls.index("mlflow.retire_version"), "the champion is back before the loser is retired"
+    restored = played.data("serving", "deploy_model")[-1]
+    assert restored["champion_version"] == "1"
+    closed = played.result("close_loop", close_loop.Result)
+    assert (closed.champion_version, closed.retired_version) == (1, 2)
+    assert "harm is proven" in watched.summary
 
 
 def test_synthetic_rows_are_made_when_the_goal_asks_for_them(tmp_path: Path, tiny: Callable[..., Path]) -> None:

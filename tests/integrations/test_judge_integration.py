@@ -115,6 +115,25 @@ def test_a_segment_column_in_the_evidence_is_judged_per_segment(project: Project
     assert [c["name"] for c in found["checks"]] == ["quality", "segment a", "segment b", "failures", "latency"]
 
 
+def test_a_canary_without_labels_is_held_against_its_holdout_and_a_probation_is_judged_from_a_start(
+    project: Project, tmp_path: Path
+):
+    path = evidence(tmp_path / "evidence.parquet", loss=0.3)
+    holdout = {f"{who}_holdout": scores(tmp_path / f"{who}.parquet") for who in ("champion", "challenger")}
+    asked = {"evidence": path, "metric": "log_loss", "task": "binary", "label_delay": 2000}
+    found = project.ok("judge", "judge_canary", **asked, **holdout)
+    assert (found["verdict"], found["held"], found["labelled"]) == ("wait", True, 0)
+    assert {p["name"] for p in found["proxies"]} == {"disagreement", "score gap", "estimated loss"}
+    assert any(p["alarm"] and p["raised_after"] < 1500 for p in found["proxies"])
+    half = project.call("judge", "judge_canary", **asked, champion_holdout=holdout["champion_holdout"])
+    assert half.error is not None and "both" in half.error.message
+    asked["label_delay"] = 100
+    judged = project.ok("judge", "judge_probation", start=500, **asked)
+    assert (judged["verdict"], judged["requests"], judged["labelled"]) == ("restore", 1000, 900)
+    beyond = project.call("judge", "judge_probation", start=1501, **asked)
+    assert beyond.error is not None and "1500 requests" in beyond.error.message
+
+
 def test_the_needed_requests_fall_with_the_size_of_the_loss(project: Project):
     large, small = (project.ok("judge", "plan_canary", loss=loss)["labelled_requests"] for loss in (0.04, 0.01))
     assert large < small / 10

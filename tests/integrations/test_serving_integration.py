@@ -300,9 +300,71 @@ def test_promotion_makes_the_canary_champion_and_repeating_it_is_harmless(
     assert (promoted["champion_version"], promoted["canary_version"]) == ("2", None)
     assert served.ok("serving", "promote_canary", version="2")["changed"] is False
     assert load_state(served.ctx.store("serving")).champion == ModelRef(str(models["churned2"]), "2")
+    assert served.ok("serving", "end_probation")["changed"] is True
+    assert served.ok("serving", "end_probation")["changed"] is False
     result = traffic(served, models, rows=5, batch=9)
     assert result["challenger"] is None
     assert evidence_of(served, result, batch=9)["challenger_loss"].isna().all()
+
+
+def test_the_former_champion_scores_in_the_shadow_of_a_promotion_and_can_come_back_at_once(
+    served: Project, models: dict[str, Path]
+) -> None:
+    canary(served, models["churned2"])
+    before = traffic(served, models, rows=10, batch=20)
+    promoted = served.ok("serving", "promote_canary", version="2")
+    assert (promoted["champion_version"], promoted["former_version"]) == ("2", "1")
+    after = traffic(served, models, rows=10, start=10, batch=21)
+    assert after["evidence_path"] == before["evidence_path"], "the evidence of the canary goes on"
+    rows = evidence_of(served, after, batch=21)
+    assert (rows["served_by"] == "challenger").all(), "in its roles: the challenger answers everybody now"
+    assert (rows["champion_status"] == 200).all() and rows["champion_loss"].notna().all()
+    refused = served.call("serving", "set_traffic", percent=10.0)
+    assert refused.error is not None and "no canary" in refused.error.message
+    back = served.ok("serving", "deploy_model", model_uri=str(models["churned1"]), version="1", name="churn")
+    assert (back["champion_version"], back["former_version"], back["changed"]) == ("1", None, True)
+    assert load_state(served.ctx.store("serving")).canary is None
+
+
+@pytest.mark.parametrize("target", list(TARGETS))
+def test_labels_recorded_late_give_the_evidence_that_labels_at_once_give(
+    shared: Project, models: dict[str, Path], target: str, tmp_path: Path
+) -> None:
+    shared.ok("serving", "deploy_model", model_uri=str(models[f"{target}1"]), version=f"{target}1", name=target)
+    canary(shared, models[f"{target}2"], version=f"{target}2")
+    at_once = evidence_of(shared, traffic(shared, models, target, rows=30, batch=0))
+    late = traffic(shared, models, target, rows=30, batch=0, label_delay=10)
+    assert late["challenger"]["mean_loss"] is None
+    assert evidence_of(shared, late)["y_true"].isna().all()
+    arguments = {"evidence": late["evidence_path"], "task": TARGETS[target]}
+    found = shared.ok("serving", "record_labels", labels=late["labels_path"], **arguments)
+    assert (found["recorded"], found["labelled"], found["requests"]) == (20, 20, 30)
+    assert shared.ok("serving", "record_labels", labels=late["labels_path"], **arguments)["recorded"] == 0
+    # The rest comes from a team's own table, with a label for a request of somebody else and one that changed.
+    own = pd.DataFrame({"request_id": at_once["request_id"].iloc[19:], "label": at_once["y_true"].iloc[19:]})
+    own.loc[len(own)] = ["of another system", own["label"].iloc[0]]
+    other = at_once["y_true"].iloc[:19][at_once["y_true"].iloc[:19] != at_once["y_true"].iloc[19]].iloc[0]
+    own.iloc[0, 1] = other
+    own.to_csv(tmp_path / "labels.csv", index=False)
+    found = shared.ok("serving", "record_labels", labels=str(tmp_path / "labels.csv"), **arguments)
+    assert (found["recorded"], found["labelled"], found["unknown"], found["changed"]) == (10, 30, 1, 1)
+    full = evidence_of(shared, late)
+    assert full["labelled_after"].tolist() == [30.0] * 30
+    assert full["label_batch"].tolist() == [0.0] * 20 + [1.0] * 10
+    for column in [f"{who}_{what}" for who in ("champion", "challenger") for what in ("loss", "error")]:
+        np.testing.assert_allclose(full[column], at_once[column], rtol=1e-6)
+
+
+def test_the_evidence_carries_a_segment_and_refuses_a_column_of_numbers(
+    served: Project, models: dict[str, Path]
+) -> None:
+    canary(served, models["churned2"])
+    result = traffic(served, models, rows=6, batch=30, segment="plan")
+    assert evidence_of(served, result, batch=30)["segment"].tolist()[4] == "none"
+    refused = served.call(
+        "serving", "send_traffic", data=str(models["live"]), target="churned", task="binary", rows=5, segment="amount"
+    )
+    assert refused.error is not None and "at most 50" in refused.error.message
 
 
 def test_rollback_leaves_the_champion_and_repeating_it_is_harmless(served: Project, models: dict[str, Path]) -> None:

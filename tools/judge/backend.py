@@ -22,6 +22,9 @@ from tools.judge.spec import (
     PerformanceArgs,
     PerformanceEstimate,
     PlanArgs,
+    ProbationArgs,
+    ProbationVerdict,
+    ProxyResult,
     RetrainingArgs,
     RetrainingDecision,
     RetrainingPlan,
@@ -34,7 +37,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tools.judge.canary import Judgement
+    from tools.judge.checks import Check
     from tools.judge.estimates import Scores, Task
+    from tools.judge.proxies import Holdout, Proxy
     from tools.judge.quality import Evidence
 
 MAX_E_VALUE = 1e12  # what is shown; larger says nothing more
@@ -154,6 +159,7 @@ class JudgeBackend(OutlookBackend):
         _check_range("tolerance", args.tolerance, -1e-12, 1)
         _check_range("max_latency_ms", args.max_latency_ms, 0, float("inf"))
         _check_range("max_error_rate", args.max_error_rate, 0, 1)
+        _check_range("min_label_share", args.min_label_share, 0, 1 + 1e-12)
         evidence = _read_evidence(ctx.path(args.evidence), task)
         rules = Rules(
             args.metric,
@@ -163,9 +169,11 @@ class JudgeBackend(OutlookBackend):
             args.max_latency_ms,
             args.max_error_rate,
             args.min_requests,
+            args.label_delay,
+            args.min_label_share,
         )
         try:
-            found = judge(evidence, rules)
+            found = judge(evidence, rules, _read_holdout(args, task, ctx))
         except ValueError as error:
             raise FixableError(str(error)) from error
         low, high = found.interval or (None, None)
@@ -174,6 +182,9 @@ class JudgeBackend(OutlookBackend):
             reasons=found.reasons,
             requests=found.requests,
             labelled=found.labelled,
+            mature=found.mature,
+            label_share=found.label_share,
+            held=found.held,
             served_by_challenger=found.served_by_challenger,
             measure=found.measure,
             champion_value=found.champion_value,
@@ -182,9 +193,39 @@ class JudgeBackend(OutlookBackend):
             difference_low=low,
             difference_high=high,
             disagreement=found.disagreement,
-            checks=_checks(found),
+            checks=_checks(found.checks),
+            proxies=_proxies(found.proxies),
             trajectory_path=_write_trajectory(found, args, ctx),
             message=f"{found.verdict.capitalize()} after {found.requests} requests: {found.reasons[0]}",
+        )
+
+    def judge_probation(self, args: ProbationArgs, ctx: CallContext) -> ProbationVerdict:
+        from tools.judge.probation import judge_probation
+        from tools.judge.quality import Rules
+
+        task = _check(args)
+        evidence = _read_evidence(ctx.path(args.evidence), task)
+        if args.start > len(evidence):
+            raise FixableError(f"start is {args.start}, but {args.evidence} has {len(evidence)} requests")
+        rules = Rules(
+            args.metric, task, args.alpha, args.tolerance, args.max_latency_ms, args.max_error_rate,
+            label_delay=args.label_delay,
+        )  # fmt: skip
+        try:
+            found = judge_probation(evidence.since(args.start), rules)
+        except ValueError as error:
+            raise FixableError(str(error)) from error
+        return ProbationVerdict(
+            verdict=found.verdict,
+            reasons=found.reasons,
+            requests=found.requests,
+            labelled=found.labelled,
+            label_share=found.label_share,
+            measure=found.measure,
+            former_value=found.former_value,
+            champion_value=found.champion_value,
+            checks=_checks(found.checks),
+            message=f"{found.verdict.capitalize()}: {found.reasons[0]}",
         )
 
     def plan_canary(self, args: PlanArgs, ctx: CallContext) -> CanaryPlan:
@@ -235,7 +276,7 @@ class JudgeBackend(OutlookBackend):
         return estimate_scores(reference, current, labelled, task, args)
 
 
-def _check(args: RetrainingArgs | CompareArgs | CanaryJudgeArgs | PerformanceArgs) -> "Task":
+def _check(args: RetrainingArgs | CompareArgs | CanaryJudgeArgs | ProbationArgs | PerformanceArgs) -> "Task":
     """The task, once task, metric and level are known to be valid.
 
     Raises:
@@ -363,6 +404,13 @@ def _read_evidence(path: Path, task: "Task") -> "Evidence":
             positive = np.where(labelled, (labels == name).astype(float), np.nan)
         else:
             positive = np.full(len(frame), np.nan)
+    for who in ("champion", "challenger"):
+        if f"{who}_prediction" in frame.columns:
+            said = f"{who}_prediction"
+            columns[said] = _numbers(frame, said, path) if task == "regression" else as_text(frame[said])
+    for name in ("labelled_after", "label_batch"):
+        if name in frame.columns:
+            columns[name] = _numbers(frame, name, path)
     segment = frame["segment"].astype(str).to_numpy() if "segment" in frame.columns else None
     return Evidence(
         served_by_challenger=(served_by == "challenger").to_numpy(),
@@ -373,7 +421,45 @@ def _read_evidence(path: Path, task: "Task") -> "Evidence":
     )
 
 
-def _checks(found: "Judgement") -> list[CheckResult]:
+def _read_holdout(args: CanaryJudgeArgs, task: "Task", ctx: CallContext) -> "Holdout | None":
+    """Both models' holdout scores; None where none are given.
+
+    Raises:
+        FixableError: only one is given, or a file is unusable.
+    """
+    from tools.judge.proxies import Holdout
+
+    if args.champion_holdout is None and args.challenger_holdout is None:
+        return None
+    if args.champion_holdout is None or args.challenger_holdout is None:
+        raise FixableError("give both champion_holdout and challenger_holdout, or neither")
+    champion = _read_scores(ctx.path(args.champion_holdout), task)
+    challenger = _read_scores(ctx.path(args.challenger_holdout), task)
+    try:
+        return Holdout(champion, challenger)
+    except ValueError as error:
+        raise FixableError(str(error)) from error
+
+
+def _proxies(found: "list[Proxy]") -> list[ProxyResult]:
+    import numpy as np
+
+    return [
+        ProxyResult(
+            name=proxy.name,
+            alarm=proxy.raised_after is not None,
+            raised_after=proxy.raised_after,
+            e_value=float(min(np.exp(min(proxy.log_e.max(initial=0.0), 60.0)), MAX_E_VALUE)),
+            alarm_at=float(np.exp(proxy.threshold)),
+            expected=proxy.expected,
+            observed=proxy.observed,
+            unit=proxy.unit,
+        )
+        for proxy in found
+    ]
+
+
+def _checks(found: "list[Check]") -> list[CheckResult]:
     import numpy as np
 
     return [
@@ -387,7 +473,7 @@ def _checks(found: "Judgement") -> list[CheckResult]:
             challenger_value=check.challenger_value,
             unit=check.unit,
         )
-        for check in found.checks
+        for check in found
     ]
 
 

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.judge.quality import Evidence, Quality, Rules
+from tools.judge.quality import Evidence, Quality, Rules, quality_of
 from tools.judge.sequential import (
     Floats,
     betting_log_e,
     clipped_log_e,
     discordant_log_e,
     log_threshold,
+    mixture,
     rate_log_e,
+    spread,
+    targeted_log_e,
     two_sample_log_e,
 )
 
@@ -53,23 +56,31 @@ def checks_of(evidence: Evidence, quality: Quality, rules: Rules) -> list[Check]
     segmented = evidence.segment is not None
     checks = [_quality_check(quality, n, budget / 2 if segmented else budget)]
     if segmented:
-        checks += _segment_checks(evidence, quality, n, budget / 2)
+        checks += _segment_checks(evidence, rules, n, budget / 2)
     return [*checks, *_failure_checks(evidence, rules, n), _latency_check(evidence, rules, n)]
 
 
 def within_tolerance_log_e(quality: Quality, n: int) -> Floats:
-    """Log e-process of "the loss of quality is within the tolerance", per request, as a running maximum."""
-    if quality.bound is None:
-        steps = clipped_log_e(quality.margin)
-    else:
-        steps = betting_log_e(quality.margin, quality.margin_bound)
-    return np.maximum.accumulate(np.maximum(_spread(steps, quality.rows, n), 0.0))
+    """Log e-process of "the loss of quality is within the tolerance", per request, as a running maximum.
+
+    It bets on what is hoped for: that the challenger is as good as the champion.
+    """
+    found = [
+        spread(
+            clipped_log_e(part.margin, part.hoped)
+            if part.bound is None
+            else targeted_log_e(part.margin, part.margin_bound, part.hoped),
+            part.rows,
+            n,
+        )
+        for part in quality.parts
+    ]
+    return np.maximum.accumulate(np.maximum(mixture(*found), 0.0))
 
 
-def _spread(values: Floats, rows: NDArray[np.int64], n: int) -> Floats:
-    """A process known at `rows` as one value per request: 0 before the first, then the last known."""
-    known = np.searchsorted(rows, np.arange(n), side="right")
-    return np.concatenate([[0.0], values])[known]
+def _quality_log_e(quality: Quality, n: int) -> Floats:
+    """Log e-process of "the challenger is worse", per request."""
+    return mixture(*(spread(_harm_log_e(part.harm, part.bound), part.rows, n) for part in quality.parts))
 
 
 def _harm_log_e(harm: Floats, bound: float | None) -> Floats:
@@ -84,7 +95,7 @@ def _disagreements_log_e(difference: Floats) -> Floats:
     """Log e-process of "disagreements harm more often than they help"; it moves only where `difference` is not 0."""
     rows = np.flatnonzero(difference)
     harm = np.cumsum(difference[rows] > 0, dtype=np.int64)
-    return _spread(discordant_log_e(harm, np.arange(1, len(rows) + 1) - harm), rows, len(difference))
+    return spread(discordant_log_e(harm, np.arange(1, len(rows) + 1) - harm), rows, len(difference))
 
 
 def _mean_or_none(values: Floats) -> float | None:
@@ -92,25 +103,25 @@ def _mean_or_none(values: Floats) -> float | None:
 
 
 def _quality_check(quality: Quality, n: int, alpha: float) -> Check:
-    log_e = _spread(_harm_log_e(quality.harm, quality.bound), quality.rows, n)
+    log_e = _quality_log_e(quality, n)
     return Check(
         "quality", log_e, log_threshold(alpha), np.ones(n, dtype=bool),  # promotion asks for proof, in `trace`
         _mean_or_none(quality.champion), _mean_or_none(quality.challenger), quality.measure,
     )  # fmt: skip
 
 
-def _segment_checks(evidence: Evidence, quality: Quality, n: int, alpha: float) -> list[Check]:
+def _segment_checks(evidence: Evidence, rules: Rules, n: int, alpha: float) -> list[Check]:
     """Quality per segment. The k-th segment to appear gets alpha / (k (k + 1)): valid for any number of segments."""
     assert evidence.segment is not None
-    names = evidence.segment[quality.rows].astype(str)
+    names = evidence.segment.astype(str)
     order: Sequence[str] = list(dict.fromkeys(names.tolist()))
     checks = []
     for k, name in enumerate(order, start=1):
-        mine = names == name
-        log_e = _spread(_harm_log_e(quality.harm[mine], quality.bound), quality.rows[mine], n)
+        mine = quality_of(evidence, rules, names == name)
+        log_e = _quality_log_e(mine, n)
         checks.append(Check(
             f"segment {name}", log_e, log_threshold(alpha / (k * (k + 1))), log_e < SUSPICION,
-            float(quality.champion[mine].mean()), float(quality.challenger[mine].mean()), quality.measure,
+            _mean_or_none(mine.champion), _mean_or_none(mine.challenger), mine.measure,
         ))  # fmt: skip
     return checks
 
@@ -133,7 +144,7 @@ def _blocks_log_e(champion: Floats, challenger: Floats) -> Floats:
         np.bincount(block[inside], weights=np.nan_to_num(values[inside]), minlength=blocks).astype(float)
         for values in (champion, np.isfinite(champion).astype(float), challenger, trial.astype(float))
     ]
-    return _spread(two_sample_log_e(*count), np.flatnonzero(trial), n)
+    return spread(two_sample_log_e(*count), np.flatnonzero(trial), n)
 
 
 def _failure_checks(evidence: Evidence, rules: Rules, n: int) -> list[Check]:
@@ -150,14 +161,14 @@ def _failure_checks(evidence: Evidence, rules: Rules, n: int) -> list[Check]:
         log_e = log_e + _blocks_log_e(alone_champion, alone_challenger)
     if paired:
         bets = betting_log_e(FAILURE_MARGIN - difference[both], 1 - FAILURE_MARGIN)
-        proven = _spread(bets, np.flatnonzero(both), n)
+        proven = spread(bets, np.flatnonzero(both), n)
     else:
         proven = _unpaired_margin(champion, challenger, n)
     passed = np.maximum.accumulate(proven) >= log_threshold(rules.alpha)
     checks = [Check("failures", log_e, log_threshold(alpha), passed & (log_e < SUSPICION), *rates, "failed answers")]
     if rules.max_error_rate is not None:
         asked = np.flatnonzero(np.isfinite(challenger))
-        log_e = _spread(rate_log_e(challenger[asked], rules.max_error_rate), asked, n)
+        log_e = spread(rate_log_e(challenger[asked], rules.max_error_rate), asked, n)
         unit = f"failed answers, at most {rules.max_error_rate:g} accepted"
         checks.append(Check("failure bound", log_e, log_threshold(alpha), log_e < SUSPICION, *rates, unit))
     return checks
@@ -172,7 +183,7 @@ def _unpaired_margin(champion: Floats, challenger: Floats, n: int) -> Floats:
     failed = np.diff(before[1][rows], prepend=0)
     usable = tries > 0
     gap = challenger[rows][usable] - failed[usable] / tries[usable]
-    return _spread(betting_log_e(FAILURE_MARGIN - gap, 1 - FAILURE_MARGIN), rows[usable], n)
+    return spread(betting_log_e(FAILURE_MARGIN - gap, 1 - FAILURE_MARGIN), rows[usable], n)
 
 
 def _latency_check(evidence: Evidence, rules: Rules, n: int) -> Check:
@@ -181,18 +192,21 @@ def _latency_check(evidence: Evidence, rules: Rules, n: int) -> Check:
     mine = np.where(evidence.served_by_challenger, evidence.challenger_latency_ms, np.nan)
     theirs = np.where(evidence.served_by_challenger, np.nan, evidence.champion_latency_ms)
     served = np.cumsum(np.isfinite(mine))
-    values = _quantile(theirs), _quantile(mine)
+    values, passed = (_quantile(theirs), _quantile(mine)), np.ones(n, dtype=bool)
     if rules.max_latency_ms is not None:
         latency = evidence.challenger_latency_ms
         rows = np.flatnonzero(np.isfinite(latency))
-        log_e = _spread(rate_log_e((latency[rows] > rules.max_latency_ms).astype(float), 1 - LATENCY_QUANTILE), rows, n)
+        log_e = spread(rate_log_e((latency[rows] > rules.max_latency_ms).astype(float), 1 - LATENCY_QUANTILE), rows, n)
         values = _quantile(evidence.champion_latency_ms), _quantile(latency)
         unit = f"ms (95th percentile), at most {rules.max_latency_ms:g} accepted"
     else:
         typical, slow = (_exceedance_log_e(theirs, mine, q) for q in (0.5, LATENCY_QUANTILE))
         log_e = np.logaddexp(typical, slow) - np.log(2.0)
         unit = f"ms (95th percentile), at most {SLOWER:g} times the champion's accepted"
-    passed = (served >= MIN_SERVED) & (log_e < SUSPICION)
+        # A challenger that is slower shows little in its first requests, so promotion needs proof that it is not.
+        proof = np.maximum.accumulate(_exceedance_log_e(theirs, mine, 0.5, fewer=True))
+        passed &= proof >= log_threshold(rules.alpha)
+    passed &= (served >= MIN_SERVED) & (log_e < SUSPICION)
     return Check("latency", log_e, log_threshold(alpha), passed, *values, unit)
 
 
@@ -201,8 +215,10 @@ def _quantile(latency: Floats) -> float | None:
     return float(np.quantile(known, LATENCY_QUANTILE)) if len(known) else None
 
 
-def _exceedance_log_e(champion: Floats, challenger: Floats, quantile: float) -> Floats:
+def _exceedance_log_e(champion: Floats, challenger: Floats, quantile: float, *, fewer: bool = False) -> Floats:
     """Log e-process against "the challenger exceeds the champion's latency quantile no more often than the champion".
+
+    `fewer` turns it around: against "`SLOWER` times the champion's latency is exceeded no less often".
 
     The line is the champion's quantile over earlier requests, renewed whenever their number has doubled, so it never
     looks ahead; where it lies does not affect validity, for both are compared with the same line.
@@ -215,7 +231,7 @@ def _exceedance_log_e(champion: Floats, challenger: Floats, quantile: float) -> 
         size *= 2
     usable = np.isfinite(line)
     events = [
-        np.where(np.isfinite(values) & usable, (values > line).astype(float), np.nan)
+        np.where(np.isfinite(values) & usable, ((values < line) if fewer else (values > line)).astype(float), np.nan)
         for values in (champion, challenger / SLOWER)
     ]
     return _blocks_log_e(events[0], events[1])

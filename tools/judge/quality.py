@@ -1,6 +1,6 @@
 """A canary's evidence, and what it says about quality: paired observations in the metric's own terms."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,9 @@ from tools.judge.estimates import METRICS_OF, Task
 from tools.judge.sequential import Floats
 
 RATE_TOLERANCE = 0.02  # default tolerance of error rates and of the AUC: two points
+# Rows of each class that a block needs. Small blocks are many and show a large loss soon; larger ones spare the noise
+# of comparing single rows. Which is better depends on the models, so both are bet on.
+BLOCK_SIZES = (1, 4)
 LOSS_TOLERANCE = 0.05  # default tolerance of losses: a share of the champion's loss
 
 
@@ -23,6 +26,9 @@ class Evidence:
         positive: binary only: whether the label is the positive class (1, 0, or NaN for no label yet).
         y_true: regression only.
         segment: names, optional.
+        champion_prediction, challenger_prediction: class names as text, or numbers for regression; optional.
+        labelled_after: requests sent when the label was recorded; NaN where there is none or it was there at once.
+        label_batch: number of that recording, which orders labels that arrive while no request does.
     """
 
     served_by_challenger: NDArray[np.bool_]
@@ -39,9 +45,21 @@ class Evidence:
     positive: Floats | None = None
     y_true: Floats | None = None
     segment: NDArray[Any] | None = None
+    champion_prediction: NDArray[Any] | None = None
+    challenger_prediction: NDArray[Any] | None = None
+    labelled_after: Floats | None = None
+    label_batch: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.served_by_challenger)
+
+    def since(self, start: int) -> "Evidence":
+        """The requests from `start` on, as evidence of its own."""
+        cut: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        cut = {name: None if values is None else values[start:] for name, values in cut.items()}
+        if cut["labelled_after"] is not None:
+            cut["labelled_after"] = cut["labelled_after"] - start
+        return Evidence(**cut)
 
 
 @dataclass(frozen=True)
@@ -54,6 +72,8 @@ class Rules:
         max_latency_ms: accepted 95th percentile of the challenger's latency.
         max_error_rate: accepted share of failed answers of the challenger.
         min_requests: labelled requests before any promotion.
+        label_delay: requests sent after one until its label is known; see `maturity`.
+        min_label_share: share of the requests older than that which must be labelled before any promotion.
     """
 
     metric: str
@@ -63,6 +83,8 @@ class Rules:
     max_latency_ms: float | None = None
     max_error_rate: float | None = None
     min_requests: int = 100
+    label_delay: int = 0
+    min_label_share: float = 0.9
 
 
 @dataclass(frozen=True)
@@ -70,10 +92,12 @@ class Quality:
     """Paired quality observations: `harm` is positive where the challenger is worse.
 
     Args:
-        rows: the request at which each observation is complete, increasing.
+        rows: the request after which each observation counts, never decreasing.
         margin: what promotion bets on: positive on average when the challenger is within the tolerance.
         bound: largest absolute value of `harm`; None when unknown.
         margin_bound: largest loss of the bet on `margin`.
+        hoped: what `margin` is on average when the models are equal, as known before each observation.
+        coarse: the same over larger blocks, for metrics of pairs of requests.
     """
 
     measure: str
@@ -85,26 +109,63 @@ class Quality:
     champion: Floats
     challenger: Floats
     tolerance: str
+    hoped: Floats
+    coarse: "Quality | None" = None
+
+    @property
+    def parts(self) -> tuple["Quality", ...]:
+        """This, and the same over larger blocks where there are such."""
+        return (self,) if self.coarse is None else (self, self.coarse)
 
 
-def quality_of(evidence: Evidence, rules: Rules) -> Quality:
+def answered(evidence: Evidence) -> NDArray[np.bool_]:
+    """Requests that both models answered."""
+    return (evidence.champion_status == 200) & (evidence.challenger_status == 200)
+
+
+def label_times(evidence: Evidence, rules: Rules) -> NDArray[np.int64]:
+    """The request after which each request's label counts, shape (n,); n where it does not yet.
+
+    That is `label_delay` requests later, or when the label was recorded if that came later still.
+    """
+    n = len(evidence)
+    times = np.arange(n, dtype=np.int64) + rules.label_delay
+    if evidence.labelled_after is not None:
+        recorded = np.where(np.isfinite(evidence.labelled_after), evidence.labelled_after - 1, 0)
+        times = np.maximum(times, recorded.astype(np.int64))
+    known = np.isfinite(evidence.champion_loss - evidence.challenger_loss)
+    return np.where(known, np.minimum(times, n), n)
+
+
+def quality_of(evidence: Evidence, rules: Rules, chosen: NDArray[np.bool_] | None = None) -> Quality:
     """Paired observations whose mean is the loss of quality in the metric's own terms.
 
     Accuracy: errors. AUC (and average precision, which has no unbiased per-request form): blocks of consecutive
-    requests that close when they hold both classes; the AUC within a block is an unbiased estimate of the AUC. Balanced
-    accuracy and F1 of two classes: the same blocks with the mean of the two error rates. RMSE and R2: squared errors.
-    Other losses: the loss itself.
+    requests that hold both classes; the AUC within a block is an unbiased estimate of the AUC. Balanced accuracy and F1
+    of two classes: the same blocks with the mean of the two error rates. RMSE and R2: squared errors. Other losses: the
+    loss itself.
+
+    Args:
+        chosen: use these requests only, shape (n,).
+
+    Raises:
+        ValueError: the metric does not fit the task, or the evidence lacks what it needs.
     """
     metric, task = rules.metric, rules.task
     if metric not in METRICS_OF[task]:
         raise ValueError(f"metric {metric!r} cannot be judged for {task}; valid: {', '.join(METRICS_OF[task])}")
+    times = label_times(evidence, rules)
+    index = np.flatnonzero((times < len(evidence)) if chosen is None else chosen & (times < len(evidence)))
+    batch = np.zeros(len(index)) if evidence.label_batch is None else np.nan_to_num(evidence.label_batch[index])
+    index = index[np.lexsort((index, batch, times[index]))]
+    rows = times[index]
     if task == "binary" and metric in ("roc_auc", "average_precision", "balanced_accuracy", "f1"):
-        return _block_quality(evidence, rules)
+        return _block_quality(evidence, rules, index, rows)
     if metric in ("accuracy", "balanced_accuracy", "f1"):
-        ours, theirs = evidence.challenger_error, evidence.champion_error
-        rows = np.flatnonzero(np.isfinite(ours) & np.isfinite(theirs))
-        return _rate_quality("error rate", rows, theirs[rows], ours[rows], rules)
-    ours, theirs, measure = evidence.challenger_loss, evidence.champion_loss, "log loss"
+        return _rate_quality(
+            "error rate", rows, evidence.champion_error[index], evidence.challenger_error[index], rules
+        )
+    ours, theirs, measure = evidence.challenger_loss[index], evidence.champion_loss[index], "log loss"
     if task == "regression":
         measure = "absolute error"
         if metric in ("rmse", "r2"):
@@ -112,15 +173,18 @@ def quality_of(evidence: Evidence, rules: Rules) -> Quality:
         elif metric == "mape":
             if evidence.y_true is None:
                 raise ValueError("mape needs the column y_true in the evidence")
-            size = np.maximum(np.abs(evidence.y_true), np.finfo(np.float64).eps)
+            size = np.maximum(np.abs(evidence.y_true[index]), np.finfo(np.float64).eps)
             ours, theirs, measure = ours / size, theirs / size, "relative error"
-    rows = np.flatnonzero(np.isfinite(ours) & np.isfinite(theirs))
-    ours, theirs = ours[rows], theirs[rows]
     share = LOSS_TOLERANCE if rules.tolerance is None else rules.tolerance
     return Quality(
         measure, rows, ours - theirs, (1 + share) * theirs - ours, None, 0.0, theirs, ours,
-        f"at most {share:.1%} more {measure} than the champion",
+        f"at most {share:.1%} more {measure} than the champion", share * _mean_before(theirs),
     )  # fmt: skip
+
+
+def _mean_before(values: Floats) -> Floats:
+    """Mean of the values before each one; 0 before the first."""
+    return np.concatenate([[0.0], np.cumsum(values)[:-1] / np.arange(1, len(values))]) if len(values) else values
 
 
 def _rate_quality(measure: str, rows: NDArray[np.int64], theirs: Floats, ours: Floats, rules: Rules) -> Quality:
@@ -128,45 +192,59 @@ def _rate_quality(measure: str, rows: NDArray[np.int64], theirs: Floats, ours: F
     harm = ours - theirs
     return Quality(
         measure, rows, harm, allowed - harm, 1.0, 1.0 - allowed, theirs, ours,
-        f"at most {allowed:.3f} more {measure} than the champion",
+        f"at most {allowed:.3f} more {measure} than the champion", np.full(len(rows), allowed),
     )  # fmt: skip
 
 
-def _block_quality(evidence: Evidence, rules: Rules) -> Quality:
-    """Observations over the shortest consecutive blocks that hold both classes; every request is used once."""
+def _block_quality(evidence: Evidence, rules: Rules, index: NDArray[np.int64], rows: NDArray[np.int64]) -> Quality:
+    """Observations over consecutive blocks that hold both classes; every request is used at most once."""
     ranking = rules.metric in ("roc_auc", "average_precision")
-    positive = evidence.positive
-    if positive is None:
+    if evidence.positive is None:
         raise ValueError(f"{rules.metric} needs the column y_true in the evidence")
     if ranking:
         if evidence.champion_probability is None or evidence.challenger_probability is None:
             raise ValueError(f"{rules.metric} needs the columns champion_probability and challenger_probability")
-        theirs, ours = evidence.champion_probability, evidence.challenger_probability
+        theirs, ours = evidence.champion_probability[index], evidence.challenger_probability[index]
     else:
-        theirs, ours = evidence.champion_error, evidence.challenger_error
-    rows = np.flatnonzero(np.isfinite(positive) & np.isfinite(theirs) & np.isfinite(ours))
-    truth, theirs, ours = positive[rows] > 0, theirs[rows], ours[rows]
-    ends, champion, challenger = [], [], []
-    start = 0
-    while start < len(rows):
-        later = np.flatnonzero(truth[start:] != truth[start])
-        if not len(later):
-            break
-        end = start + int(later[0])  # all before it are of one class, so this row completes the block
-        single, many = end, slice(start, end)
-        for scores, out in ((theirs, champion), (ours, challenger)):
-            if ranking:
-                gap = scores[single] - scores[many] if truth[single] else scores[many] - scores[single]
-                out.append(1 - float(np.mean((gap > 0) + 0.5 * (gap == 0))))
-            else:
-                out.append(0.5 * (float(scores[single]) + float(np.mean(scores[many]))))
-        ends.append(rows[end])
-        start = end + 1
+        theirs, ours = evidence.champion_error[index], evidence.challenger_error[index]
+    positive = evidence.positive[index]
+    known = np.isfinite(positive) & np.isfinite(theirs) & np.isfinite(ours)
+    truth, theirs, ours, rows = positive[known] > 0, theirs[known], ours[known], rows[known]
+    loss = misordered if ranking else _balanced_error
     measure = "share of wrongly ordered pairs (1 - AUC)" if ranking else "balanced error rate"
-    return _rate_quality(
-        measure,
-        np.array(ends, dtype=np.int64),
-        np.array(champion, dtype=float),
-        np.array(challenger, dtype=float),
-        rules,
+    fine, coarse = (
+        _rate_quality(
+            measure,
+            rows[bounds[:, 1] - 1],
+            np.array([loss(theirs[a:b], truth[a:b]) for a, b in bounds], dtype=float),
+            np.array([loss(ours[a:b], truth[a:b]) for a, b in bounds], dtype=float),
+            rules,
+        )
+        for bounds in (block_bounds(truth, size) for size in BLOCK_SIZES)
     )
+    return replace(fine, coarse=coarse)
+
+
+def block_bounds(truth: NDArray[np.bool_], size: int) -> NDArray[np.int64]:
+    """Consecutive blocks, shape (blocks, 2): each ends with the first row that makes it hold `size` of both classes.
+
+    Only labels decide where a block ends, so given the labels the rows of a class in a block are drawn like any others,
+    and its AUC is unbiased.
+    """
+    of_class = np.flatnonzero(truth), np.flatnonzero(~truth)
+    used, start, bounds = [0, 0], 0, []
+    while all(used[k] + size <= len(of_class[k]) for k in (0, 1)):
+        end = 1 + max(int(of_class[k][used[k] + size - 1]) for k in (0, 1))
+        bounds.append((start, end))
+        start, used = end, [int(np.searchsorted(of_class[k], end)) for k in (0, 1)]
+    return np.array(bounds, dtype=np.int64).reshape(-1, 2)
+
+
+def misordered(score: Floats, truth: NDArray[np.bool_]) -> float:
+    """Share of pairs of a positive and a negative that the score puts in the wrong order, ties as half: 1 - AUC."""
+    gap = score[truth][:, None] - score[~truth][None, :]
+    return float(np.mean((gap < 0) + 0.5 * (gap == 0)))
+
+
+def _balanced_error(error: Floats, truth: NDArray[np.bool_]) -> float:
+    return 0.5 * float(error[truth].mean() + error[~truth].mean())

@@ -21,7 +21,14 @@ FRACTIONS: Floats = np.geomspace(0.002, 0.95, 20)
 # Ratios of event rates (challenger over champion) that the two-sample test bets on.
 RATIOS: Floats = np.geomspace(1.15, 60.0, 14)
 WARM_UP = 10  # values that only set the scale where no bound is known
+PRIOR_VALUES = 2  # weight of the guess at the second moment of pay-offs, in values
 DISCORDANT_PRIOR = 2.0  # Beta(2, 2): effects are more often small than total
+
+
+def spread(values: Floats, rows: NDArray[np.int64], n: int) -> Floats:
+    """A process known at `rows` as one value per request, shape (n,): 0 before the first, then the last known."""
+    known = np.searchsorted(rows, np.arange(n), side="right")
+    return np.concatenate([[0.0], values])[known]
 
 
 def log_threshold(alpha: float) -> float:
@@ -44,6 +51,30 @@ def betting_log_e(payoff: Floats, bound: Floats | float) -> Floats:
     for fraction in FRACTIONS:
         total = np.logaddexp(total, np.cumsum(np.log1p(fraction * ratio), axis=-1))
     return total - np.log(len(FRACTIONS))
+
+
+def targeted_log_e(payoff: Floats, bound: Floats | float, hoped: Floats | float) -> Floats:
+    """Log e-process against "the mean pay-off is at most 0", for a mean that is known if the hope is true.
+
+    The best fraction is then the mean over the second moment (Kelly), and that is learned from earlier pay-offs
+    (Waudby-Smith and Ramdas, "GRAPA"). That pays no price for an unknown size, as `betting_log_e` does; an equal
+    mixture of both, which is returned, costs log 2 against the better one.
+
+    Args:
+        payoff, bound: as in `betting_log_e`, shape (n,).
+        hoped: mean pay-off that is hoped for, known before each pay-off.
+    """
+    bound = np.broadcast_to(np.asarray(bound, dtype=np.float64), payoff.shape)
+    square = (PRIOR_VALUES * bound**2 / 4 + np.concatenate([[0.0], np.cumsum(payoff**2)[:-1]])) / (
+        PRIOR_VALUES + np.arange(len(payoff))
+    )
+    fraction = np.clip(bound * hoped / np.maximum(square, 1e-300), 0.0, FRACTIONS[-1])
+    return mixture(np.log1p(fraction * payoff / bound).cumsum(), betting_log_e(payoff, bound))
+
+
+def mixture(*log_e: Floats) -> Floats:
+    """The equal mixture of e-processes of one hypothesis, which is one again."""
+    return logsumexp(np.array(log_e), axis=0) - np.log(len(log_e))
 
 
 def discordant_log_e(harm: NDArray[np.int64], benefit: NDArray[np.int64]) -> Floats:
@@ -76,17 +107,21 @@ def running_scale(values: Floats) -> Floats:
     return scale
 
 
-def clipped_log_e(values: Floats) -> Floats:
+def clipped_log_e(values: Floats, hoped: Floats | None = None) -> Floats:
     """Log e-process against "the mean is at most 0" for values without a known bound.
 
     Values are clipped to twice the largest seen before (both ways, so that it stays exact for values that are symmetric
     around 0 whatever their tails). The hypothesis is about the clipped mean; only a new record by a factor of two is
     clipped, so this dies out.
+
+    Args:
+        hoped: as in `targeted_log_e`; None: nothing is known of the mean.
     """
     scale = running_scale(values)
     known = scale > 0
     bound = np.where(known, scale, 1.0)
-    return betting_log_e(np.where(known, np.clip(values, -bound, bound), 0.0), bound)
+    payoff = np.where(known, np.clip(values, -bound, bound), 0.0)
+    return betting_log_e(payoff, bound) if hoped is None else targeted_log_e(payoff, bound, hoped)
 
 
 def two_sample_log_e(

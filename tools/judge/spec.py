@@ -102,6 +102,22 @@ class CanaryJudgeArgs(Args):
     max_latency_ms: float | None = Field(None, description="p95 limit")
     max_error_rate: float | None = Field(None, description="failure limit")
     min_requests: int = Field(100, description="labelled, before promotion")
+    label_delay: int = Field(0, ge=0, description="requests until labels")
+    min_label_share: float = Field(0.9, description="then labelled")
+    champion_holdout: str | None = Field(None, description="its holdout scores")
+    challenger_holdout: str | None = Field(None, description="its own")
+
+
+class ProbationArgs(Args):
+    evidence: str = Field(description="evidence Parquet")
+    metric: str = Field(description="goal's metric")
+    task: str = Field(description="task type")
+    start: int = Field(0, ge=0, description="first request not judged yet")
+    alpha: float = Field(0.05, description="false alarm rate")
+    tolerance: float | None = Field(None, description="accepted quality loss")
+    max_latency_ms: float | None = Field(None, description="p95 limit")
+    max_error_rate: float | None = Field(None, description="failure limit")
+    label_delay: int = Field(0, ge=0, description="requests until labels")
 
 
 class CheckResult(Data):
@@ -117,13 +133,29 @@ class CheckResult(Data):
     unit: str
 
 
+class ProxyResult(Data):
+    """A sign without labels, against what the holdout led to expect. It may hold a promotion, nothing else."""
+
+    name: str
+    alarm: bool
+    raised_after: int | None  # requests
+    e_value: float
+    alarm_at: float
+    expected: float
+    observed: float | None
+    unit: str
+
+
 class CanaryVerdict(Data):
     """The verdict and its evidence. `difference` is champion's minus challenger's loss: positive is better."""
 
     verdict: VerdictName
     reasons: list[str]
     requests: int
-    labelled: int
+    labelled: int  # requests whose label counts: they are older than the labels' delay
+    mature: int  # requests older than the labels' delay
+    label_share: float | None  # labelled share of them
+    held: bool  # a proxy's alarm holds the promotion until the labels decide
     served_by_challenger: int
     measure: str
     champion_value: float | None
@@ -133,7 +165,26 @@ class CanaryVerdict(Data):
     difference_high: float | None
     disagreement: float | None  # share of labelled requests on which the two models' losses differ
     checks: list[CheckResult]
+    proxies: list[ProxyResult]
     trajectory_path: str | None  # JSON: the e-values, interval and verdict at up to 60 looks
+    message: str
+
+
+class ProbationVerdict(Data):
+    """What the requests say that were not judged before the promotion. `restore`: harm is proven.
+
+    `confirmed`: quality is proven again to be within the tolerance. `open`: neither, with the labels there are.
+    """
+
+    verdict: Literal["restore", "confirmed", "open"]
+    reasons: list[str]
+    requests: int
+    labelled: int
+    label_share: float | None
+    measure: str
+    former_value: float | None
+    champion_value: float | None
+    checks: list[CheckResult]
     message: str
 
 
@@ -250,6 +301,13 @@ SPEC = Integration(
             summary="Promote, rollback or wait.",
             args=CanaryJudgeArgs,
             result=CanaryVerdict,
+            idempotent=True,
+        ),
+        Action(
+            name="judge_probation",
+            summary="After a promotion: keep or restore?",
+            args=ProbationArgs,
+            result=ProbationVerdict,
             idempotent=True,
         ),
         Action(

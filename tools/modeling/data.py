@@ -30,8 +30,8 @@ def check_task(task: str) -> Task:
     return task
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """A CSV (also gzipped) or Parquet file as a DataFrame with at least one row.
+def read_table(path: Path, *, may_be_empty: bool = False) -> pd.DataFrame:
+    """A CSV (also gzipped) or Parquet file as a DataFrame; with at least one row unless it may be empty.
 
     Raises:
         FixableError: missing, empty, unreadable, or of another kind; says which kinds are valid.
@@ -61,7 +61,7 @@ def read_table(path: Path) -> pd.DataFrame:
     ) as error:
         text = " ".join(str(error).split())[:200]
         raise FixableError(f"cannot read {path}: {type(error).__name__}: {text}; valid kinds: {KINDS}") from error
-    if frame.empty:
+    if frame.empty and not may_be_empty:
         raise FixableError(f"cannot use {path}: it has {frame.shape[1]} columns and no rows")
     return frame
 

@@ -79,10 +79,13 @@ def make_app(router: Router, token: str) -> Starlette:
         return {"changed": await router.set_traffic(_percent(body))}
 
     async def promote(body: dict[str, Any]) -> dict[str, Any]:
-        return {"changed": await router.promote(str(body["version"]))}
+        return {"changed": await router.promote(str(body["version"]), bool(body["keep_former"]))}
 
     async def rollback(_: dict[str, Any]) -> dict[str, Any]:
         return {"changed": await router.rollback()}
+
+    async def end_probation(_: dict[str, Any]) -> dict[str, Any]:
+        return {"changed": await router.end_probation()}
 
     async def drain(body: dict[str, Any]) -> dict[str, Any]:
         return await router.drain(float(body["timeout_s"]))
@@ -122,6 +125,7 @@ def make_app(router: Router, token: str) -> Starlette:
                     ("traffic", traffic),
                     ("promote", promote),
                     ("rollback", rollback),
+                    ("end_probation", end_probation),
                     ("drain", drain),
                 )
             ),
@@ -167,12 +171,14 @@ def _percent(body: dict[str, Any]) -> float:
 
 def _status(router: Router) -> dict[str, Any]:
     state = router.state
+    canary, former = (None, state.canary) if state.canary and state.canary.former else (state.canary, None)
     return {
         "name": state.name,
         "champion_version": state.champion.version if state.champion else None,
         "champion_uri": state.champion.uri if state.champion else None,
-        "canary_version": state.canary.model.version if state.canary else None,
-        "canary_percent": state.canary.percent if state.canary else 0.0,
+        "canary_version": canary.model.version if canary else None,
+        "canary_percent": canary.percent if canary else 0.0,
+        "former_version": former.model.version if former else None,
         "challenger_state": router.challenger_state,
         "restored": router.restored.is_set(),
         "problem": router.problem(),

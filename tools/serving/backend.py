@@ -13,6 +13,8 @@ from tools.serving.spec import (
     DeployArgs,
     Production,
     PromoteArgs,
+    RecordedLabels,
+    RecordLabelsArgs,
     SendTrafficArgs,
     ServingStatus,
     SetTrafficArgs,
@@ -61,8 +63,18 @@ class ServingBackend(Backend):
         return self._production(answer, f"Version {answer['canary_version']} answers {args.percent:g} % of requests.")
 
     def promote_canary(self, args: PromoteArgs, ctx: CallContext) -> Production:
-        answer = self._running().admin("promote", version=args.version)
-        return self._production(answer, f"Version {answer['champion_version']} is the champion and serves everything.")
+        answer = self._running().admin("promote", version=args.version, keep_former=args.keep_former)
+        former = answer["former_version"]
+        shadow = f"; version {former} scores in the shadow" if former else ""
+        message = f"Version {answer['champion_version']} is the champion and serves everything{shadow}."
+        return self._production(answer, message)
+
+    def end_probation(self, args: NoArgs, ctx: CallContext) -> Production:
+        answer = self._running().admin("end_probation")
+        said = "no longer scores in the shadow" if answer["changed"] else "did not score in the shadow"
+        return self._production(
+            answer, f"The former champion {said}; version {answer['champion_version']} serves everything."
+        )
 
     def rollback_canary(self, args: NoArgs, ctx: CallContext) -> Production:
         if self._engine is None or self._engine.exit_code is not None:
@@ -104,6 +116,7 @@ class ServingBackend(Backend):
             champion_uri=answer["champion_uri"],
             canary_version=answer["canary_version"],
             canary_percent=answer["canary_percent"],
+            former_version=answer["former_version"],
             challenger_state=answer["challenger_state"],
             message=f"Problem: {problem}." if problem else f"Serving version {answer['champion_version']}.",
         )
@@ -120,12 +133,13 @@ class ServingBackend(Backend):
         import pandas as pd
 
         from tools.modeling.data import read_table, require_columns, write_table
-        from tools.serving.traffic import evidence, json_rows, send, shadow_records
+        from tools.serving.labels import deliver, hide
+        from tools.serving.traffic import evidence, in_canary_roles, json_rows, segments, send, shadow_records
 
         engine = self._running()
         source = ctx.path(args.data)
         table = read_table(source)
-        require_columns(table, [args.target], args.data)
+        require_columns(table, [args.target, *([args.segment] if args.segment else [])], args.data)
         chosen = table.iloc[args.start : args.start + args.rows]
         if chosen.empty:
             raise NoDataError(f"there is no row {args.start}", tried=f"{args.data} with {len(table)} rows")
@@ -134,7 +148,8 @@ class ServingBackend(Backend):
         before = engine.status()
         if before["champion_version"] is None:
             raise FixableError("no model is deployed; call deploy_model first")
-        canary = before["canary_version"]
+        former = before["former_version"]
+        canary = before["canary_version"] or former
         shadow_file = Path(before["shadow_file"])
         offset = shadow_file.stat().st_size if shadow_file.exists() else 0
         request_ids = [f"{args.seed}-{args.batch}-{row}" for row in range(args.start, args.start + len(chosen))]
@@ -160,13 +175,24 @@ class ServingBackend(Backend):
                 )
             shadow = {record["request_id"]: record for record in shadow_records(shadow_file, offset)}
         rows = evidence(replies, shadow, chosen[args.target], args.task, args.batch)
-        path = ctx.workspace / "traffic" / f"evidence-{canary or before['champion_version']}.parquet"
+        if former:
+            rows = in_canary_roles(rows)  # the model that was promoted stays the challenger of its evidence
+        if args.segment:
+            rows["segment"] = segments(list(table[args.segment]), args.segment)[args.start : args.start + len(rows)]
+        watched = before["champion_version"] if former else canary or before["champion_version"]
+        path = ctx.workspace / "traffic" / f"evidence-{watched}.parquet"
+        future = path.with_name(f"future-labels-{watched}.parquet")
+        labels_path = path.with_name(f"labels-{watched}.parquet") if args.label_delay else None
+        if labels_path is not None:
+            rows = hide(rows, future)
         everything = rows
         if path.exists():
             earlier = pd.read_parquet(path)
             # A batch that is sent again replaces its earlier self.
             everything = pd.concat([earlier.loc[earlier["batch"] != args.batch, :], rows], ignore_index=True)
         write_table(everything, path)
+        if labels_path is not None:
+            deliver(list(everything["request_id"]), args.label_delay, future, labels_path)
         challenger = _variant_traffic(rows, "challenger") if canary is not None else None
         champion = _variant_traffic(rows, "champion")
         left = max(0, len(table) - args.start - len(chosen))
@@ -178,6 +204,7 @@ class ServingBackend(Backend):
         message += f", challenger {challenger.errors} errors." if challenger else "."
         return Traffic(
             evidence_path=ctx.show(path),
+            labels_path=ctx.show(labels_path) if labels_path is not None else None,
             batch=args.batch,
             requests=len(replies),
             failed_requests=failed,
@@ -189,6 +216,36 @@ class ServingBackend(Backend):
             response_p95_ms=float(rows["response_ms"].quantile(0.95)),
             requests_per_s=len(replies) / elapsed_s,
             message=message,
+        )
+
+    def record_labels(self, args: RecordLabelsArgs, ctx: CallContext) -> RecordedLabels:
+        from tools.modeling.data import read_table, require_columns, write_table
+        from tools.serving.labels import record
+
+        path, source = ctx.path(args.evidence), ctx.path(args.labels)
+        table, labels = read_table(path), read_table(source, may_be_empty=True)
+        require_columns(table, ["request_id", "y_true", "champion_prediction", "challenger_prediction"], args.evidence)
+        require_columns(labels, ["request_id", "label"], args.labels)
+        found = record(table, labels, args.task)
+        if found.recorded:
+            write_table(found.table, path)
+        known = int(found.table["y_true"].notna().sum())
+        others = "".join(
+            f"; {count} {what}"
+            for count, what in (
+                (found.unknown, "of requests that are not in the evidence"),
+                (found.changed, "differ from the label recorded before, which stands"),
+            )
+            if count
+        )
+        return RecordedLabels(
+            evidence_path=ctx.show(path),
+            recorded=found.recorded,
+            labelled=known,
+            requests=len(table),
+            unknown=found.unknown,
+            changed=found.changed,
+            message=f"{found.recorded} new labels; {known} of {len(table)} requests have one{others}.",
         )
 
     def health(self, ctx: CallContext) -> str:
@@ -267,6 +324,7 @@ class ServingBackend(Backend):
             champion_uri=answer["champion_uri"],
             canary_version=answer["canary_version"],
             canary_percent=answer["canary_percent"],
+            former_version=answer["former_version"],
             changed=answer["changed"],
             start_s=started,
             load_s=time.perf_counter() - began if loaded and began is not None else None,
@@ -310,7 +368,9 @@ def _variant_traffic(rows: Any, variant: str) -> VariantTraffic:
     def of(column: str, share: float | None = None) -> float | None:
         if good.empty:
             return None
-        values = good[f"{variant}_{column}"]
+        values = good[f"{variant}_{column}"].astype("float64")
+        if values.isna().all():
+            return None
         return float(values.mean() if share is None else values.quantile(share))
 
     return VariantTraffic(

@@ -69,6 +69,7 @@ class Router:
 
     @property
     def challenger_state(self) -> str | None:
+        """State of the model in the shadow: the canary, or the former champion."""
         return self._challenger.state if self._challenger is not None else None
 
     def problem(self) -> str:
@@ -180,6 +181,12 @@ class Router:
         async with self._changing:
             if self._champion is not None and self.state == ProductionState(name, model):
                 return False
+            shadow = self._challenger
+            if shadow is not None and shadow.model == model and shadow.state == "ready":
+                # The former champion comes back: it is loaded, so users wait for nothing.
+                self._commit(ProductionState(name, model), None, champion=shadow, challenger=None)
+                shadow.timeout_s, shadow.restarts = CHAMPION_TIMEOUT_S, None
+                return True
             variant = await self._load(model, CHAMPION)
             self._commit(ProductionState(name, model), variant, champion=variant, challenger=None)
             return True
@@ -213,7 +220,7 @@ class Router:
         """
         async with self._changing:
             canary = self.state.canary
-            if canary is None:
+            if canary is None or canary.former:
                 raise RefusedError("no canary is running; start one first")
             if canary.percent == percent:
                 return False
@@ -222,15 +229,18 @@ class Router:
             self._commit(state, None, champion=self._champion, challenger=self._challenger)
             return True
 
-    async def promote(self, version: str) -> bool:
+    async def promote(self, version: str, keep_former: bool) -> bool:
         """Make the canary the champion. False: `version` is the champion already.
+
+        Args:
+            keep_former: the former champion goes on scoring in the shadow, until the probation is ended.
 
         Raises:
             RefusedError: no canary, another canary than `version`, or one whose process is lost.
         """
         async with self._changing:
             canary, champion = self.state.canary, self.state.champion
-            if canary is None:
+            if canary is None or canary.former:
                 if version and champion is not None and champion.version == version:
                     return False
                 raise RefusedError("no canary is running; there is nothing to promote")
@@ -238,15 +248,27 @@ class Router:
                 raise RefusedError(f"the canary is version {canary.model.version}, not {version}")
             if self._challenger is None or self._challenger.state != "ready":
                 raise RefusedError(f"the canary is {self.challenger_state}: it lost its process and cannot be promoted")
-            promoted = self._challenger
-            self._commit(ProductionState(self.state.name, canary.model), None, champion=promoted, challenger=None)
+            promoted, former = self._challenger, self._champion if keep_former else None
+            shadow = Canary(champion, 0.0, canary.seed, former=True) if former is not None and champion else None
+            state = ProductionState(self.state.name, canary.model, shadow)
+            self._commit(state, None, champion=promoted, challenger=former)
             promoted.timeout_s, promoted.restarts = CHAMPION_TIMEOUT_S, None
+            if former is not None:
+                former.timeout_s, former.restarts = self._challenger_timeout_s, CHALLENGER_RESTARTS
             return True
 
     async def rollback(self) -> bool:
         """Remove the canary. False: there was none."""
+        return await self._remove(former=False)
+
+    async def end_probation(self) -> bool:
+        """Stop the former champion's shadow scoring. False: there was none."""
+        return await self._remove(former=True)
+
+    async def _remove(self, *, former: bool) -> bool:
         async with self._changing:
-            if self.state.canary is None:
+            canary = self.state.canary
+            if canary is None or canary.former != former:
                 return False
             self._commit(self.state.without_canary(), None, champion=self._champion, challenger=None)
             return True

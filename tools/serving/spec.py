@@ -26,6 +26,7 @@ class SetTrafficArgs(Args):
 
 class PromoteArgs(Args):
     version: str = Field("", description="refuse any other canary")
+    keep_former: bool = Field(True, description="old champion shadow-scores on")
 
 
 class Production(Data):
@@ -38,6 +39,7 @@ class Production(Data):
     champion_uri: str
     canary_version: str | None
     canary_percent: float
+    former_version: str | None = None  # the former champion, while it scores in the shadow after a promotion
     changed: bool
     start_s: float | None = None  # seconds from process start to accepting requests; None: it was running
     load_s: float | None = None  # seconds to load the model; None: nothing was loaded
@@ -52,6 +54,26 @@ class SendTrafficArgs(Args):
     rows: int = Field(200, ge=1, description="how many")
     batch: int = Field(0, ge=0, description="its number")
     seed: int = Field(0, description="for request ids")
+    label_delay: int = Field(0, ge=0, description="requests until labels; 0: at once")
+    segment: str = Field("", description="column")
+
+
+class RecordLabelsArgs(Args):
+    evidence: str = Field(description="evidence Parquet")
+    labels: str = Field(description="table of request_id, label")
+    task: Literal["binary", "multiclass", "regression"] = Field(description="task type")
+
+
+class RecordedLabels(Data):
+    """What a table of labels added to the evidence. A label that is there already is never changed."""
+
+    evidence_path: str
+    recorded: int  # requests that got their label now
+    labelled: int  # requests with a label
+    requests: int
+    unknown: int  # labels of requests that are not in the evidence
+    changed: int  # labels that differ from the one recorded before; the first stands
+    message: str
 
 
 class VariantTraffic(Data):
@@ -68,6 +90,7 @@ class VariantTraffic(Data):
 
 class Traffic(Data):
     evidence_path: str
+    labels_path: str | None  # labels that are known by now, where they come late
     batch: int
     requests: int
     failed_requests: int  # requests that got no answer at all
@@ -91,7 +114,8 @@ class ServingStatus(Data):
     champion_uri: str | None
     canary_version: str | None
     canary_percent: float
-    challenger_state: str | None  # ready, unhealthy, disabled; None: no canary
+    former_version: str | None = None  # the former champion, while it scores in the shadow after a promotion
+    challenger_state: str | None  # of the canary or the former champion: ready, unhealthy, disabled
     message: str
 
 
@@ -141,6 +165,14 @@ SPEC = Integration(
             timeout_s=1800,
         ),
         Action(
+            name="record_labels",
+            summary="Add labels that came late to the evidence.",
+            args=RecordLabelsArgs,
+            result=RecordedLabels,
+            effect=Effect.WRITE,
+            idempotent=True,
+        ),
+        Action(
             name="promote_canary",
             summary="Make the canary the champion at 100 %.",
             args=PromoteArgs,
@@ -153,6 +185,14 @@ SPEC = Integration(
             args=NoArgs,
             result=Production,
             effect=Effect.RISKY,
+            idempotent=True,
+        ),
+        Action(
+            name="end_probation",
+            summary="Stop the old champion's shadow scoring.",
+            args=NoArgs,
+            result=Production,
+            effect=Effect.WRITE,
             idempotent=True,
         ),
         Action(name="status", summary="What production serves now.", args=NoArgs, result=ServingStatus),

@@ -19,11 +19,16 @@ class ModelRef:
 
 @dataclass(frozen=True)
 class Canary:
-    """A challenger and its share of the traffic, 0 to 100 percent."""
+    """A challenger and its share of the traffic, 0 to 100 percent.
+
+    `former`: it is the former champion, which answers nobody and scores in the shadow during the
+    new one's probation.
+    """
 
     model: ModelRef
     percent: float
     seed: int
+    former: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,12 @@ def load_state(folder: Path) -> ProductionState:
 
 
 def _canary(raw: dict[str, Any]) -> Canary:
-    return Canary(model=ModelRef(**raw["model"]), percent=float(raw["percent"]), seed=int(raw["seed"]))
+    return Canary(
+        model=ModelRef(**raw["model"]),
+        percent=float(raw["percent"]),
+        seed=int(raw["seed"]),
+        former=bool(raw.get("former")),
+    )
 
 
 def save_state(folder: Path, state: ProductionState) -> None:

@@ -12,8 +12,8 @@ import httpx
 import numpy as np
 import pandas as pd
 
-from tools.core.errors import FinalError
-from tools.modeling.data import Task
+from tools.core.errors import FinalError, FixableError
+from tools.modeling.data import Task, as_text
 from tools.modeling.metrics import row_losses
 from tools.modeling.predictor import Predictions
 from tools.serving.routing import CHALLENGER, CHAMPION
@@ -21,6 +21,7 @@ from tools.serving.routing import CHALLENGER, CHAMPION
 CONCURRENCY = 4
 REPORT_EVERY = 50
 REQUEST_TIMEOUT_S = 60.0
+MAX_SEGMENTS = 50
 NO_ANSWER = 0  # status of a variant that was not asked
 
 
@@ -144,7 +145,41 @@ def evidence(
     table["batch"] = batch
     table["routed_to"] = [reply.body.get("routed_to", CHAMPION) for reply in replies]
     table["response_ms"] = [reply.latency_ms for reply in replies]
+    for variant, rows in scores.items():
+        # What a loss is computed from when the label comes late: a class's probability, and which class it is.
+        table[f"{variant}_classes"] = [_texts(row.get("classes")) for row in rows]
+        table[f"{variant}_probabilities"] = [(row.get("probabilities") or [None])[0] for row in rows]
     return table
+
+
+def _texts(classes: Any) -> list[str] | None:
+    return [str(text) for text in as_text(classes)] if classes else None
+
+
+def in_canary_roles(table: pd.DataFrame) -> pd.DataFrame:
+    """Evidence of a probation in the roles of the canary before it: the champion is its challenger still."""
+    other: dict[str, str] = {CHAMPION: CHALLENGER, CHALLENGER: CHAMPION}
+    names = {f"{a}_": f"{b}_" for a, b in other.items()}
+    renamed = {c: b + str(c)[len(a) :] for c in table.columns for a, b in names.items() if str(c).startswith(a)}
+    swapped = table.rename(columns=renamed)[list(table.columns)]
+    turned = {column: [other[name] for name in table[column]] for column in ("served_by", "routed_to")}
+    return swapped.assign(**turned)
+
+
+def segments(values: list[Any], name: str) -> list[str]:
+    """The segment of each row, as text.
+
+    Raises:
+        FixableError: so many values that no segment could ever be judged.
+    """
+    texts = [text or "none" for text in as_text(values)]
+    count = len(set(texts))
+    if count > MAX_SEGMENTS:
+        raise FixableError(
+            f"the column {name!r} has {count} values; a segment needs many requests, so at most {MAX_SEGMENTS} are "
+            "allowed: name a column of groups"
+        )
+    return texts
 
 
 def _variant_columns(rows: list[Mapping[str, Any]], truth: pd.Series, task: Task) -> pd.DataFrame:
