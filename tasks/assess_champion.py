@@ -13,8 +13,8 @@ class Result(TaskResult):
     """`reference_value` and `current_value` are the goal's metric of the champion, before and now.
 
     `act`: it got worse beyond doubt, and retraining pays and has the rows for it; or the goal's minimum is breached; or
-    it is expected to become harmful soon. `watch`: its estimate on rows without a label fell below the floor, which is a
-    reason to look again, not to act.
+    it is expected to become harmful soon. `watch`: its estimate on rows without a label fell below the floor: a reason
+    to look again, not to act.
     """
 
     act: bool = Field(description="as the judge decided and planned")

@@ -20,7 +20,7 @@ from tools.modeling.data import (
     read_table,
     write_table,
 )
-from tools.modeling.metrics import METRICS, get_metric, row_losses, score
+from tools.modeling.metrics import METRICS, get_metric, row_losses, score, score_blocks
 from tools.modeling.models import (
     FAMILIES,
     build,
@@ -478,3 +478,36 @@ def test_real_data_train_to_a_useful_model(
 ) -> None:
     config = {"family": "hist_gradient_boosting"}
     assert evaluate_config(config, [real_data / path], target, drop, task, metric).value >= at_least
+
+
+class TestScoreBlocks:
+    def test_blocks_are_consecutive_rows_and_average_to_the_mean_metric(self) -> None:
+        truth = np.arange(1000, dtype="float64")
+        predictions = Predictions(truth + np.repeat(np.arange(20.0), 50))
+        found = score_blocks(get_metric("mae", "regression"), truth, predictions, "regression")
+        assert found == [float(k) for k in range(20)]
+
+    @pytest.mark.parametrize(("rows", "count"), [(49, 0), (50, 2), (130, 5), (10_000, 20)])
+    def test_a_block_has_at_least_25_rows_and_there_are_at_most_20(self, rows: int, count: int) -> None:
+        truth = np.zeros(rows)
+        assert len(score_blocks(get_metric("mae", "regression"), truth, Predictions(truth), "regression")) == count
+
+    def test_a_block_of_one_class_has_no_ranking(self) -> None:
+        truth = np.array([0] * 25 + [0, 1] * 25)
+        probabilities = np.column_stack([1 - truth, truth]).astype("float64")
+        predictions = Predictions(truth, probabilities, np.array([0, 1]))
+        assert score_blocks(get_metric("roc_auc", "binary"), truth, predictions, "binary") == [None, 1.0, 1.0]
+
+    def test_of_two_models_on_the_same_rows_the_blocks_carry_the_error_of_the_difference(self) -> None:
+        """Batch means: over 200 draws of the rows, the 95 % interval holds the true difference in 95 % of them."""
+        random = np.random.default_rng(5)
+        metric, held = get_metric("mae", "regression"), 0
+        for _ in range(200):
+            truth, shared = random.normal(size=1000), random.normal(size=1000)
+            # Mean absolute errors 0.8 E|Z| and 0.7 E|Z|; the two models err together.
+            made = (Predictions(truth + scale * shared) for scale in (0.8, 0.7))
+            a, b = (score_blocks(metric, truth, predictions, "regression") for predictions in made)
+            differences = np.array(a, dtype=float) - np.array(b, dtype=float)
+            half = 2.093 * differences.std(ddof=1) / np.sqrt(20)  # Student's t, 19 degrees of freedom
+            held += abs(differences.mean() - 0.1 * np.sqrt(2 / np.pi)) <= half
+        assert 0.90 * 200 <= held <= 0.99 * 200  # 0.95 and about three standard errors

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from crew.roles import Condition
 from tasks import (
     canary,
     choose_tradeoff,
@@ -243,3 +244,27 @@ def test_what_a_goal_states_on_each_topic() -> None:
     assert goal().stated == {}
     stated = goal(preference="balanced", canary={"at_deadline": "promote"}).stated
     assert stated == {choose_tradeoff.TOPIC: "balanced", settle_canary.TOPIC: "promote"}
+
+
+@pytest.mark.parametrize(
+    ("text", "when_open", "when_decided", "when_skipped"),
+    [
+        ("choose_tradeoff.open", True, False, False),
+        ("not choose_tradeoff.open", False, True, False),
+        ("unless choose_tradeoff.open", False, True, True),
+    ],
+)
+def test_unless_holds_also_where_the_task_did_not_run(
+    text: str, when_open: bool, when_decided: bool, when_skipped: bool
+) -> None:
+    condition = Condition.parse(text)
+    fields: dict[str, Any] = {"option": "", "config": {}, "asked": True, "decided_by": "", "note": "", "summary": "s"}
+    ran = [{"choose_tradeoff": choose_tradeoff.Result(open=value, **fields)} for value in (True, False)]
+    held = [condition.holds(goal(), results) for results in (*ran, {})]
+    assert held == [when_open, when_decided, when_skipped]
+
+
+def test_the_trade_off_is_due_only_with_more_than_one_objective() -> None:
+    condition = Condition.parse("goal.objectives")
+    assert condition.holds(goal(), {}) and not condition.holds(goal(objectives=["quality"]), {})
+    assert condition.unmet({}) == "the goal names one objective"

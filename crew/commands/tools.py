@@ -78,7 +78,9 @@ def _integration(
         listed = [(action, policy.effect_of(name, action), None) for action in granted or ["*"]]
     actions: list[dict[str, Any]] = []
     for action, effect, definition in listed:
-        decision = policy.decide(Question(name, action, effect, {}, role=role, granted=config.granted, real=real))
+        asks = definition is not None and definition.asks
+        question = Question(name, action, effect, {}, role=role, granted=config.granted, real=real, asks=asks)
+        decision = policy.decide(question)
         actions.append(
             {
                 "action": action,
