@@ -123,11 +123,10 @@ class CanaryPlan(Data):
 
 
 class DriftArgs(Args):
-    """Two files, or the counts that another tool made of two data sets."""
+    """Two files; or without `current`, the counts of two data sets that another tool made."""
 
-    reference: str | None = Field(None, description="older")
-    current: str | None = Field(None, description="newer")
-    counts: str | None = Field(None, description="file")
+    reference: str = Field(description="older, or counts")
+    current: str = Field("", description="newer")
     importance: str | None = Field(None, description="JSON by column")
     alpha: float = Field(0.01, description="false alarm rate")
     min_effect: float = Field(0.05, description="share of rows")
