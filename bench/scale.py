@@ -122,9 +122,8 @@ def run_expectations(reference: Path, current: Path) -> dict[str, Any]:
 def _named(result: dict[str, Any]) -> str:
     """An expectation by its type, column and severity."""
     config = result["expectation_config"]
-    return (
-        f"{config['type']} {config['kwargs'].get('column')} {config.get('severity')} {config['kwargs'].get('mostly')}"
-    )
+    asked = config["kwargs"]
+    return f"{config['type']} {asked.get('column')} {config.get('severity')} {asked.get('mostly', 1.0)}"
 
 
 def run_evidently(reference: Path, current: Path) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def test_two_nodes_count_what_one_machine_counts_and_the_judge_takes_it(
     for one, other in zip(spread.columns, alone.columns, strict=True):
         assert one.inflation == pytest.approx(other.inflation)
 
-    verdict = project.ok("judge", "judge_drift", counts=found["counts_path"])
+    verdict = project.ok("judge", "judge_drift", reference=found["counts_path"])
     assert [moved["column"] for moved in verdict["moved"]] == ["number"]
     assert os.environ.get("RAY_ENABLE_UV_RUN_RUNTIME_ENV") == "0"
 

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -75,7 +75,7 @@ def _suite_from_reference(before: PlainTable, table: PlainTable, args: ValidateA
     configs = build_suite(reference, current, args.target, args.task, args.max_null_share, fillers)
     if args.task != "regression" and args.labelled:
         found = before.lazy.select(pl.col(args.target).drop_nulls().unique()).collect(engine="streaming")
-        classes = cast(pl.DataFrame, found).to_series().to_list()
+        classes = found.to_series().to_list()
         if classes:
             configs.append(target_classes(args.target, classes))
     return configs
@@ -145,11 +145,11 @@ def _of_values(table: PlainTable, config: Config, found: Counted, of: int, bad: 
 def _examples(lazy: pl.LazyFrame) -> list[Any]:
     """The first different values of the only column."""
     values = lazy.unique(maintain_order=True).head(EXAMPLES).collect(engine="streaming")
-    return cast(pl.DataFrame, values).to_series().to_list()
+    return values.to_series().to_list()
 
 
 def _rows(lazy: pl.LazyFrame) -> Any:
-    return cast(pl.DataFrame, lazy.select("\nrow").collect(engine="streaming")).to_series().to_numpy()
+    return lazy.select("\nrow").collect(engine="streaming").to_series().to_numpy()
 
 
 def _counted(table: PlainTable, config: Config) -> Counted | None:
@@ -264,7 +264,7 @@ def _compound(table: PlainTable, config: Config) -> Result:
         rows = table.lazy.with_row_index("\nrow").select("\nrow", *columns)
         shown = pl.LazyFrame({"\nrow": np.flatnonzero(seen.is_duplicated().to_numpy())[:EXAMPLES].astype(np.uint32)})
         examples = rows.join(shown, on="\nrow", how="semi", maintain_order="left").drop("\nrow")
-        outcome["partial_unexpected_list"] = cast(pl.DataFrame, examples.collect(engine="streaming")).to_dicts()
+        outcome["partial_unexpected_list"] = examples.collect(engine="streaming").to_dicts()
     return _result(config, success, **outcome)
 
 

@@ -8,7 +8,7 @@ Memory grows by 8 bytes per row, for the hashes of whole rows that find duplicat
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -48,7 +48,7 @@ class PlainTable:
         """Aggregates by name, in one scan."""
         if not expressions:
             return {}
-        return cast(pl.DataFrame, self.lazy.select(expressions).collect(engine="streaming")).row(0, named=True)
+        return self.lazy.select(expressions).collect(engine="streaming").row(0, named=True)
 
     def kind(self, name: str) -> Kind:
         """What the type says; a column without values is "text" here and "empty" in its profile."""
@@ -133,7 +133,7 @@ def _column(table: PlainTable, name: str, seen: Facts) -> ColumnProfile:
             number_like = fact("numbers") / present
             if unique <= MAX_CATEGORIES:
                 values = table.lazy.select(pl.col(name).drop_nulls().unique()).collect(engine="streaming")
-                categories = tuple(sorted(cast(pl.DataFrame, values).to_series().to_list()))
+                categories = tuple(sorted(values.to_series().to_list()))
     return ColumnProfile(
         name=name,
         kind=kind if present else "empty",

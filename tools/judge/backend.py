@@ -258,12 +258,11 @@ class JudgeBackend(OutlookBackend):
         _check_range("alpha", args.alpha, 0, 0.5)
         _check_range("min_effect", args.min_effect, -1e-12, 1)
         importance = read_importance(ctx.path(args.importance)) if args.importance else None
-        if args.counts and not (args.reference or args.current):
-            tables = read_counts(ctx.path(args.counts))
-        elif args.reference and args.current and not args.counts:
-            tables = count_files(ctx.path(args.reference), ctx.path(args.current), args.exclude)
+        reference = ctx.path(args.reference)
+        if args.current:
+            tables = count_files(reference, ctx.path(args.current), args.exclude)
         else:
-            raise FixableError("give reference and current, or counts alone")
+            tables = read_counts(reference)
         answer, details = judge_tables(tables, importance, args)
         return answer.model_copy(update={"details_path": _write_details("drift", details, args, ctx)})
 

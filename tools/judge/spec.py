@@ -200,11 +200,10 @@ class CanaryPlan(Data):
 
 
 class DriftArgs(Args):
-    """Two files, or the counts that another tool made of two data sets."""
+    """Two files; or without `current`, the counts of two data sets that another tool made."""
 
-    reference: str | None = Field(None, description="older")
-    current: str | None = Field(None, description="newer")
-    counts: str | None = Field(None, description="file")
+    reference: str = Field(description="older/counts")
+    current: str = Field("", description="newer")
     importance: str | None = Field(None, description="JSON by column")
     exclude: list[str] = Field(default_factory=list[str], description="skip")
     alpha: float = Field(0.01, description="false alarm rate")

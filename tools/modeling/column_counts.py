@@ -202,17 +202,12 @@ def read_counts(path: Path) -> PairedCounts:
         content = json.loads(path.read_text())
         if content.pop("format") != COUNTS_FORMAT:
             raise ValueError(f"its format is not {COUNTS_FORMAT!r}")
-        columns = [
-            ColumnCounts(
-                **{
-                    **column,
-                    "reference": np.array(column["reference"], dtype=np.float64),
-                    "current": np.array(column["current"], dtype=np.float64),
-                    "inflation": (float(column["inflation"][0]), float(column["inflation"][1])),
-                }
-            )
-            for column in content.pop("columns")
-        ]
+        columns: list[ColumnCounts] = []
+        for column in content.pop("columns"):
+            before, now = (np.array(column.pop(name), dtype=np.float64) for name in ("reference", "current"))
+            grown = column.pop("inflation")
+            pair = float(grown[0]), float(grown[1])
+            columns.append(ColumnCounts(reference=before, current=now, inflation=pair, **column))
         return PairedCounts(columns, **content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FixableError(f"cannot read {path} as counts of columns (from ray count_columns): {error!r}") from error

@@ -181,7 +181,7 @@ def _count_numbers(column: pl.Series, ends: Floats) -> Floats:
 
 
 def _count_texts(column: pl.Series) -> Counter[str] | None:
-    if column.dtype in (pl.Categorical, pl.Enum):
+    if isinstance(column.dtype, pl.Categorical | pl.Enum):
         column = column.cast(pl.String)
     counted = column.value_counts(name="rows")
     found: Counter[str] = Counter()
