@@ -87,8 +87,7 @@ def test_a_model_is_asked_what_it_needs_and_scores_rows_with_and_without_labels(
     found = project.ok("mlflow", "column_importance", data="holdout.parquet", seed=1, **ask)
     importance = json.loads((project.root / found["importance_path"]).read_text())
     assert set(importance) == {"a", "b", "idle"}
-    assert importance["a"] > importance["b"] > importance["idle"]
-    assert abs(importance["idle"]) < 0.1 * importance["a"]
+    assert importance["a"] > 5 * max(importance["b"], importance["idle"])
     assert found["most_important"][0] == "a"
     first = (project.root / found["importance_path"]).read_text()
     again = project.ok("mlflow", "column_importance", data="holdout.parquet", seed=1, **ask)
