@@ -112,9 +112,9 @@ def test_the_challenger_is_compared_in_pairs_on_rows_later_than_all_it_was_train
 
 
 def test_a_challenger_trained_on_too_few_rows_after_a_change_is_not_released(story: Callable[..., Story]) -> None:
-    # A small change: 40 rows of the new concept make a worse model than 480 of the old one.
-    made = story(drifting_rows(600, 0.0, 3), drifting_rows(2000, 0.25, 4))
-    result, evidence = made.challenge("newest:40")
+    # A small change: 320 rows of the new concept make a worse model than 2,400 of the old one.
+    made = story(drifting_rows(3000, 0.0, 3), drifting_rows(2000, 0.15, 4))
+    result, evidence = made.challenge("newest:320")
     assert result.better is False
     assert result.challenger_value < result.champion_value
     claimed = result.model_copy(update={"better": True})
@@ -134,15 +134,15 @@ def assessed(story: Story) -> tuple[assess_champion.Result, Evidence]:
 def test_the_assessment_names_cost_forecast_and_window_and_a_dearer_retraining_is_not_done(
     story: Callable[..., Story],
 ) -> None:
-    current = pd.concat([drifting_rows(600, 0.0, 5), drifting_rows(1400, 1.2, 6)], ignore_index=True)
+    current = pd.concat([drifting_rows(400, 0.0, 5), drifting_rows(1600, 1.2, 6)], ignore_index=True)
     made = story(drifting_rows(1000, 0.0, 7), current, retrain={"cost": 50, "horizon_rows": 2000})
     result, evidence = assessed(made)
     assert result.act is True
     assert "Over the next 2000 rows the champion is forecast to lose" in result.summary
     assert "a retraining costs 50: it pays" in result.summary
     assert result.window.startswith("newest:")
-    # 1,200 of the current rows are for training; the change came at row 600.
-    assert int(result.window.removeprefix("newest:")) == pytest.approx(600, abs=100)
+    # 1,200 of the current rows are for training; the change came at row 400.
+    assert int(result.window.removeprefix("newest:")) == pytest.approx(800, abs=100)
     assert assess_champion.guardrail(result, evidence) == []
     assert assess_champion.guardrail(result.model_copy(update={"act": False}), evidence)
     assert assess_champion.guardrail(result.model_copy(update={"window": "all"}), evidence)

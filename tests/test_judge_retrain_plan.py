@@ -23,7 +23,7 @@ def planned(level: np.ndarray, seed: int = 0, cost: float = 50, reference_rows: 
 
 LN2 = float(np.log(2))  # what a row costs that is answered without a model, where both labels are equally frequent
 STILL = np.full(3000, 0.3)
-JUMP = np.concatenate([np.full(1200, 0.3), np.full(1800, 0.5)])
+JUMP = np.concatenate([np.full(900, 0.3), np.full(2100, 0.5)])
 SLOPE = np.concatenate([np.full(900, 0.3), np.linspace(0.3, 0.6, 2100)])
 
 
@@ -46,7 +46,7 @@ def test_the_savings_of_a_jump_are_its_height_times_the_horizon_in_rows_without_
 def test_a_sudden_change_is_found_where_it_was_and_the_rows_since_are_trained_on():
     plan = planned(JUMP)
     assert plan.course == "sudden"
-    assert plan.change_row == pytest.approx(1200, abs=130)  # two of 48 batches
+    assert plan.change_row == pytest.approx(900, abs=130)  # two of 48 batches
     assert plan.window == f"newest:{plan.new_rows}"
     assert plan.new_rows == 3000 - (plan.change_row or 0)
 
@@ -55,7 +55,7 @@ def test_only_rows_that_may_be_trained_on_count_as_new():
     plan = planned(JUMP, train_rows=1800)
     assert plan.new_rows == 1800 - (plan.change_row or 0)
     assert plan.enough_rows
-    late = planned(JUMP, train_rows=1240)
+    late = planned(JUMP, train_rows=940)
     assert late.new_rows < MIN_NEW_ROWS
     assert not late.enough_rows
     assert any(reason.endswith(f"fewer than {MIN_NEW_ROWS}: wait for more.") for reason in late.reasons)
@@ -63,6 +63,7 @@ def test_only_rows_that_may_be_trained_on_count_as_new():
 
 def test_with_few_rows_since_the_change_the_older_ones_are_weighted_down_instead_of_left_out():
     assert planned(JUMP, reference_rows=5000).window == "weighted"
+    assert planned(JUMP, train_rows=1800).window == "weighted"  # half of what can be trained on
 
 
 def test_a_gradual_change_asks_for_weights_and_its_trend_is_continued():

@@ -351,7 +351,7 @@ def test_the_newest_rows_begin_at_the_same_row_while_searching_and_in_the_end(tm
     assert (len(y), weights) == (104, None)
     _, sample = fit_config({"family": "linear", "window": "newest:30"}, paths, "binary", [], "binary")
     assert sample["customer"].tolist() == new[-30:]
-    with pytest.raises(UnusableConfig, match="null in all 0 rows"):
+    with pytest.raises(UnusableConfig, match="lies within the 96 newest rows"):
         score_config(complete_config({"family": "linear", "window": "newest:90"}, "binary"), split, "roc_auc", 0)
 
 

@@ -74,6 +74,20 @@ def test_a_champion_that_lost_its_skill_is_to_be_retrained(project: Project, tmp
     assert same["act"] is False
 
 
+def test_a_plan_weighs_the_forecast_loss_against_the_cost(project: Project, tmp_path: Path):
+    files = {
+        "reference_scores": scores(tmp_path / "before.parquet"),
+        "current_scores": scores(tmp_path / "now.parquet", seed=2, signal=0.2),
+    }
+    cheap = project.ok("judge", "plan_retraining", **files, task="binary", cost=20, train_rows=600)
+    dear = project.ok("judge", "plan_retraining", **files, task="binary", cost=5000, train_rows=600)
+    assert (cheap["pays"], dear["pays"]) == (True, False)
+    assert cheap["window"] == "recent" and cheap["new_rows"] == 600 and cheap["enough_rows"] is True
+    assert cheap["savings_low"] < cheap["savings"] == dear["savings"] < cheap["savings_high"]
+    refused = project.call("judge", "plan_retraining", **files, task="binary", cost=20, train_rows=2000)
+    assert refused.error is not None and "train_rows 1 to 1000" in refused.error.message
+
+
 def test_a_better_challenger_is_recognised_from_two_score_files(project: Project, tmp_path: Path):
     champion = scores(tmp_path / "champion.parquet", signal=1.0)
     challenger = scores(tmp_path / "challenger.parquet", signal=2.5)

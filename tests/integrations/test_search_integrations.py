@@ -91,6 +91,15 @@ def test_a_search_starts_from_the_default_and_returns_the_best_it_tried(project:
     assert "roc_auc" in told[-1][2]
 
 
+def test_a_search_tries_the_recommended_window_first_and_may_choose_another(project: Project) -> None:
+    found = project.ok("optuna", "search", **arguments(project, window="newest:280"))
+    windows = [trial.config["window"] for trial in read_trials(project.root / found["trials_path"]).trials]
+    assert windows[0] == "newest:280"
+    assert set(windows) <= {"newest:280", "all", "recent"} and len(set(windows)) > 1
+    refused = project.call("optuna", "search", **arguments(project, window="last"))
+    assert refused.error is not None and "valid windows: all, recent, weighted, newest:ROWS" in refused.error.message
+
+
 def test_a_search_repeats_exactly_by_seed_and_differs_by_another(project: Project, other: Project) -> None:
     first = decisions(project, project.ok("optuna", "search", **arguments(project)))
     assert decisions(other, other.ok("optuna", "search", **arguments(other))) == first

@@ -25,7 +25,9 @@ MAX_BATCHES = 48
 MIN_BATCH_ROWS = 30
 MIN_BATCHES = 2 * EDGE
 MIN_NEW_ROWS = 100  # trained on fewer rows of a new concept, a model says more about those rows than about it
-ALONE = 0.5  # with at least this share of the older rows, rows since a change train a model without the older ones
+# Rows since a change train a model without the older ones when they are at least these shares of the reference rows and
+# of the trainable ones: a search holds the newest 40 % of the latter back to choose by, and something must be left.
+ALONE, ALONE_OF_TRAINABLE = 0.5, 0.6
 STEPS = 24  # of the forecast
 DAMPING = 0.9  # of the trend per batch (Gardner and McKenzie 1985): a trend does not go on for ever
 DRAWS = 1000
@@ -98,7 +100,8 @@ def plan_retraining(
     probability = float((savings > cost).mean())
     new_rows = max(0, trainable - (at or 0))
     enough = course == "none" or new_rows >= MIN_NEW_ROWS
-    window = _window(course, at, new_rows, len(reference))
+    alone = new_rows >= max(MIN_NEW_ROWS, ALONE * len(reference), ALONE_OF_TRAINABLE * trainable)
+    window = _window(course, at, new_rows, alone)
     plan = Plan(probability > LIKELY, enough, window, middle, (low, high), probability, course, at, new_rows)
     return replace(plan, reasons=_reasons(plan, cost, ahead))
 
@@ -139,11 +142,11 @@ def _outlook(loss: Floats, level: float, error: float, seed: int) -> tuple[Float
     return (paths, "before", 0) if differs else (paths, "none", None)
 
 
-def _window(course: Course, at: int | None, new_rows: int, older_rows: int) -> str:
+def _window(course: Course, at: int | None, new_rows: int, alone: bool) -> str:
     """All rows where nothing changed; those since a sudden change where they suffice; else older rows weigh less."""
     if course == "none":
         return "all"
-    if course == "gradual" or new_rows < max(MIN_NEW_ROWS, ALONE * older_rows):
+    if course == "gradual" or not alone:
         return "weighted"
     return "recent" if at == 0 else f"newest:{new_rows}"
 

@@ -102,12 +102,21 @@ class Split:
         return ("all",) if self.older is None else ("all", "recent")
 
     def training_rows(self, window: str) -> tuple[pd.DataFrame, pd.Series, NDArray[np.float64] | None]:
-        """Features, target and weights (None: all the same) of a window, oldest row first."""
+        """Features, target and weights (None: all the same) of a window, oldest row first.
+
+        Raises:
+            UnusableConfig: all rows of the window are held back.
+        """
         parts = [part for part in (self.older, self.recent) if part is not None]
         labels = [part for part in (self.older_y, self.recent_y) if part is not None]
         X, y = pd.concat(parts, ignore_index=True), pd.concat(labels, ignore_index=True)
         held = len(self.validation) + (0 if self.nested is None else len(self.nested))
-        return windowed(X, y, window, len(self.recent) + held, held)
+        rows = windowed(X, y, window, len(self.recent) + held, held)
+        if not len(rows[0]):
+            raise UnusableConfig(
+                f"the window {window} lies within the {held} newest rows, which are held back to validate"
+            )
+        return rows
 
 
 def load_split(
