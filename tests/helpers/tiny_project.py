@@ -35,8 +35,8 @@ def burning(count: int, *, fades: bool, seed: int) -> pd.DataFrame:
 
 def current_rows(story: str) -> pd.DataFrame:
     """Current data: `drifted` (the concept is turned around), `same`, `noise` (labels mean nothing), `returning`
-    (turned around, but the newest fifth, the live slice, is as before), `relapsing` (turned around, but the newest
-    tenth, the later half of the live slice, is as before), `abrupt` (turned around in the newest tenth only), or
+    (turned around, but the newest fifth, the live slice, is as before), `relapsing` (more rows, turned
+    around, but the last 480 of the 1,080 rows of the live slice are as before), `abrupt` (turned around in the newest tenth only), or
     `burning` (see there; has the time column `at`, as the reference has)."""
     match story:
         case "burning":
@@ -53,8 +53,8 @@ def current_rows(story: str) -> pd.DataFrame:
             found = rows(CURRENT_ROWS, turned=False, seed=2)
             return found.assign(y=np.random.default_rng(3).permutation(found["y"]))
         case "returning" | "relapsing":
-            back = CURRENT_ROWS // (5 if story == "returning" else 10)
-            turned = rows(CURRENT_ROWS - back, turned=True, seed=2)
+            count, back = (CURRENT_ROWS, CURRENT_ROWS // 5) if story == "returning" else (5400, 480)
+            turned = rows(count - back, turned=True, seed=2)
             return pd.concat([turned, rows(back, turned=False, seed=3)], ignore_index=True)
         case _:
             raise ValueError(story)
