@@ -35,8 +35,8 @@ def burning(count: int, *, fades: bool, seed: int) -> pd.DataFrame:
 
 def current_rows(story: str) -> pd.DataFrame:
     """Current data: `drifted` (the concept is turned around), `same`, `noise` (labels mean nothing), `returning`
-    (turned around, but the newest fifth, the live slice, is as before), `relapsing` (more rows, turned
-    around, but the last 480 of the 1,080 rows of the live slice are as before), `abrupt` (turned around in the newest tenth only), or
+    (turned around, but the newest fifth, the live slice, is as before), `relapsing` (more rows, turned around, but the
+    last 480 of the 1,080 rows of the live slice are as before), `abrupt` (turned around in the newest tenth only), or
     `burning` (see there; has the time column `at`, as the reference has)."""
     match story:
         case "burning":
