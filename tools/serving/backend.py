@@ -119,18 +119,21 @@ class ServingBackend(Backend):
         import httpx
         import pandas as pd
 
-        from tools.modeling.data import read_table, require_columns, write_table
+        from tools.modeling.data import as_text, read_table, require_columns, write_table
         from tools.serving.traffic import evidence, json_rows, send, shadow_records
 
         engine = self._running()
         source = ctx.path(args.data)
         table = read_table(source)
-        require_columns(table, [args.target], args.data)
+        require_columns(table, [args.target, *([args.unit] if args.unit else []), *args.keep], args.data)
         chosen = table.iloc[args.start : args.start + args.rows]
         if chosen.empty:
             raise NoDataError(f"there is no row {args.start}", tried=f"{args.data} with {len(table)} rows")
         if chosen[args.target].isna().any():
             raise FixableError(f"{int(chosen[args.target].isna().sum())} of the rows have no {args.target}")
+        if args.unit and chosen[args.unit].isna().any():
+            raise FixableError(f"{int(chosen[args.unit].isna().sum())} of the rows have no {args.unit}")
+        units = None if args.unit is None else list(as_text(chosen[args.unit]))
         before = engine.status()
         if before["champion_version"] is None:
             raise FixableError("no model is deployed; call deploy_model first")
@@ -145,6 +148,7 @@ class ServingBackend(Backend):
                 json_rows(chosen.drop(columns=[args.target])),
                 request_ids,
                 lambda done, total: ctx.progress(done, total, f"batch {args.batch}: {done} of {total} requests"),
+                units,
             )
         except httpx.HTTPError as error:
             raise engine.lost(error) from error
@@ -160,7 +164,12 @@ class ServingBackend(Backend):
                 )
             shadow = {record["request_id"]: record for record in shadow_records(shadow_file, offset)}
         rows = evidence(replies, shadow, chosen[args.target], args.task, args.batch)
-        path = ctx.workspace / "traffic" / f"evidence-{canary or before['champion_version']}.parquet"
+        for name in args.keep:
+            rows[f"kept_{name}"] = chosen[name].to_numpy()
+        if units is not None:
+            rows["unit"] = units
+        routed = "-by-unit" if units is not None else ""
+        path = ctx.workspace / "traffic" / f"evidence-{canary or before['champion_version']}{routed}.parquet"
         everything = rows
         if path.exists():
             earlier = pd.read_parquet(path)

@@ -52,6 +52,8 @@ class SendTrafficArgs(Args):
     rows: int = Field(200, ge=1, description="how many")
     batch: int = Field(0, ge=0, description="its number")
     seed: int = Field(0, description="for request ids")
+    unit: str | None = Field(None, description="column to route by")
+    keep: list[str] = Field(default_factory=list[str], description="columns for the evidence")
 
 
 class VariantTraffic(Data):
