@@ -157,7 +157,7 @@ def load_task(name: str) -> TaskDefinition:
     )
 
 
-_NOT_TASKS = frozenset({"base", "common", "goal", "grounding"})
+_NOT_TASKS = frozenset({"base", "common", "decision", "goal", "grounding"})
 
 
 def walk(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,8 +2,9 @@
 
 from pydantic import Field
 
-from tasks import canary, establish_champion, register_challenger, release, restore_champion, train_challenger
+from tasks import establish_champion, register_challenger, release, restore_champion, train_challenger
 from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, call, data_of
+from tasks.decision import decided
 
 
 class Result(TaskResult):
@@ -25,7 +26,7 @@ def runbook(inputs: Inputs) -> Runbook:
             retired_version=None,
             summary=f"Version {version} stays the champion. {trained.summary}",
         )
-    judged = inputs.need("canary", canary.Result)
+    judged = decided(inputs)
     loser = before.version if version == challenger.version else challenger.version
     inconclusive = judged.verdict == "wait"
     if not inconclusive:

@@ -1,7 +1,8 @@
 """Do what the judge said: promote the challenger in serving and registry, or roll the canary back."""
 
-from tasks import canary, establish_champion, register_challenger
+from tasks import establish_champion, register_challenger
 from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, call, data_of
+from tasks.decision import decided
 
 ATOMIC = True
 
@@ -13,16 +14,15 @@ class Result(TaskResult):
 
 def runbook(inputs: Inputs) -> Runbook:
     name = inputs.goal.registered_model
-    judged = inputs.need("canary", canary.Result)
+    judged = decided(inputs)
     champion = inputs.need("establish_champion", establish_champion.Result)
     challenger = inputs.need("register_challenger", register_challenger.Result)
     if judged.verdict != "promote":
         data_of((yield call("serving", "rollback_canary")), "rolling the canary back")
-        why = "was harmful" if judged.verdict == "rollback" else "was not proven safe with the requests there were"
         return Result(
             promoted=False,
             champion_version=champion.version,
-            summary=f"The canary {why}: it was rolled back, and version {champion.version} serves all traffic.",
+            summary=f"The canary {judged.why}: it was rolled back, and version {champion.version} serves all traffic.",
         )
     promoted = yield call("serving", "promote_canary", version=str(challenger.version))
     if not promoted.ok:
@@ -45,7 +45,7 @@ def runbook(inputs: Inputs) -> Runbook:
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
-    judged = evidence.inputs.need("canary", canary.Result)
+    judged = decided(evidence.inputs)
     if result.promoted:
         if judged.verdict != "promote":
             return [f"promoted is true, but the judge said {judged.verdict!r}"]

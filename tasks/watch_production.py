@@ -4,8 +4,9 @@ from typing import Any
 
 from pydantic import Field
 
-from tasks import canary, check_data, version_data
+from tasks import check_data, version_data
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
+from tasks.decision import decided
 from tools.core.results import Status
 
 WATCH_S = 2.0
@@ -22,7 +23,7 @@ class Result(TaskResult):
 
 def runbook(inputs: Inputs) -> Runbook:
     goal = inputs.goal
-    judged = inputs.need("canary", canary.Result)
+    judged = decided(inputs)
     status = data_of((yield call("serving", "status")), "reading what production serves")
     if not status["running"]:
         return Result(healthy=False, error_rate=None, latency_p95_ms=None, summary="Production does not answer.")

@@ -40,7 +40,8 @@ class AbTestBackend(Backend):
     def create_test(self, args: CreateArgs, ctx: CallContext) -> Test:
         planned = _plan(args, ctx)
         folder = _folder(args.test, ctx, make=True)
-        definition = {**args.model_dump(exclude={"test", "plan"}), **planned, "salt": _salt(args.test)}
+        given = args.model_dump(exclude={"test", "plan"}) | {"upper": args.upper or None}
+        definition = {**given, **planned, "salt": _salt(args.test)}
         with folder.locked():
             there = folder.find()
             if there is not None and there["definition"] != definition:
@@ -110,7 +111,7 @@ class AbTestBackend(Backend):
             given = flat_outcomes(frame, content["definition"], path)
             fresh, known = _new(given, folder.outcomes(), path)
             unanswered = fresh["outcome"].isna()
-            fresh = fresh[~unanswered]
+            fresh = fresh.loc[~unanswered, :]
             if len(fresh):
                 folder.add_outcomes(fresh)
             everything = folder.outcomes()
@@ -166,9 +167,9 @@ def _new(given: "pd.DataFrame", earlier: "pd.DataFrame", path: object) -> "tuple
     if differs.any():
         raise FixableError(
             f"{path}: {int(differs.sum())} outcomes were recorded before with other content, the first is "
-            f"{both['outcome_id'][differs].iloc[0]!r}; an outcome is recorded once"
+            f"{both.loc[differs, 'outcome_id'].tolist()[0]!r}; an outcome is recorded once"
         )
-    return given[~given["outcome_id"].isin(both["outcome_id"])], len(both)
+    return given.loc[~given["outcome_id"].isin(both["outcome_id"]), :], len(both)
 
 
 def _folder(test: str, ctx: CallContext, make: bool = False) -> "TestFolder":
@@ -204,7 +205,7 @@ def _plan(args: CreateArgs, ctx: CallContext) -> dict[str, Any]:
         ("alpha", plan["alpha"], 0.0, 1.0),
         ("power", plan["power"], 0.0, 1.0),
         ("variance", plan["variance"], 0.0, math.inf),
-        ("upper", args.upper, plan["mde"], math.inf),
+        ("upper", args.upper or None, plan["mde"], math.inf),
     ):
         if value is not None and not low < value < high:
             raise FixableError(f"{name} must be above {low:g}{f' and below {high:g}' * (high < math.inf)}; got {value}")

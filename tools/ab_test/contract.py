@@ -6,7 +6,15 @@ from tools.core.contract_suite import Example
 from tools.core.errors import ErrorKind
 from tools.core.results import Status
 
-_TEST = {"test": "checkout", "champion": "1", "challenger": "2", "plan": "plan.json", "upper": 1.0}
+_TEST = {
+    "test": "checkout",
+    "champion": "1",
+    "challenger": "2",
+    "plan": "plan.json",
+    "unit": "unit",
+    "outcome": "outcome",
+    "upper": 1.0,
+}
 _PLAN = '{"percent": 50, "mde": 0.05, "alpha": 0.05, "power": 0.8, "variance": 0.1, "units": 3000}'
 
 

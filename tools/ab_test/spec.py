@@ -10,21 +10,22 @@ from pydantic import Field
 from tools.core.contract import Action, Args, Data, Effect, Integration
 
 WinnerName = Literal["champion", "challenger"]
-TEST = "name of the test"
+TEST = "its name"
 
 
 class CreateArgs(Args):
+    # The covariate was known before the test. Guardrails lie in [0, 1]; `failed`: the variant gave no answer.
     test: str = Field(description=TEST)
     champion: str = Field(description="version")
     challenger: str = Field(description="version")
-    plan: str = Field(description="the judge's plan JSON")
-    unit: str = Field("unit", description="unit column")
-    outcome: str = Field("outcome", description="error, loss, or a column")
-    minimize: bool = Field(False, description="smaller is better")
-    upper: float | None = Field(None, description="outcome's maximum; minimum is 0")
+    plan: str = Field(description="plan JSON")
+    unit: str = Field(description="unit column")
+    outcome: str = Field(description="error, loss, other")
+    minimize: bool = Field(False, description="less is better")
+    upper: float = Field(0.0, description="its maximum; 0: none")
     segment: str = Field("", description="its column")
-    covariate: str = Field("", description="known before")
-    guardrails: list[str] = Field(default_factory=list[str], description="failed, or columns in [0, 1]")
+    covariate: str = Field("", description="its column")
+    guardrails: list[str] = Field(default_factory=list[str], description="failed, ...")
 
 
 class Test(Data):
@@ -115,7 +116,7 @@ SPEC = Integration(
     actions=(
         Action(
             name="create_test",
-            summary="Define a test; fixed from its first outcome on.",
+            summary="Define a planned test.",
             args=CreateArgs,
             result=Test,
             effect=Effect.WRITE,

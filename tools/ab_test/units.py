@@ -34,9 +34,9 @@ def flat_outcomes(frame: pd.DataFrame, definition: dict[str, Any], source: objec
     """
     served = "served_by" in frame.columns
     flat = _of_evidence(frame, definition, source) if served else _of_table(frame, definition, source)
-    if flat["outcome_id"].duplicated().any():
-        twice = flat["outcome_id"][flat["outcome_id"].duplicated()].iloc[0]
-        raise FixableError(f"{source}: the outcome id {twice!r} is there twice")
+    twice = flat.loc[flat["outcome_id"].duplicated(), "outcome_id"].tolist()
+    if twice:
+        raise FixableError(f"{source}: the outcome id {twice[0]!r} is there twice")
     if (flat["unit"] == "").any():
         raise FixableError(f"{source}: {int((flat['unit'] == '').sum())} rows have no {definition['unit']}")
     unknown = sorted(set(flat["variant"]) - {CHAMPION, CHALLENGER})
@@ -86,7 +86,7 @@ def misassigned(outcomes: pd.DataFrame, definition: dict[str, Any]) -> int:
     """Outcomes whose variant is not the one that the test's own assignment gives."""
     pairs = outcomes[["unit", "variant"]].drop_duplicates()
     wrong = [variant_of(definition, unit) != variant for unit, variant in pairs.itertuples(index=False)]
-    return len(outcomes.merge(pairs[wrong], on=["unit", "variant"])) if any(wrong) else 0
+    return len(outcomes.merge(pairs.loc[wrong, :], on=["unit", "variant"])) if any(wrong) else 0
 
 
 def _of_evidence(frame: pd.DataFrame, definition: dict[str, Any], source: object) -> pd.DataFrame:
@@ -150,7 +150,7 @@ def _with_extras(flat: pd.DataFrame, definition: dict[str, Any], column: Any) ->
 
 def _numbers(frame: pd.DataFrame, name: str, source: object) -> Any:
     try:
-        return pd.to_numeric(frame[name]).astype("float64").to_numpy()
+        return np.asarray(pd.to_numeric(frame[name]), dtype="float64")
     except (ValueError, TypeError) as error:
         raise FixableError(f"{source}: {name} must be numeric: {error}") from error
 

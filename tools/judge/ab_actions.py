@@ -108,6 +108,8 @@ def _history(args: AbPlanArgs, ctx: CallContext) -> "NDArray[np.float64]":
 
     Without it each row is taken for a unit: the mean of several outcomes varies less, so this errs to the safe side.
     """
+    import numpy as np
+
     from tools.modeling.data import read_table, require_columns
 
     path = ctx.path(args.history or "")
@@ -116,13 +118,15 @@ def _history(args: AbPlanArgs, ctx: CallContext) -> "NDArray[np.float64]":
     column = frame[args.outcome]
     if column.dtype.kind not in "iufb":
         raise FixableError(f"{path}: the outcome {args.outcome!r} must be numeric, it is {column.dtype}")
-    known = frame[column.notna()]
-    values = known[args.outcome].astype("float64")
+    known = frame.loc[column.notna(), :]
+    values = np.asarray(known[args.outcome], dtype="float64")
     if args.unit:
-        values = values.groupby(known[args.unit].astype(str)).mean()
+        values = np.asarray(known.groupby(args.unit)[args.outcome].mean(), dtype="float64")
     if len(values) < MIN_HISTORY:
-        raise FixableError(f"{path}: {len(values)} past outcomes; at least {MIN_HISTORY} are needed to know their noise")
-    return values.to_numpy()
+        raise FixableError(
+            f"{path}: {len(values)} past outcomes; at least {MIN_HISTORY} are needed to know their noise"
+        )
+    return values
 
 
 def _design(args: AbJudgeArgs, ctx: CallContext) -> "Design":
@@ -158,10 +162,10 @@ def _units(args: AbJudgeArgs, ctx: CallContext) -> "Units":
     if unknown:
         raise FixableError(f"{path}: variant is {unknown[0]!r}; valid: champion, challenger, mixed")
     mixed = (frame["variant"] == "mixed").to_numpy()
-    kept = frame[~mixed]
+    kept = frame.loc[~mixed, :]
 
     def numbers(name: str) -> Any:
-        return kept[name].astype("float64").to_numpy()
+        return np.asarray(kept[name], dtype="float64")
 
     return Units(
         challenger=(kept["variant"] == "challenger").to_numpy(),

@@ -381,7 +381,9 @@ def _segments(units: Units, design: Design, alpha: float) -> list[Segment]:
     found: list[Segment] = []
     for name in names[np.argsort(-counts, kind="stable")]:
         at = units.segment.astype(str) == name
-        part = Units(units.challenger[at], units.value[at], None, None if units.covariate is None else units.covariate[at])
+        part = Units(
+            units.challenger[at], units.value[at], None, None if units.covariate is None else units.covariate[at]
+        )
         effect = _effect(part, design, alpha / len(names))
         found.append(Segment(str(name), effect, harmed=effect.high < 0.0, better=effect.low > 0.0))
     return found
@@ -391,9 +393,7 @@ def _guardrail(name: str, units: Units, design: Design, alpha: float) -> tuple[G
     """The guardrail, and the index of the unit that proved harm."""
     values = units.guardrails[name]
     own = Design(share=design.share, mde=0.5, alpha=alpha, upper=1.0)
-    log_e = mixture_log_e(
-        pseudo_outcomes(Units(units.challenger, values), own), FRACTIONS / _reach(1.0, design.share)
-    )
+    log_e = mixture_log_e(pseudo_outcomes(Units(units.challenger, values), own), FRACTIONS / _reach(1.0, design.share))
     bar = log_threshold(alpha)
     crossed = _first(log_e >= bar)
     ours, theirs = values[units.challenger], values[~units.challenger]

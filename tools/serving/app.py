@@ -148,7 +148,9 @@ async def _body(request: Request) -> dict[str, Any]:
 def _prediction_request(body: dict[str, Any]) -> tuple[list[dict[str, Any]], str, str]:
     rows, request_id, unit = body.get("rows"), body.get("request_id"), body.get("unit")
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and row for row in rows):
-        raise BadRequestError('expected {"rows": [{"column": value, ...}, ...], "request_id": "optional", "unit": "optional"}')
+        raise BadRequestError(
+            'expected {"rows": [{"column": value, ...}, ...], "request_id": "optional", "unit": "optional"}'
+        )
     if len(rows) > MAX_ROWS:
         raise BadRequestError(f"{len(rows)} rows in one request; at most {MAX_ROWS}")
     return rows, str(request_id) if request_id is not None else uuid.uuid4().hex, "" if unit is None else str(unit)

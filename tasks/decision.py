@@ -1,0 +1,30 @@
+"""What the canary, and the A/B test where there was one, decided about the challenger."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tasks import ab_test, canary
+from tasks.base import Inputs
+
+
+@dataclass(frozen=True)
+class Decision:
+    """`why` goes on after "the canary"; `summary` is the judge's own words; `next_row` is the first row of the live slice that no test has sent."""
+
+    verdict: Literal["promote", "rollback", "wait"]
+    why: str
+    summary: str
+    next_row: int
+
+
+def decided(inputs: Inputs) -> Decision:
+    """The canary's verdict, or that of the A/B test once the canary has passed."""
+    judged = inputs.need("canary", canary.Result)
+    tested = inputs.get("ab_test", ab_test.Result)
+    if tested is None or judged.verdict != "promote":
+        harmful = judged.verdict == "rollback"
+        why = "was harmful" if harmful else "was not proven safe with the requests there were"
+        return Decision(judged.verdict, why, judged.summary, judged.next_row)
+    verdict = "promote" if tested.promotes else "wait" if tested.undecided else "rollback"
+    why = "was left undecided by the A/B test" if tested.undecided else "did not win the A/B test"
+    return Decision(verdict, why, tested.summary, tested.next_row)
