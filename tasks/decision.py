@@ -9,7 +9,8 @@ from tasks.base import Inputs
 
 @dataclass(frozen=True)
 class Decision:
-    """`why` goes on after "the canary"; `summary` is the judge's own words; `next_row` is the first row of the live slice that no test has sent."""
+    """`why` goes on after "the canary"; `summary` is in the judge's own words; `next_row` is the first row of the live
+    slice that no test has sent."""
 
     verdict: Literal["promote", "rollback", "wait"]
     why: str

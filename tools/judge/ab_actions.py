@@ -24,31 +24,33 @@ class AbTestBackend(Backend):
     """Plans and verdicts of A/B tests."""
 
     def plan_ab_test(self, args: AbPlanArgs, ctx: CallContext) -> AbPlan:
-        from tools.judge.ab_plan import plan, rate_variance
+        from tools.judge.ab_plan import plan, rate_variance, smallest_mde
 
         share = args.percent / 100.0
-        mean = None
+        mean = smallest = None
         if (args.history is None) == (args.variance is None):
             raise FixableError("give either history (with outcome) or variance, so that the noise of a unit is known")
+        rate, fixed = None, float(args.variance or 0.0)
+        if args.history is not None:
+            values = _history(args, ctx)
+            mean, fixed = float(values.mean()), float(values.var(ddof=1))
+            rate = mean if bool(((values == 0) | (values == 1)).all()) else None
+
+        def variance_at(mde: float) -> float:
+            return fixed if rate is None else rate_variance(rate, mde, share)
+
         try:
-            if args.history is not None:
-                values = _history(args, ctx)
-                mean = float(values.mean())
-                rates = bool(((values == 0) | (values == 1)).all())
-                variance = rate_variance(mean, args.mde, share) if rates else float(values.var(ddof=1))
-            else:
-                variance = float(args.variance or 0.0)
+            variance = variance_at(args.mde)
             found = plan(variance, args.mde, share, args.alpha, args.power, args.units_per_day)
+            if args.available is not None:
+                smallest = smallest_mde(args.available, share, args.alpha, args.power, variance_at)
         except ValueError as error:
             raise FixableError(str(error)) from error
         problems: list[str] = []
-        smallest = None
-        if args.available is not None:
-            smallest = args.mde * math.sqrt(found.units / max(args.available, 1))
-            if args.available < found.units:
-                problems.append(
-                    f"there are only {args.available} units, which can find a difference of {smallest:.3g} or more"
-                )
+        if args.available is not None and args.available < found.units:
+            problems.append(
+                f"there are only {args.available} units, which can find a difference of {smallest:.3g} or more"
+            )
         if found.days is not None and args.max_days is not None and found.days > args.max_days:
             problems.append(f"it must end within {args.max_days:g} days")
         takes = "" if found.days is None else f", {found.days} days at {args.units_per_day:g} new units a day"

@@ -7,6 +7,7 @@ limit for small effects, and the share of paths that ended in the right verdict 
 standardised unit of time is v / mde^2 units, v the variance of a pseudo-outcome.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
@@ -91,6 +92,15 @@ def plan(
         fixed_units=ceil((norm.isf(alpha / 2.0) + norm.ppf(power)) ** 2 * scale),
         days=None if weeks is None else weeks * WEEK_DAYS,
     )
+
+
+def smallest_mde(available: int, share: float, alpha: float, power: float, variance: Callable[[float], float]) -> float:
+    """The difference that so many units find with the power. `variance`: of one unit's outcome, for a given mde."""
+    worst = standard_times(alpha, power)[0]
+    found = 0.0
+    for _ in range(30):  # of a rate, the variance depends on the difference a little; this settles in a few rounds
+        found = float(np.sqrt(worst * pseudo_variance(variance(found), share) / max(available, 1)))
+    return found
 
 
 @lru_cache(maxsize=64)

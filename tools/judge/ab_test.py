@@ -143,7 +143,10 @@ class Judged:
 
 
 def judge(units: Units, design: Design) -> Judged:
-    """The verdict, the same whether it is asked for once or after every unit: the first proof in order decides.
+    """Who wins is the same whether it is asked once or after every unit: the first proof in order decides.
+
+    "No relevant gain" is proven first where the challenger is worse, and ends the test, because no more users should
+    meet it. When the units that are there prove that it is worse, too, the verdict is "champion wins".
 
     Raises:
         ValueError: an outcome outside of its bounds, or one that is no number.
@@ -178,6 +181,8 @@ def judge(units: Units, design: Design) -> Judged:
     elif ends:
         at, verdict, why = min(ends, key=lambda end: end[0])
         decided_at = at + 1
+    if verdict == "no_relevant_gain" and first["worse"] is not None:
+        verdict, why = said["worse"]
     if verdict == "no_relevant_gain" and effect.low > -design.mde:
         why += ", and neither is its loss: the two are equivalent"
     measured = "" if effect.difference is None else (
