@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from tasks import (
+    ab_test,
     assess_champion,
     canary,
     check_data,
@@ -62,6 +63,8 @@ def outcome_of(results: Mapping[str, TaskResult]) -> tuple[Outcome, str]:
         case release.Result(promoted=False):
             judged = results.get("canary")
             waited = isinstance(judged, canary.Result) and judged.verdict == "wait"
+            tested = results.get("ab_test")
+            waited |= isinstance(tested, ab_test.Result) and tested.undecided
             return ("inconclusive" if waited else "rolled_back"), story
         case _:
             pass

@@ -165,7 +165,7 @@ def load_task(name: str) -> TaskDefinition:
     )
 
 
-_NOT_TASKS = frozenset({"base", "common", "goal", "grounding", "outlook", "unlabelled"})
+_NOT_TASKS = frozenset({"base", "common", "decision", "goal", "grounding", "outlook", "unlabelled"})
 
 
 def walk(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,6 @@
 from pydantic import Field
 
 from tasks import (
-    canary,
     choose_tradeoff,
     establish_champion,
     register_challenger,
@@ -12,6 +11,7 @@ from tasks import (
     train_challenger,
 )
 from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, call, data_of
+from tasks.decision import decided
 
 
 class Result(TaskResult):
@@ -40,7 +40,7 @@ def runbook(inputs: Inputs) -> Runbook:
             retired_version=None,
             summary=f"Version {version} stays the champion. {trained.summary}",
         )
-    judged = inputs.need("canary", canary.Result)
+    judged = decided(inputs)
     loser = before.version if version == challenger.version else challenger.version
     done = inputs.need("release", release.Result)
     inconclusive = judged.verdict == "wait" and not done.promoted

@@ -205,6 +205,45 @@ def _split(value: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else ("", value)
 
 
+class ABTestSection(Section):
+    """An A/B test between the canary and the release; absent: none.
+
+    `unit`: the column that is routed by and counted once, for example a customer's id. `outcome`: `error` (1 for a
+    wrong or missing answer), `loss`, or a column of the live data; empty: error, or loss for regression. `direction`
+    and `upper` (its largest value; the smallest is 0) belong to a column. `mde`: the smallest difference that matters.
+    `on_underpowered`: what to do when the live rows cannot reach the power: `stop` starts no test and keeps the
+    champion, `run` goes on and may end without a verdict.
+    """
+
+    unit: str = Field(min_length=1)
+    percent: float = Field(default=50.0, gt=0, le=50)
+    outcome: str = ""
+    direction: Literal["maximize", "minimize"] | None = None
+    upper: float | None = Field(default=None, gt=0)
+    segment: str = ""
+    guardrails: list[str] = Field(default_factory=lambda: ["failed"])
+    mde: float = Field(gt=0)
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    power: float = Field(default=0.8, gt=0, lt=0.97)
+    batch_requests: int = Field(default=500, ge=20)
+    max_requests: int = Field(default=100_000, ge=20)
+    max_days: float | None = Field(default=None, gt=0)
+    on_underpowered: Literal["stop", "run"] = "stop"
+
+    @model_validator(mode="after")
+    def _direction_of_a_column(self) -> "ABTestSection":
+        if self.of_answers and (self.direction == "maximize" or self.upper is not None):
+            raise ValueError("direction and upper belong to an outcome that is a column; error and loss are minimized")
+        if not self.of_answers and self.direction is None:
+            raise ValueError(f"the outcome {self.outcome!r} is a column: say its direction, maximize or minimize")
+        return self
+
+    @property
+    def of_answers(self) -> bool:
+        """Whether the outcome is measured on the answers, not read from a column."""
+        return self.outcome in ("", "error", "loss")
+
+
 class Goal(Section):
     """One goal. `model` is the registered model's name (default: `name`); `metric` sets its own direction, which
     `direction`, when given, must match. `objectives`: what a challenger is chosen by; with more than `quality`, which
@@ -228,6 +267,7 @@ class Goal(Section):
     objectives: list[Objective] = Field(default_factory=lambda: list[Objective](["quality"]), min_length=1)
     preference: Literal["quality", "latency", "size", "fairness", "balanced"] | None = None
     watch: WatchSection = WatchSection()
+    ab_test: ABTestSection | None = None
 
     @model_validator(mode="after")
     def _metric_fits(self) -> "Goal":
@@ -235,6 +275,8 @@ class Goal(Section):
             raise ValueError(
                 f"metric {self.metric!r} is not one of a {self.task} model; valid: {', '.join(METRICS[self.task])}"
             )
+        if self.ab_test and self.ab_test.outcome == "error" and self.task == "regression":
+            raise ValueError("ab_test.outcome error is of classes; valid for regression: loss, or a column")
         own = "minimize" if self.minimize else "maximize"
         if self.direction not in (None, own):
             raise ValueError(f"direction {self.direction} does not fit the metric {self.metric}: it is to {own}")
@@ -305,4 +347,6 @@ class Goal(Section):
             "canary_percent": f"{self.canary.percent:g}",
             "objectives": ", ".join(self.objectives),
             "labels": self.canary.told_labels(),
+            "ab_percent": f"{self.ab_test.percent:g}" if self.ab_test else "0",
+            "ab_unit": self.ab_test.unit if self.ab_test else "no unit",
         }

@@ -1,7 +1,8 @@
 """Do what the judge said, or what was chosen where it was not sure: promote in serving and registry, or roll back."""
 
-from tasks import canary, establish_champion, register_challenger, settle_canary
+from tasks import establish_champion, register_challenger, settle_canary
 from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, call, data_of
+from tasks.decision import decided
 
 ATOMIC = True
 
@@ -11,28 +12,19 @@ class Result(TaskResult):
     champion_version: int
 
 
-def to_promote(inputs: Inputs) -> bool:
-    """Whether the challenger is to be promoted: the judge's verdict, and where that is open what was chosen."""
-    judged = inputs.need("canary", canary.Result)
-    settled = inputs.get("settle_canary", settle_canary.Result)
-    chosen = judged.verdict == "wait" and settled is not None and not settled.open and settled.choice == "promote"
-    return judged.verdict == "promote" or chosen
-
-
 def runbook(inputs: Inputs) -> Runbook:
     name = inputs.goal.registered_model
-    judged = inputs.need("canary", canary.Result)
+    judged = decided(inputs)
     champion = inputs.need("establish_champion", establish_champion.Result)
     challenger = inputs.need("register_challenger", register_challenger.Result)
     settled = inputs.get("settle_canary", settle_canary.Result)
     open_story = f" {settled.summary}" if settled else ""
-    if not to_promote(inputs):
+    if judged.verdict != "promote":
         data_of((yield call("serving", "rollback_canary")), "rolling the canary back")
-        why = "was harmful" if judged.verdict == "rollback" else "was not proven safe with the requests there were"
         return Result(
             promoted=False,
             champion_version=champion.version,
-            summary=f"The canary {why}: it was rolled back, and version {champion.version} serves all traffic."
+            summary=f"The canary {judged.why}: it was rolled back, and version {champion.version} serves all traffic."
             f"{open_story}",
         )
     promoted = yield call("serving", "promote_canary", version=str(challenger.version))
@@ -57,18 +49,17 @@ def runbook(inputs: Inputs) -> Runbook:
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
-    judged = evidence.inputs.need("canary", canary.Result)
-    wanted = to_promote(evidence.inputs)
+    judged = decided(evidence.inputs)
     if result.promoted:
-        if not wanted:
-            return [f"promoted is true, but the judge said {judged.verdict!r} and nobody chose to promote"]
+        if judged.verdict != "promote":
+            return [f"promoted is true, but it was decided: {judged.verdict}"]
         missing = [
             what
             for what in (("serving", "promote_canary"), ("mlflow", "promote_version"))
             if not evidence.succeeded(*what)
         ]
         return [f"promoted is true, but {tool} {action} did not succeed" for tool, action in missing]
-    if wanted:
+    if judged.verdict == "promote":
         return ["it was decided to promote, but the challenger was not promoted"]
     if not evidence.succeeded("serving", "rollback_canary"):
         return ["the canary was not rolled back"]

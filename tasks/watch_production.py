@@ -7,6 +7,7 @@ from pydantic import Field
 
 from tasks import canary, version_data
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, ToolCall, call, data_of
+from tasks.decision import decided
 from tools.core.results import Status, ToolResult
 
 WATCH_S = 2.0
@@ -75,8 +76,9 @@ def _traffic(
     rows = inputs.need("version_data", version_data.Result).rows["live"]
     # All sent already: they serve once more, as load. They were judged, so they are no new evidence; only the
     # canary's last requests, whose labels come meanwhile, are.
-    fresh = judged.next_row < rows
-    start = judged.next_row if fresh else 0
+    next_row = decided(inputs).next_row
+    fresh = next_row < rows
+    start = next_row if fresh else 0
     wanted = (
         goal.canary.probation_requests if goal.canary.probation_requests is not None else goal.canary.batch_requests
     )

@@ -17,6 +17,7 @@ from tasks import (
     tune,
 )
 from tasks.base import Evidence, Inputs, TaskResult, ToolCall
+from tasks.decision import decided
 from tasks.goal import Goal
 from tools.core.results import Status, ToolResult
 
@@ -210,7 +211,7 @@ class TestCanaryDeadline:
     def test_a_verdict_of_the_judge_is_not_overruled(self, verdict: str) -> None:
         other = "keep_champion" if verdict == "promote" else "promote"
         settled = settle_canary.Result(choice=other, open=False, decided_by="a", note="", summary="s")  # type: ignore[arg-type]
-        assert release.to_promote(self.inputs(verdict, settled)) is (verdict == "promote")
+        assert (decided(self.inputs(verdict, settled)).verdict == "promote") is (verdict == "promote")
 
     def test_a_model_may_not_rename_the_options_or_claim_another_choice(self) -> None:
         result, evidence = play(settle_canary, self.inputs(), {"choose": chosen("keep_champion")})

@@ -17,6 +17,7 @@ INTEGRATIONS: dict[str, str] = {
     "ray": "tools.ray.spec",
     "serving": "tools.serving.spec",
     "prometheus": "tools.prometheus.spec",
+    "ab_test": "tools.ab_test.spec",
     "judge": "tools.judge.spec",
     "people": "tools.people.spec",
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tools.core.contract import CallContext
 from tools.core.errors import FixableError
+from tools.judge.ab_actions import AbTestBackend
 from tools.judge.outlook import OutlookBackend, write_score_series
 from tools.judge.outlook_spec import ScoreSeries, SeriesArgs
 from tools.judge.spec import (
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 MAX_E_VALUE = 1e12  # what is shown; larger says nothing more
 
 
-class JudgeBackend(OutlookBackend):
+class JudgeBackend(OutlookBackend, AbTestBackend):
     """The judge's actions on files."""
 
     def health(self, ctx: CallContext) -> str:

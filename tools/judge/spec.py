@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from tools.core.contract import Action, Args, Data, Integration
+from tools.judge.ab_spec import AB_ACTIONS
 from tools.judge.outlook_spec import OUTLOOK_ACTIONS
 
 VerdictName = Literal["promote", "rollback", "wait"]
@@ -332,6 +333,7 @@ SPEC = Integration(
             idempotent=True,
         ),
         *OUTLOOK_ACTIONS,
+        *AB_ACTIONS,
     ),
     backend="tools.judge.backend:JudgeBackend",
     requires=("numpy", "scipy", "pandas"),

@@ -33,8 +33,8 @@ def make_app(router: Router, token: str) -> Starlette:
 
     async def predict(request: Request) -> Response:
         try:
-            rows, request_id = _prediction_request(await _body(request))
-            answer = await router.answer(rows, request_id)
+            rows, request_id, unit = _prediction_request(await _body(request))
+            answer = await router.answer(rows, request_id, unit)
         except BadRequestError as error:
             return _error(400, str(error))
         except NotServingError as error:
@@ -149,13 +149,15 @@ async def _body(request: Request) -> dict[str, Any]:
     return body
 
 
-def _prediction_request(body: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
-    rows, request_id = body.get("rows"), body.get("request_id")
+def _prediction_request(body: dict[str, Any]) -> tuple[list[dict[str, Any]], str, str]:
+    rows, request_id, unit = body.get("rows"), body.get("request_id"), body.get("unit")
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and row for row in rows):
-        raise BadRequestError('expected {"rows": [{"column": value, ...}, ...], "request_id": "optional"}')
+        raise BadRequestError(
+            'expected {"rows": [{"column": value, ...}, ...], "request_id": "optional", "unit": "optional"}'
+        )
     if len(rows) > MAX_ROWS:
         raise BadRequestError(f"{len(rows)} rows in one request; at most {MAX_ROWS}")
-    return rows, str(request_id) if request_id is not None else uuid.uuid4().hex
+    return rows, str(request_id) if request_id is not None else uuid.uuid4().hex, "" if unit is None else str(unit)
 
 
 def _model(body: dict[str, Any]) -> ModelRef:

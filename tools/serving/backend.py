@@ -132,19 +132,23 @@ class ServingBackend(Backend):
         import httpx
         import pandas as pd
 
-        from tools.modeling.data import read_table, require_columns, write_table
+        from tools.modeling.data import as_text, read_table, require_columns, write_table
         from tools.serving.labels import deliver, hide
         from tools.serving.traffic import evidence, in_canary_roles, json_rows, segments, send, shadow_records
 
         engine = self._running()
         source = ctx.path(args.data)
         table = read_table(source)
-        require_columns(table, [args.target, *([args.segment] if args.segment else [])], args.data)
+        named = [name for name in (args.unit, args.segment) if name]
+        require_columns(table, [args.target, *named, *args.keep], args.data)
         chosen = table.iloc[args.start : args.start + args.rows]
         if chosen.empty:
             raise NoDataError(f"there is no row {args.start}", tried=f"{args.data} with {len(table)} rows")
         if chosen[args.target].isna().any():
             raise FixableError(f"{int(chosen[args.target].isna().sum())} of the rows have no {args.target}")
+        if args.unit and chosen[args.unit].isna().any():
+            raise FixableError(f"{int(chosen[args.unit].isna().sum())} of the rows have no {args.unit}")
+        units = None if args.unit is None else list(as_text(chosen[args.unit]))
         before = engine.status()
         if before["champion_version"] is None:
             raise FixableError("no model is deployed; call deploy_model first")
@@ -160,6 +164,7 @@ class ServingBackend(Backend):
                 json_rows(chosen.drop(columns=[args.target])),
                 request_ids,
                 lambda done, total: ctx.progress(done, total, f"batch {args.batch}: {done} of {total} requests"),
+                units,
             )
         except httpx.HTTPError as error:
             raise engine.lost(error) from error
@@ -180,7 +185,12 @@ class ServingBackend(Backend):
         if args.segment:
             rows["segment"] = segments(list(table[args.segment]), args.segment)[args.start : args.start + len(rows)]
         watched = before["champion_version"] if former else canary or before["champion_version"]
-        path = ctx.workspace / "traffic" / f"evidence-{watched}.parquet"
+        for name in args.keep:
+            rows[f"kept_{name}"] = chosen[name].to_numpy()
+        routed = ""
+        if units is not None:
+            rows["unit"], routed = units, "-by-unit"
+        path = ctx.workspace / "traffic" / f"evidence-{watched}{routed}.parquet"
         future = path.with_name(f"future-labels-{watched}.parquet")
         labels_path = path.with_name(f"labels-{watched}.parquet") if args.label_delay else None
         if labels_path is not None:

@@ -82,8 +82,8 @@ class Router:
 
     # --- requests
 
-    async def answer(self, rows: list[dict[str, Any]], request_id: str) -> Answer:
-        """Score one request.
+    async def answer(self, rows: list[dict[str, Any]], request_id: str, unit: str = "") -> Answer:
+        """Score one request. With a `unit` the variant is the unit's, without one the request's own.
 
         Raises:
             NotServingError: no champion is deployed.
@@ -99,7 +99,7 @@ class Router:
             return self._answered(score, CHAMPION, CHAMPION, champion, started)
 
         theirs = asyncio.wrap_future(challenger.submit(rows))
-        routed_to = route(request_id, canary.seed, canary.percent)
+        routed_to = route(unit or request_id, canary.seed, canary.percent)
         served_by: VariantName = CHAMPION
         try:
             if routed_to == CHALLENGER:

@@ -56,6 +56,8 @@ class SendTrafficArgs(Args):
     seed: int = Field(0, description="for request ids")
     label_delay: int = Field(0, ge=0, description="requests until labels; 0: at once")
     segment: str = Field("", description="column")
+    unit: str | None = Field(None, description="column to route by")
+    keep: list[str] = Field(default_factory=list[str], description="columns for the evidence")
 
 
 class RecordLabelsArgs(Args):

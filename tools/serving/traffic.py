@@ -62,11 +62,13 @@ def send(
     rows: list[dict[str, Any]],
     request_ids: list[str],
     progress: Callable[[int, int], None],
+    units: list[str] | None = None,
 ) -> list[Reply]:
     """Send each row as a request, `CONCURRENCY` at a time; replies in the order of the rows.
 
     Args:
         progress: called every `REPORT_EVERY` replies with (done, total); what it raises stops the sending.
+        units: what each request is routed by; None: by its id.
 
     Raises:
         httpx.HTTPError: the engine cannot be reached.
@@ -76,8 +78,8 @@ def send(
     with httpx.Client(base_url=url, timeout=REQUEST_TIMEOUT_S, trust_env=False) as client:
         try:
             futures: dict[Future[Reply], int] = {
-                pool.submit(_send_one, client, row, request_id): k
-                for k, (row, request_id) in enumerate(zip(rows, request_ids, strict=True))
+                pool.submit(_send_one, client, row, request_id, unit): k
+                for k, (row, request_id, unit) in enumerate(zip(rows, request_ids, units or request_ids, strict=True))
             }
             for done, future in enumerate(as_completed(futures), start=1):
                 replies[futures[future]] = future.result()
@@ -88,9 +90,9 @@ def send(
     return [replies[k] for k in range(len(rows))]
 
 
-def _send_one(client: httpx.Client, row: dict[str, Any], request_id: str) -> Reply:
+def _send_one(client: httpx.Client, row: dict[str, Any], request_id: str, unit: str) -> Reply:
     started = time.perf_counter()
-    response = client.post("/predict", json={"rows": [row], "request_id": request_id})
+    response = client.post("/predict", json={"rows": [row], "request_id": request_id, "unit": unit})
     elapsed_ms = (time.perf_counter() - started) * 1000.0
     return Reply(request_id, response.status_code, response.json(), elapsed_ms)
 
