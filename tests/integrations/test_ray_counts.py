@@ -96,4 +96,4 @@ def test_a_folder_without_parquet_is_refused(project: Project, two_nodes: Any) -
     (project.root / "empty").mkdir()
     refused = project.call("ray", "count_columns", reference="empty", current="empty")
     assert refused.error is not None and refused.error.kind is ErrorKind.FIXABLE
-    assert "a folder without Parquet files" in refused.message
+    assert "a folder without Parquet" in refused.message

@@ -7,6 +7,7 @@ Results have the form of GX's own.
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -264,7 +265,10 @@ def _compound(table: PlainTable, config: Config) -> Result:
         rows = table.lazy.with_row_index("\nrow").select("\nrow", *columns)
         shown = pl.LazyFrame({"\nrow": np.flatnonzero(seen.is_duplicated().to_numpy())[:EXAMPLES].astype(np.uint32)})
         examples = rows.join(shown, on="\nrow", how="semi", maintain_order="left").drop("\nrow")
-        outcome["partial_unexpected_list"] = examples.collect(engine="streaming").to_dicts()
+        outcome["partial_unexpected_list"] = [
+            {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
+            for row in examples.collect(engine="streaming").to_dicts()
+        ]
     return _result(config, success, **outcome)
 
 

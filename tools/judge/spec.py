@@ -203,7 +203,7 @@ class CanaryPlan(Data):
 class DriftArgs(Args):
     """Two files; or without `current`, the counts of two data sets that another tool made."""
 
-    reference: str = Field(description="older/counts")
+    reference: str = Field(description="older")
     current: str = Field("", description="newer")
     importance: str | None = Field(None, description="JSON by column")
     exclude: list[str] = Field(default_factory=list[str], description="skip")
