@@ -70,7 +70,7 @@ def goal(name: str, case: Case) -> dict[str, Any]:
         "constraints": {"max_latency_ms": 2000},  # a bound, so that noise of a busy machine decides nothing
         "train": {"tuner": "hyperopt"},
         "budget": {"search_trials": 4, "tuning_trials": 3},
-        "canary": {"batch_requests": 200, "percent": 20},
+        "canary": {"batch_requests": 200, "percent": 20, "at_deadline": "keep_champion"},
     }
     for key, value in case.goal.items():
         content[key] = {**content.get(key, {}), **value} if isinstance(value, dict) else value

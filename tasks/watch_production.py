@@ -8,6 +8,7 @@ from pydantic import Field
 from tasks import canary, version_data
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, ToolCall, call, data_of
 from tasks.decision import decided
+from tasks.outlook import production_outlook
 from tools.core.results import Status, ToolResult
 
 WATCH_S = 2.0
@@ -17,13 +18,15 @@ MAX_ERROR_RATE = 0.01  # where the goal names none
 
 
 class Result(TaskResult):
-    """`probation`: what the judge said of the requests that were not judged before the promotion; null without one."""
+    """`probation`: what the judge said of the requests that were not judged before the promotion; null without one.
+    `warnings`: what production's own metrics foretell; they say nothing on whether it is healthy now."""
 
     healthy: bool
     error_rate: float | None = Field(description="share of requests, 0 to 1; null when nothing was measured")
     latency_p95_ms: float | None
     probation: Literal["restore", "confirmed", "open"] | None = None
     probation_reasons: list[str] = Field(default_factory=list[str])
+    warnings: list[str] = Field(default_factory=list[str])
 
 
 def runbook(inputs: Inputs) -> Runbook:
@@ -42,6 +45,7 @@ def runbook(inputs: Inputs) -> Runbook:
         (yield call("prometheus", "watch", target=target, seconds=WATCH_S, interval=1.0, lookback=LOOKBACK_S)),
         "watching production",
     )
+    ahead = yield from production_outlook(inputs.goal, target, _max_error_rate(inputs))
     problems = _problems(inputs, watched)
     if unanswered:
         problems.append(f"{unanswered} requests got no answer")
@@ -60,7 +64,8 @@ def runbook(inputs: Inputs) -> Runbook:
         latency_p95_ms=watched["latency_p95_ms"],
         probation=found["verdict"] if found is not None else None,
         probation_reasons=found["reasons"] if found is not None else [],
-        summary=f"{story.rstrip('.')}.{measured}{told}",
+        warnings=list(ahead.warnings),
+        summary=" ".join([f"{story.rstrip('.')}.{measured}{told}", *(f"Warning: {w}" for w in ahead.warnings)]),
     )
 
 
@@ -107,10 +112,14 @@ def _traffic(
     return unanswered, found
 
 
+def _max_error_rate(inputs: Inputs) -> float:
+    stated = inputs.goal.canary.max_error_rate
+    return MAX_ERROR_RATE if stated is None else stated
+
+
 def _problems(inputs: Inputs, watched: dict[str, Any]) -> list[str]:
     problems: list[str] = []
-    bound = inputs.goal.canary.max_error_rate
-    bound = MAX_ERROR_RATE if bound is None else bound
+    bound = _max_error_rate(inputs)
     if watched["error_rate"] is None:
         problems.append("no request was measured")
     elif watched["error_rate"] > bound:
