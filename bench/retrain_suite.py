@@ -120,8 +120,8 @@ def _covariates(random: Random) -> Made:
     X = _features(random)
     direction = random.normal(size=FEATURES)
     t = np.clip((np.arange(ROWS) - FIRST) / (ROWS - FIRST), 0, 1)[:, None]
-    X += 2.5 * t * direction / np.linalg.norm(direction) * np.sqrt(2)
-    return X, _labels(random, 2 * concept(random)(X))
+    moved = X + 2.5 * t * direction / np.linalg.norm(direction) * np.sqrt(2)
+    return moved, _labels(random, 2 * concept(random)(moved))
 
 
 def _harmless(random: Random) -> Made:
@@ -172,7 +172,8 @@ def _growing(random: Random) -> Made:
     t = np.arange(ROWS)
     X[:, 0], X[:, 1] = np.sin(2 * np.pi * t / 24), np.cos(2 * np.pi * t / 24)
     level = np.exp(0.8 * t / ROWS + 0.4 * np.sin(2 * np.pi * t / 4000))
-    return X, np.round(50 * level * np.exp(0.5 * concept(random)(X) + random.normal(0, 0.2, ROWS)))
+    y = 50 * level * np.exp(0.5 * concept(random)(X) + random.normal(0, 0.2, ROWS))
+    return X, np.round(y).astype(np.float64)
 
 
 def _seasonal(random: Random) -> Made:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from tools.judge.refit import COST, Recalibrator, RetrainPolicy
+from tools.judge.refit import COST, Recalibrator, RetrainPolicy, choose_window
 
 BATCHES, ROWS = 40, 300
 Losses = dict[str, np.ndarray]
@@ -147,13 +147,27 @@ def test_the_best_of_several_windows_on_a_batch_is_not_taken_for_a_gain():
     assert sum(acts) <= 6
 
 
+def test_a_shorter_window_is_taken_only_when_it_is_better_beyond_one_standard_error():
+    random = np.random.default_rng(7)
+    shared = random.normal(0.5, 0.2, 400)
+
+    def noisy(gain: float) -> np.ndarray:
+        noise = random.normal(0, 0.2, 400)  # standard error of the pairs: 0.01
+        return shared - gain + noise - noise.mean()
+
+    assert choose_window({"all": shared, "short": noisy(0.005)}) == "all"
+    assert choose_window({"all": shared, "short": noisy(0.02)}) == "short"
+    assert choose_window({"all": shared, "short": noisy(0.02), "shortest": noisy(0.04)}) == "shortest"
+    assert choose_window({"all": shared}) == "all"
+
+
 def test_the_reason_names_the_gain_the_cost_and_the_window():
     batch = np.full(100, 0.7), {"short": np.full(100, 0.5), "weighted": np.full(100, 0.6)}, 1.0
     policy = RetrainPolicy(cost=0.25)
     assert not policy.observe(*batch)
     assert policy.reason == (
         "In 1 batches since the last training, training anew would have won 0.200 batches' worth; it costs 0.25. "
-        "The window that did best is short."
+        "The shadows did best on the window short."
     )
     assert policy.observe(*batch)
     frugal = RetrainPolicy(cost=0.25, budget=0.5)

@@ -5,7 +5,8 @@ Three actions, cheapest first:
 - nothing;
 - recalibrate (`Recalibrator`): shift the champion's output by what the last labels show, as far as such shifts have
   proved to last; one number, no training;
-- refit (`RetrainPolicy`): when what a refit would have won adds up to its stated cost, on the window that did best.
+- refit (`RetrainPolicy`): when what a refit would have won adds up to its stated cost, on the window that
+  `choose_window` finds best.
 
 What a refit would win is measured, not inferred from the champion's loss, which also rises when the world becomes
 harder and no refit helps. The measure is a shadow: a model far cheaper than the champion, trained anew on each batch.
@@ -29,7 +30,7 @@ FLOOR = 1e-3  # probabilities are kept this far from 0 and 1
 
 @dataclass
 class RetrainPolicy:
-    """Decides after each labelled batch whether to refit, and on which window; feed it the batches in order.
+    """Decides after each labelled batch whether to refit; feed it the batches in order.
 
     Before each batch the caller trains a small model, the shadow, once per window, and keeps the one that was trained
     when the champion was, on the champion's window: its twin. The batch's labels then show what a fresh shadow wins
@@ -60,7 +61,7 @@ class RetrainPolicy:
 
     @property
     def window(self) -> str:
-        """The window whose shadows did best on the last batches: what to refit on."""
+        """The window whose shadows did best on the last batches: the next gain is measured against its shadow."""
         return min(self._faded, key=lambda name: self._faded[name])
 
     @property
@@ -89,11 +90,27 @@ class RetrainPolicy:
         dearer = f" ({self.cost:g} within the budget)" if price > self.cost else ""
         self.reason = (
             f"In {self._age} batches since the last training, training anew would have won {self._gain:.3f} batches' "
-            f"worth; it costs {price:.3g}{dearer}. The window that did best is {self.window}."
+            f"worth; it costs {price:.3g}{dearer}. The shadows did best on the window {self.window}."
         )
         if act:
             self._age, self._gain, self._refits = 0, 0.0, self._refits + 1
         return act
+
+
+def choose_window(losses: Mapping[str, Floats]) -> str:
+    """What to refit on: the first window, unless another did better on the newest batch beyond one standard error.
+
+    A small model needs fewer rows than the champion's, so its losses would favour short windows: at a refit, the
+    champion's own kind is trained once per window on the rows before the newest batch and judged on it. Give the
+    window with the most rows first (the one-standard-error rule of Breiman et al. 1984: in doubt, the less variable).
+
+    Args:
+        losses: window -> losses on the same rows, shape (n,), n >= 2.
+    """
+    first, *others = losses
+    gains = {name: losses[first] - losses[name] for name in others}
+    proven = {name: float(gain.mean()) for name, gain in gains.items() if gain.mean() > _error(gain)}
+    return max(proven, key=lambda name: proven[name], default=first)
 
 
 def _error(values: Floats) -> float:

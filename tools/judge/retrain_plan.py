@@ -132,14 +132,29 @@ def _outlook(loss: Floats, level: float, error: float, seed: int) -> tuple[Float
     trend = fit_trend(series, max(distance, float(series.std()), 1e-9))
     ahead = np.linspace(batches / STEPS, batches, STEPS)
     paths = trend.draw(DRAWS, DAMPING * (1 - DAMPING**ahead) / (1 - DAMPING), seed)
-    if trend.probability("jump") > LIKELY:
-        return paths, "sudden", int(edges[trend.likeliest("jump")[0]])
     third = len(loss) // 3
     first, last = loss[:third], loss[-third:]
     noise = np.hypot(standard_error(first - first.mean()), standard_error(last - last.mean()))
-    if 2 * stats.norm.sf(abs(float(last.mean() - first.mean())) / max(float(noise), 1e-12)) < CERTAIN:
-        return paths, "gradual", None
+    moved = 2 * stats.norm.sf(abs(float(last.mean() - first.mean())) / max(float(noise), 1e-12)) < CERTAIN
+    if moved or trend.probability("jump") > LIKELY:
+        at = _step(series)
+        return (paths, "gradual", None) if at is None else (paths, "sudden", int(edges[at]))
     return (paths, "before", 0) if differs else (paths, "none", None)
+
+
+def _step(series: Floats) -> int | None:
+    """Where a series steps from one level to another, least squares; None where a straight line fits better (BIC)."""
+    n = len(series)
+    steps = [
+        float(((series[:k] - series[:k].mean()) ** 2).sum() + ((series[k:] - series[k:].mean()) ** 2).sum())
+        for k in range(1, n)
+    ]
+    x = np.arange(n) - (n - 1) / 2
+    centred = series - series.mean()
+    line = float((centred**2).sum() - (x @ centred) ** 2 / (x @ x))
+    best = int(np.argmin(steps))
+    # The place of the step is one more parameter than the line has.
+    return best + 1 if n * np.log(max(steps[best], 1e-300) / max(line, 1e-300)) + np.log(n) < 0 else None
 
 
 def _window(course: Course, at: int | None, new_rows: int, alone: bool) -> str:
