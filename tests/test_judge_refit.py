@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -9,7 +10,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from tools.judge.refit import COST, Recalibrator, RetrainPolicy, choose_window
+from tools.judge.refit import COST, Recalibrator, RetrainPolicy, WindowMixture
 
 BATCHES, ROWS = 40, 300
 Losses = dict[str, np.ndarray]
@@ -147,18 +148,46 @@ def test_the_best_of_several_windows_on_a_batch_is_not_taken_for_a_gain():
     assert sum(acts) <= 6
 
 
-def test_a_shorter_window_is_taken_only_when_it_is_better_beyond_one_standard_error():
+def squared(truth: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda output: (output - truth) ** 2
+
+
+def test_the_mixture_goes_to_the_window_that_does_better_and_back():
     random = np.random.default_rng(7)
-    shared = random.normal(0.5, 0.2, 400)
+    mixture, truth = WindowMixture(), random.normal(size=400)
+    good, bad = truth + 0.1 * random.normal(size=400), truth + 1.5
+    assert mixture.share == 0.0
+    mixture.observe(bad, good, squared(truth))
+    assert mixture.share == 1.0 and np.array_equal(mixture.apply(bad, good), good)
+    for _ in range(6):  # the older batch, in which the short window won by far, fades
+        mixture.observe(good, bad, squared(truth))
+    assert mixture.share == 0.0 and np.array_equal(mixture.apply(good, bad), good)
 
-    def noisy(gain: float) -> np.ndarray:
-        noise = random.normal(0, 0.2, 400)  # standard error of the pairs: 0.01
-        return shared - gain + noise - noise.mean()
 
-    assert choose_window({"all": shared, "short": noisy(0.005)}) == "all"
-    assert choose_window({"all": shared, "short": noisy(0.02)}) == "short"
-    assert choose_window({"all": shared, "short": noisy(0.02), "shortest": noisy(0.04)}) == "shortest"
-    assert choose_window({"all": shared}) == "all"
+def test_windows_that_err_each_in_their_own_way_are_mixed():
+    random = np.random.default_rng(8)
+    mixture, truth = WindowMixture(), random.normal(size=2000)
+    one, other = truth + random.normal(size=2000), truth + random.normal(size=2000)
+    mixture.observe(one, other, squared(truth))
+    assert mixture.share == 0.5
+    mixed = squared(truth)(mixture.apply(one, other)).mean()
+    assert mixed < 0.6 * min(squared(truth)(one).mean(), squared(truth)(other).mean())
+
+
+def test_windows_that_say_the_same_leave_the_long_one():
+    mixture, truth = WindowMixture(), np.arange(10.0)
+    mixture.observe(truth + 1, truth + 1, squared(truth))
+    assert mixture.share == 0.0
+
+
+def test_after_a_refit_the_mixture_forgets_the_models_before_it():
+    truth = np.zeros(50)
+    mixture = WindowMixture()
+    for _ in range(5):
+        mixture.observe(truth + 3, truth, squared(truth))
+    assert mixture.share == 1.0
+    mixture.refitted(truth, truth + 0.1, squared(truth))
+    assert mixture.share == 0.0
 
 
 def test_the_reason_names_the_gain_the_cost_and_the_window():

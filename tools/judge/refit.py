@@ -5,14 +5,14 @@ Three actions, cheapest first:
 - nothing;
 - recalibrate (`Recalibrator`): shift the champion's output by what the last labels show, as far as such shifts have
   proved to last; one number, no training;
-- refit (`RetrainPolicy`): when what a refit would have won adds up to its stated cost, on the window that
-  `choose_window` finds best.
+- refit (`RetrainPolicy`): when what a refit would have won adds up to its stated cost, on a long and a short window,
+  which are mixed as the labels show (`WindowMixture`).
 
 What a refit would win is measured, not inferred from the champion's loss, which also rises when the world becomes
 harder and no refit helps. The measure is a shadow: a model far cheaper than the champion, trained anew on each batch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,6 +24,7 @@ Floats = NDArray[np.float64]
 COST = 0.05  # default cost of a refit, in batches answered without a model
 MARGIN_SE = 0.5  # standard errors that a gain must exceed before it counts
 MEMORY = 0.5  # by which a window's past losses fade with each batch
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the short window's model that are tried
 MAX_SHIFT = 4.0  # of log-odds or of a logarithm
 FLOOR = 1e-3  # probabilities are kept this far from 0 and 1
 
@@ -33,7 +34,7 @@ class RetrainPolicy:
     """Decides after each labelled batch whether to refit; feed it the batches in order.
 
     Before each batch the caller trains a small model, the shadow, once per window, and keeps the one that was trained
-    when the champion was, on the champion's window: its twin. The batch's labels then show what a fresh shadow wins
+    when the champion was, on the champion's windows: its twin. The batch's labels then show what a fresh shadow wins
     over the twin on the same rows (a paired difference), which is what a refit would win, as far as a small model
     shows it. Batches that are hard for everyone cancel out; after a refit on too few rows of a new concept the twin is
     bad too, so another refit follows.
@@ -97,20 +98,46 @@ class RetrainPolicy:
         return act
 
 
-def choose_window(losses: Mapping[str, Floats]) -> str:
-    """What to refit on: the first window, unless another did better on the newest batch beyond one standard error.
+@dataclass
+class WindowMixture:
+    """A champion of two models, one trained on a long window and one on a short one; how much each says is learned.
 
-    A small model needs fewer rows than the champion's, so its losses would favour short windows: at a refit, the
-    champion's own kind is trained once per window on the rows before the newest batch and judged on it. Give the
-    window with the most rows first (the one-standard-error rule of Breiman et al. 1984: in doubt, the less variable).
+    Which window is better cannot be known at a refit, when few rows of a new concept are there, and it changes while
+    they come in. So both are trained, and the output is a weighted mean of theirs (a combination of forecasts: Bates
+    and Granger 1969); after each labelled batch the share becomes the one of a small grid that would have lost least on
+    the last batches, older ones counting half as much with each. Moving the share costs no training.
 
     Args:
-        losses: window -> losses on the same rows, shape (n,), n >= 2.
+        share: of the short window's model, 0 to 1.
     """
-    first, *others = losses
-    gains = {name: losses[first] - losses[name] for name in others}
-    proven = {name: float(gain.mean()) for name, gain in gains.items() if gain.mean() > _error(gain)}
-    return max(proven, key=lambda name: proven[name], default=first)
+
+    share: float = 0.0
+    _faded: Floats = field(default_factory=lambda: np.zeros(len(SHARES)))
+
+    def apply(self, long: Floats, short: Floats) -> Floats:
+        """The champion's output: probabilities or values, shape (n,)."""
+        return _mixed(long, short, self.share)
+
+    def observe(self, long: Floats, short: Floats, loss: Callable[[Floats], Floats]) -> None:
+        """Learn from a labelled batch.
+
+        Args:
+            long, short: what the two models say on it.
+            loss: output -> losses per row.
+        """
+        losses = [float(loss(_mixed(long, short, share)).mean()) for share in SHARES]
+        self._faded = MEMORY * self._faded + np.array(losses)
+        self.share = SHARES[int(np.argmin(self._faded))]  # the longer window where they are alike
+
+    def refitted(self, long: Floats, short: Floats, loss: Callable[[Floats], Floats]) -> None:
+        """Both were trained anew. What they are worth is first seen on the newest batch, by models of the same windows
+        that were trained without it; the arguments are theirs."""
+        self._faded = np.zeros(len(SHARES))
+        self.observe(long, short, loss)
+
+
+def _mixed(long: Floats, short: Floats, share: float) -> Floats:
+    return (1 - share) * long + share * short
 
 
 def _error(values: Floats) -> float:
