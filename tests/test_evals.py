@@ -16,7 +16,7 @@ from tools.registry import load_spec
 
 GROUPS = {
     "bad data", "covariate drift", "concept drift", "label delay", "new class", "canary regression",
-    "segment regression", "latency regression", "registry outage", "flaky tool", "slow burn", "nothing wrong",
+    "segment regression", "latency regression", "registry outage", "flaky tool", "slow burn", "late regression", "nothing wrong",
 }  # fmt: skip
 CASES = {name: load_case(name) for name in names()}
 
