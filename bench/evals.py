@@ -26,9 +26,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from evals.play import load_case, names
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)  # else this file, started as a script, would hide the package of the same name
+
+from evals.play import load_case, names  # noqa: E402
+
 TIMEOUT_S = 900
 Row = dict[str, Any]
 

@@ -16,7 +16,8 @@ from tools.registry import load_spec
 
 GROUPS = {
     "bad data", "covariate drift", "concept drift", "label delay", "new class", "canary regression",
-    "segment regression", "latency regression", "registry outage", "flaky tool", "slow burn", "late regression", "nothing wrong",
+    "segment regression", "latency regression", "late regression", "registry outage", "flaky tool", "slow burn",
+    "nothing wrong",
 }  # fmt: skip
 CASES = {name: load_case(name) for name in names()}
 
@@ -31,7 +32,7 @@ def test_every_kind_of_trouble_has_a_case_and_four_cases_have_none() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_what_the_crew_is_given_does_not_name_the_trouble(name: str) -> None:
     case = CASES[name]
-    given = str({**goal(name, case), "canary": None}).lower()  # a goal has that section whatever happens
+    given = str({**goal(name, case), "canary": None, "constraints": None}).lower()  # a goal has these whatever happens
     named = {*case.group.split(), "drift", "regression", "broken", "wrong"} - {"data", "label", "canary"}
     assert not {word for word in named if word in given}
     Goal.model_validate(goal(name, case))
@@ -194,4 +195,4 @@ def test_a_case_is_played_by_the_whole_crew(name: str, monkeypatch: pytest.Monke
         monkeypatch.delenv(variable, raising=False)
     found = play(name, seed=0)
     assert found["passed"], found["notes"]
-    assert found["mode"] == "runbook" and found["calls"] > 3
+    assert found["mode"] == "runbook" and found["calls"] >= 3

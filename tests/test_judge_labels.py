@@ -228,6 +228,7 @@ def test_a_canary_that_ends_without_a_measurement_is_no_success():
     )
     claimed = canary.Result(
         verdict="promote",
+        undecided=False,
         requests=0,
         champion_value=None,
         challenger_value=None,

@@ -201,6 +201,7 @@ def evaluate(run: Example, uri: str, data: str, value: float) -> None:
         {"model_uri": uri, "metric": "roc_auc", "value": value, "rows": 1200, "latency_ms_p50": 6.1,
          "latency_ms_p95": 8.8,
          "size_bytes": 310_000, "scores_path": "files/scores.parquet", "segments": None,
+         "fairness_gap": None,
          "message": f"{uri}: roc_auc {value:.4g} on 1200 rows of {Path(data).name}."},
         0.9, model_uri=uri, data=data, target="churned", task="binary", metric="roc_auc",
     )
@@ -321,7 +322,7 @@ def traffic_batch(run: Example, batch: int) -> None:
     errors = 1 if batch == 2 else 0
     run.call(
         "serving", "send_traffic",
-        {"evidence_path": "evidence.parquet", "batch": batch, "requests": 300, "failed_requests": 0,
+        {"evidence_path": "evidence.parquet", "labels_path": None, "batch": batch, "requests": 300, "failed_requests": 0,
          "rows_left": 2400 - sent,
          "next_start": sent,
          "champion": {"served": 284, "scored": 300, "errors": 0, "latency_p50_ms": 5.9,
@@ -365,8 +366,8 @@ def traffic_batch(run: Example, batch: int) -> None:
     ]
     run.call(
         "judge", "judge_canary",
-        {"verdict": verdict, "reasons": [reason], "requests": sent, "labelled": sent,
-         "served_by_challenger": 16 * (batch + 1),
+        {"verdict": verdict, "reasons": [reason], "requests": sent, "labelled": sent, "mature": sent,
+         "label_share": 1.0, "held": False, "proxies": [], "served_by_challenger": 16 * (batch + 1),
          "measure": "accuracy", "champion_value": 0.71, "challenger_value": 0.79, "difference": 0.08,
          "difference_low": last["difference_low"], "difference_high": last["difference_high"], "disagreement": 0.18,
          "checks": checks, "trajectory_path": path,

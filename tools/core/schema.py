@@ -45,7 +45,6 @@ def output_schema(action: Action) -> dict[str, Any]:
 
 
 def compact(node: Any) -> Any:
-    """A JSON schema without what no model needs: titles, and `null` alternatives whose default is null."""
     """Without titles and what is there for the policy only."""
     if isinstance(node, list):
         return [compact(item) for item in node]

@@ -429,9 +429,9 @@ def _read_holdout(args: CanaryJudgeArgs, task: "Task", ctx: CallContext) -> "Hol
     """
     from tools.judge.proxies import Holdout
 
-    if args.champion_holdout is None and args.challenger_holdout is None:
+    if not args.champion_holdout and not args.challenger_holdout:
         return None
-    if args.champion_holdout is None or args.challenger_holdout is None:
+    if not args.champion_holdout or not args.challenger_holdout:
         raise FixableError("give both champion_holdout and challenger_holdout, or neither")
     champion = _read_scores(ctx.path(args.champion_holdout), task)
     challenger = _read_scores(ctx.path(args.challenger_holdout), task)

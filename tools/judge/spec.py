@@ -10,6 +10,7 @@ from pydantic import Field
 from tools.core.contract import Action, Args, Data, Integration
 from tools.judge.ab_spec import AB_ACTIONS
 from tools.judge.outlook_spec import OUTLOOK_ACTIONS
+from tools.modeling.search import Index
 
 VerdictName = Literal["promote", "rollback", "wait"]
 UrgencyName = Literal["none", "watch", "soon", "now"]
@@ -95,18 +96,19 @@ class ModelComparison(Data):
 
 
 class CanaryJudgeArgs(Args):
-    evidence: str = Field(description="evidence Parquet")
-    metric: str = Field(description="goal's metric")
-    task: str = Field(description="task type")
-    alpha: float = Field(0.05, description="false rollback rate")
-    tolerance: float | None = Field(None, description="accepted quality loss")
+    evidence: str = Field(description="evidence")
+    metric: str = Field(description="metric")
+    task: str = Field(description="task")
+    alpha: float = Field(0.05, description="level")
+    tolerance: float | None = Field(None, description="accepted loss")
     max_latency_ms: float | None = Field(None, description="p95 limit")
-    max_error_rate: float | None = Field(None, description="failure limit")
-    min_requests: int = Field(100, description="labelled, before promotion")
-    label_delay: int = Field(0, ge=0, description="requests until labels")
-    min_label_share: float = Field(0.9, description="then labelled")
-    champion_holdout: str | None = Field(None, description="its holdout scores")
-    challenger_holdout: str | None = Field(None, description="its own")
+    max_error_rate: float | None = Field(None, description="limit")
+    min_requests: int = Field(100, description="labelled")
+    # Factories keep the defaults out of the schema, which a model pays for on each request.
+    label_delay: Index = Field(default_factory=lambda: 0, description="in requests")
+    min_label_share: float = Field(default_factory=lambda: 0.9, description="labelled")
+    champion_holdout: str = Field(default_factory=str, description="its scores")
+    challenger_holdout: str = Field(default_factory=str, description="its scores")
 
 
 class ProbationArgs(Args):

@@ -71,14 +71,14 @@ class SearchArgs(Args):
 
     paths: list[str] = Field(description="oldest first")
     target: str = Field(description="label")
-    task: str = Field(description="binary, multiclass or regression")
+    task: str = Field(description="task type")
     metric: str = Field(description="e.g. mae")
     drop: list[str] = Field(default_factory=list, description="ignored")
     trials: Count = Limited("trials", "most", 20)
     minutes: Duration = Limited("minutes", "budget", 10.0)
-    seed: Index = Field(0, description="random")
+    seed: Index = Field(default_factory=lambda: 0, description="random")
     # The whole form is in the error of a wrong one: a model pays for each word here.
-    constraints: Json = Field(default_factory=str, description="JSON max_latency_ms, max_size_mib, fairness")
+    constraints: Json = Field(default_factory=str, description="JSON: max_latency_ms, max_size_mib, fairness")
 
 
 class TuneArgs(SearchArgs):

@@ -20,7 +20,7 @@ class ArchitectureArgs(SearchArgs):
     """A search over families, training windows and parameters."""
 
     study: str = Field(default_factory=str, description="resumes")
-    window: str = Field("all", description="window to start with")
+    window: str = Field(default_factory=lambda: "all", description="tried first")
     # Not a Literal: a model would pay for both names twice.
     sampler: Annotated[str, AfterValidator(_known_sampler)] = Field(
         default_factory=lambda: "tpe", description="tpe, evolution"
@@ -93,7 +93,7 @@ SPEC = Integration(
     actions=(
         Action(
             name="search",
-            summary="Search model family and parameters.",
+            summary="Search models.",
             args=ArchitectureArgs,
             result=SearchResult,
             effect=Effect.WRITE,

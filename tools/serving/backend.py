@@ -148,7 +148,7 @@ class ServingBackend(Backend):
             raise FixableError(f"{int(chosen[args.target].isna().sum())} of the rows have no {args.target}")
         if args.unit and chosen[args.unit].isna().any():
             raise FixableError(f"{int(chosen[args.unit].isna().sum())} of the rows have no {args.unit}")
-        units = None if args.unit is None else list(as_text(chosen[args.unit]))
+        units = list(as_text(chosen[args.unit])) if args.unit else None
         before = engine.status()
         if before["champion_version"] is None:
             raise FixableError("no model is deployed; call deploy_model first")

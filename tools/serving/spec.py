@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from tools.core.contract import Action, Args, Data, Effect, Integration, Limited, NoArgs, Setting
+from tools.modeling.search import Count, Index
 
 
 class DeployArgs(Args):
@@ -48,16 +49,17 @@ class Production(Data):
 
 class SendTrafficArgs(Args):
     data: str = Field(description="CSV/Parquet")
-    target: str = Field(description="label column")
-    task: Literal["binary", "multiclass", "regression"] = Field(description="task type")
-    start: int = Field(0, ge=0, description="first row")
-    rows: int = Field(200, ge=1, description="how many")
-    batch: int = Field(0, ge=0, description="its number")
+    target: str = Field(description="label")
+    task: Literal["binary", "multiclass", "regression"] = Field(description="task")
+    start: Index = Field(0, description="first row")
+    rows: Count = Field(200, description="how many")
+    batch: Index = Field(0, description="number")
     seed: int = Field(0, description="for request ids")
-    label_delay: int = Field(0, ge=0, description="requests until labels; 0: at once")
-    segment: str = Field("", description="column")
-    unit: str | None = Field(None, description="column to route by")
-    keep: list[str] = Field(default_factory=list[str], description="columns for the evidence")
+    # Factories keep the defaults out of the schema, which a model pays for on each request.
+    label_delay: Index = Field(default_factory=lambda: 0, description="in requests")
+    segment: str = Field(default_factory=str, description="column")
+    unit: str = Field(default_factory=str, description="routes by")
+    keep: list[str] = Field(default_factory=list[str], description="columns")
 
 
 class RecordLabelsArgs(Args):
