@@ -77,7 +77,7 @@ def test_rows_without_a_label_are_estimated_and_a_fall_is_watched_not_acted_on(
     newest = newest[newest["a"].abs() < 0.3].assign(y=None)
     project = tiny(
         tmp_path / "p",
-        tasks=[*UNTIL_DRIFT, "assess_champion"],
+        tasks=[*UNTIL_DRIFT, "foresee", "assess_champion"],
         metric="accuracy",
         data={"reference": "data/reference.csv", "current": "data/current.csv", "unlabelled": "estimate"},
     )

@@ -28,7 +28,8 @@ from tools.session import open_gateway
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
 TO_TRAINING = [
-    "version_data", "check_data", "establish_champion", "detect_drift", "assess_champion", "synthesize",
+    "version_data", "check_data", "establish_champion", "detect_drift", "foresee", "assess_champion",
+    "synthesize",
     "search_architecture", "choose_tradeoff", "tune", "train_challenger", "close_loop",
 ]  # fmt: skip
 GOOD = complete_config({"family": "random_forest"}, "binary")
