@@ -322,7 +322,8 @@ def traffic_batch(run: Example, batch: int) -> None:
     errors = 1 if batch == 2 else 0
     run.call(
         "serving", "send_traffic",
-        {"evidence_path": "evidence.parquet", "labels_path": None, "batch": batch, "requests": 300, "failed_requests": 0,
+        {"evidence_path": "evidence.parquet", "labels_path": None, "batch": batch,
+         "requests": 300, "failed_requests": 0,
          "rows_left": 2400 - sent,
          "next_start": sent,
          "champion": {"served": 284, "scored": 300, "errors": 0, "latency_p50_ms": 5.9,
