@@ -61,6 +61,17 @@ def test_only_rows_that_may_be_trained_on_count_as_new():
     assert any(reason.endswith(f"fewer than {MIN_NEW_ROWS}: wait for more.") for reason in late.reasons)
 
 
+def test_rows_before_a_late_change_teach_where_the_champion_was_worse_on_them_too():
+    worse_twice = np.concatenate([np.full(2400, 0.5), np.full(600, 1.2)])
+    plan = planned(worse_twice, train_rows=1800)
+    assert (plan.course, plan.new_rows, plan.enough_rows, plan.window) == ("sudden", 0, True, "weighted")
+    assert "so those rows teach as well." in plan.reasons[2]
+    fine_before = np.concatenate([np.full(2400, 0.3), np.full(600, 1.2)])
+    assert not planned(fine_before, train_rows=1800).enough_rows
+    fine_now = np.concatenate([np.full(2400, 0.9), np.full(600, 0.3)])
+    assert not planned(fine_now, train_rows=1800).enough_rows
+
+
 def test_with_few_rows_since_the_change_the_older_ones_are_weighted_down_instead_of_left_out():
     assert planned(JUMP, reference_rows=5000).window == "weighted"
     assert planned(JUMP, train_rows=1800).window == "weighted"  # half of what can be trained on

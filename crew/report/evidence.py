@@ -5,6 +5,7 @@ Only files inside the run's folder are read. A file that is missing, unreadable 
 
 import json
 import math
+import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -133,6 +134,9 @@ def forecasts(run: Run) -> list[Facts]:
     measures = {
         call.data.get("series_path"): str(call.arguments["measure"]) for call in run.named("judge.score_series")
     }
+    for call in run.named("prometheus.query_range"):
+        selected = re.search(r"\w+(?=\{)", str(call.arguments.get("expr", "")))
+        measures[call.data.get("path")] = selected[0] if selected else str(call.arguments.get("expr", ""))
     return [
         {
             "call": call.id,

@@ -100,10 +100,22 @@ def plan_retraining(
     probability = float((savings > cost).mean())
     new_rows = max(0, trainable - (at or 0))
     enough = course == "none" or new_rows >= MIN_NEW_ROWS
+    if not enough and at:
+        # Worse before the change and after it: the rows before it are no longer the champion's world either.
+        both = now[: min(at, trainable)], now[at:]
+        enough = trainable >= MIN_NEW_ROWS and all(_worse(part, level, error) for part in both)
     alone = new_rows >= max(MIN_NEW_ROWS, ALONE * len(reference), ALONE_OF_TRAINABLE * trainable)
     window = _window(course, at, new_rows, alone)
     plan = Plan(probability > LIKELY, enough, window, middle, (low, high), probability, course, at, new_rows)
     return replace(plan, reasons=_reasons(plan, cost, ahead))
+
+
+def _worse(loss: Floats, level: float, error: float) -> bool:
+    """Whether a mean loss is proven to be above the reference's."""
+    if len(loss) < MIN_BATCH_ROWS:
+        return False
+    noise = float(np.hypot(standard_error(loss - loss.mean()), error))
+    return bool(stats.norm.sf((float(loss.mean()) - level) / max(noise, 1e-12)) < CERTAIN)
 
 
 def _without_model(reference: Scores, current: Scores, task: Task) -> float:
@@ -185,6 +197,8 @@ def _reasons(plan: Plan, cost: float, horizon: int) -> list[str]:
     ]
     if plan.course == "sudden":
         reasons.append(f"The loss changed suddenly at current row {plan.change_row}.")
+    if plan.enough_rows and plan.course == "sudden" and plan.new_rows < MIN_NEW_ROWS:
+        reasons.append("It was worse than on the reference rows before that change too, so those rows teach as well.")
     if not plan.enough_rows:
         reasons.append(
             f"Only {plan.new_rows} rows to train on lie after the change, fewer than {MIN_NEW_ROWS}: wait for more."
