@@ -24,7 +24,7 @@ from tools.core.yamlfile import load_yaml_model
 
 ROOT = Path(__file__).resolve().parents[1]
 CASES = Path(__file__).parent / "cases"
-SIDE_FILES = "*.py"  # of a case: its own trainer
+TRAINER = Path(__file__).parent / "own_trainer.py"
 
 
 def names() -> list[str]:
@@ -45,8 +45,10 @@ def make_project(folder: Path, name: str, case: Case, seed: int) -> world.Tables
     """The project that the crew is given: shipped configuration, the case's goal and tables."""
     tables = world.build(case.changes, seed, case.reference_rows, case.current_rows, case.label_noise)
     shutil.copytree(ROOT / "config", folder / "config")
-    for file in (CASES / name).glob(SIDE_FILES):
-        shutil.copy(file, folder / file.name)
+    fault = CASES / name / "fault.py"
+    if fault.exists():
+        for file in (fault, TRAINER):
+            shutil.copy(file, folder / file.name)
     (folder / "data").mkdir()
     tables.reference.to_csv(folder / "data" / "reference.csv", index=False)
     tables.current.to_csv(folder / "data" / "current.csv", index=False)
