@@ -3,7 +3,7 @@
 from typing import Any
 
 from tasks import check_data, synthesize
-from tasks.base import Inputs
+from tasks.base import Inputs, ToolCall, call
 from tasks.goal import Goal
 
 
@@ -37,6 +37,24 @@ def search_constraints(goal: Goal) -> dict[str, Any]:
         stated["fairness"] = goal.fairness.model_dump(exclude_none=True)
     stated = {name: value for name, value in stated.items() if value is not None}
     return {"constraints": stated} if stated else {}
+
+
+def training(inputs: Inputs, files: list[str], run_name: str, **more: Any) -> ToolCall:
+    """The call that trains a model of the goal on files, oldest first. `more`: its config, unless it is the default."""
+    goal = inputs.goal
+    return call(
+        "mlflow",
+        "train_model",
+        train=files,
+        target=goal.target,
+        task=goal.task,
+        metric=goal.metric,
+        drop=dropped(goal),
+        trainer=goal.train.trainer,
+        seed=inputs.seed,
+        run_name=run_name,
+        **more,
+    )
 
 
 def scoring(goal: Goal) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
-from tasks.common import dropped, slices
+from tasks.common import slices, training
 from tools.core.results import Status
 
 
@@ -26,20 +26,7 @@ def runbook(inputs: Inputs) -> Runbook:
             summary=f"Version {champion['version']} of {name} is the champion.",
         )
     trained = data_of(
-        (
-            yield call(
-                "mlflow",
-                "train_model",
-                train=[slices(inputs)["reference"]],
-                target=goal.target,
-                task=goal.task,
-                metric=goal.metric,
-                drop=dropped(goal),
-                trainer=goal.train.trainer,
-                seed=inputs.seed,
-                run_name="baseline",
-            )
-        ),
+        (yield training(inputs, [slices(inputs)["reference"]], "baseline")),
         "training a baseline",
     )
     registered = data_of(

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from tasks import establish_champion
 from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, ToolCall, call, data_of
-from tasks.common import dropped, scoring, slices
+from tasks.common import scoring, slices, training
 from tasks.goal import Goal
 from tools.core.results import Status, ToolResult
 
@@ -161,20 +161,7 @@ def _prepare_backup(inputs: Inputs, champion: establish_champion.Result, reason:
         if scored.status is Status.OK and not _worse(goal, data_of(scored, "")["value"], now["value"]):
             return (yield from _stand_by(inputs, version["version"], data_of(scored, "")["value"], reason))
     trained = data_of(
-        (
-            yield call(
-                "mlflow",
-                "train_model",
-                train=[slices(inputs)["train"]],
-                target=goal.target,
-                task=goal.task,
-                metric=goal.metric,
-                drop=dropped(goal),
-                trainer=goal.train.trainer,
-                seed=inputs.seed,
-                run_name="backup",
-            )
-        ),
+        (yield training(inputs, [slices(inputs)["train"]], "backup")),
         "training a backup",
     )
     scored = data_of((yield _evaluate(goal, trained["model_uri"], newest)), "checking the backup on the newest rows")

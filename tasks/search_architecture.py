@@ -7,7 +7,7 @@ from pydantic import Field
 
 from tasks import assess_champion, version_data
 from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, ToolCall, call, data_of
-from tasks.common import dropped, search_constraints, training_files
+from tasks.common import dropped, search_constraints, training, training_files
 from tools.core.results import ToolResult
 
 WARMS = ("serving",)
@@ -83,19 +83,7 @@ def _search_own_trainer(inputs: Inputs) -> Generator[ToolCall, ToolResult, Resul
             ),
             "asking for parameters",
         )
-        trained = yield call(
-            "mlflow",
-            "train_model",
-            train=training_files(inputs),
-            target=goal.target,
-            task=goal.task,
-            metric=goal.metric,
-            drop=dropped(goal),
-            config=asked["params"],
-            trainer=goal.train.trainer,
-            seed=inputs.seed,
-            run_name=f"trial-{index}",
-        )
+        trained = yield training(inputs, training_files(inputs), f"trial-{index}", config=asked["params"])
         value = trained.data["validation_value"] if trained.ok and trained.data else None
         told = {"value": value} if value is not None else {}
         data_of((yield call("optuna", "tell", study=study, index=index, **told)), "reporting a trial")

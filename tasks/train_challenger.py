@@ -6,7 +6,7 @@ from pydantic import Field
 
 from tasks import establish_champion, tune
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
-from tasks.common import dropped, scoring, slices, training_files
+from tasks.common import scoring, slices, training, training_files
 from tasks.goal import Goal
 
 MIB = 2**20
@@ -51,21 +51,7 @@ def runbook(inputs: Inputs) -> Runbook:
     champion = inputs.need("establish_champion", establish_champion.Result)
     holdout = slices(inputs)["holdout"]
     trained = data_of(
-        (
-            yield call(
-                "mlflow",
-                "train_model",
-                train=training_files(inputs),
-                target=goal.target,
-                task=goal.task,
-                metric=goal.metric,
-                drop=dropped(goal),
-                config=inputs.need("tune", tune.Result).config,
-                trainer=goal.train.trainer,
-                seed=inputs.seed,
-                run_name="challenger",
-            )
-        ),
+        (yield training(inputs, training_files(inputs), "challenger", config=inputs.need("tune", tune.Result).config)),
         "training the challenger",
     )
     groups = {} if goal.fairness is None else {"segment": goal.fairness.column, "gap": goal.fairness.measure}
