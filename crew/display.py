@@ -190,7 +190,7 @@ def terminal_prompt(display: Display) -> Prompt:
                     return _choose(display, approval, answered)
                 effect = display.effect_of(approval.id.removeprefix(f"{approval.run_id}-"))
                 display.write(question(approval, effect))
-                typed = _read_line(sys.stdin.fileno(), answered)
+                typed = _ask(display, "    Do it? [y/N] ", answered)
                 answer = None if typed is None else typed.strip().lower() in ("y", "yes")
                 told = {None: "answered elsewhere", True: "approved", False: "rejected"}[answer]
                 display.write(f"{'' if answer is not None else chr(10)}    {told}\n\n")
@@ -205,18 +205,18 @@ def _choose(display: Display, approval: Approval, answered: Callable[[], bool]) 
     """Ask until an option is named, or the question is answered elsewhere, or the input ends."""
     options = approval.options
     ask = f"    Which one? [1-{len(options)}] "
-    display.write(question(approval, "") + ask)
+    display.write(question(approval, ""))
     while True:
-        typed = _read_line(sys.stdin.fileno(), answered)
+        typed = _ask(display, ask, answered)
         if not typed:  # None: answered elsewhere; nothing, not even a line's end: the input ended
             display.write(f"\n    {'answered elsewhere' if typed is None else 'nobody answered here'}\n\n")
             return None
         option = approval.option(typed)
         if option is not None:
             break
-        display.write(f"    That is no choice: type a number from 1 to {len(options)}, or a name.\n{ask}")
-    display.write(f"    {option.name}: {_printable(option.title)}\n    Why? (for the report; may be left empty) ")
-    why = _read_line(sys.stdin.fileno(), answered)
+        display.write(f"    That is no choice: type a number from 1 to {len(options)}, or a name.\n")
+    display.write(f"    {option.name}: {_printable(option.title)}\n")
+    why = _ask(display, "    Why? (for the report; may be left empty) ", answered)
     if why is None:
         display.write("\n    answered elsewhere\n\n")
         return None
@@ -225,7 +225,7 @@ def _choose(display: Display, approval: Approval, answered: Callable[[], bool]) 
 
 
 def question(approval: Approval, effect: str) -> str:
-    """The exact call and why it is asked, ending in the prompt; to choose, the options, ending before the prompt."""
+    """The exact call and why it is asked, or the options there are to choose from; the prompt comes after it."""
     left = max(approval.expires_ts - time.time(), 0)
     who = title(approval.role) if approval.role else "a person"
     elsewhere = f"in {duration(left)}; from another terminal: mlops-crew"
@@ -245,7 +245,7 @@ def question(approval: Approval, effect: str) -> str:
         ("why", approval.reason),
         ("expires", f"{elsewhere} approve {approval.id}"),
     ]
-    return "\n" + "\n".join(["  APPROVAL NEEDED", *_aligned(rows)]) + "\n    Do it? [y/N] "
+    return "\n" + "\n".join(["  APPROVAL NEEDED", *_aligned(rows)]) + "\n"
 
 
 def _aligned(rows: list[tuple[str, str]]) -> list[str]:
@@ -258,9 +258,14 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def _read_line(terminal: int, answered: Callable[[], bool]) -> str | None:
-    """The line typed at `terminal` with its end, without it where the input ended; None once `answered`."""
+def _ask(display: Display, ask: str, answered: Callable[[], bool]) -> str | None:
+    """The line typed after `ask` with its end, without it where the input ended; None once `answered`.
+
+    What was typed before `ask` was shown is thrown away, and nothing that is typed after it: it comes last.
+    """
+    terminal = sys.stdin.fileno()
     termios.tcflush(terminal, termios.TCIFLUSH)
+    display.write(ask)
     typed = b""
     while not answered():
         ready, _, _ = select.select([terminal], [], [], PROMPT_POLL_S)
