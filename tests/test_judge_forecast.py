@@ -15,7 +15,7 @@ from tools.core.errors import ErrorKind
 from tools.core.results import Status
 from tools.judge.anomaly import AnomalyScorer, score_series
 from tools.judge.burn_rate import burn_rates
-from tools.judge.forecast import Forecast, even_series, forecast_crossing
+from tools.judge.forecast import Forecast, even_series, first_passage, forecast_crossing
 from tools.judge.season import find_season
 from tools.judge.trend import fit_trend
 
@@ -145,6 +145,37 @@ def test_a_long_series_is_reduced_to_even_steps_that_end_with_the_last_reading()
 def test_a_random_walk_has_no_season():
     walks = (np.cumsum(noise(seed, 144)) for seed in range(40))
     assert sum(find_season(walk) is not None for walk in walks) <= 2
+
+
+def test_a_path_crosses_between_the_steps_or_never():
+    paths = np.array([[2.0, 6.0, 8.0], [5.0, 5.5, 5.9], [7.0, 3.0, 9.0], [1.0, 2.0, 6.0]])
+    when = first_passage(np.array([10.0, 20.0, 30.0]), paths, 6.0, now=1.0)
+    assert when == pytest.approx([20.0, np.inf, 10.0 * 5 / 6, 30.0])
+
+
+def test_possible_seasons_differ_as_much_as_fits_of_other_noise_do():
+    steps = np.arange(300.0)
+    pattern = 2 * np.sin(2 * np.pi * steps / 31.3) + np.cos(4 * np.pi * steps / 31.3)
+    later = np.arange(300.0, 340.0)
+    fits = [find_season(pattern[:140] + noise(seed, 140, 0.4)) for seed in range(60)]
+    found = np.array([season.at(later) for season in fits if season is not None])
+    assert len(found) == 60
+    drawn = np.array([season.draw(200, later, 0).std(axis=0) for season in fits if season is not None])
+    assert np.median(drawn) == pytest.approx(np.median(found.std(axis=0)), rel=0.3)
+
+
+def test_where_a_season_crosses_the_interval_holds_it_as_often_as_it_says():
+    held, narrow = 0, 0
+    for seed in range(40):
+        level = 1 + 0.02 * minutes[:160] + 1.5 * np.sin(2 * np.pi * (minutes[:160] + 7 * seed) / 45)
+        whole = 1 + 0.02 * np.arange(600) + 1.5 * np.sin(2 * np.pi * (np.arange(600) + 7 * seed) / 45)
+        truth = (int(np.argmax(whole >= 6.0)) - 0.5 - 159) * 60  # it crosses within the minute before
+        low, high = ahead(level + noise(seed, 160, 0.3), horizon_s=14400).interval_s
+        assert low is not None
+        held += low <= truth and (high is None or truth <= high)
+        narrow += high is not None and high - low < 45 * 60
+    assert held >= 34
+    assert narrow >= 20
 
 
 def test_bad_horizons_and_levels_are_refused():

@@ -180,10 +180,8 @@ def _course(series: Floats, threshold: float, horizon: float, level: float, need
     paths = trend.draw(DRAWS, ahead, seed)
     towards = float(np.mean(paths[:, FUTURE_STEPS // int(LOOK_BEYOND) - 1] > mean_level))
     if season:
-        paths = paths + season.at(start + n - 1 + ahead)
-    above = paths >= threshold
-    crosses = above.any(axis=1)
-    passage = np.where(crosses, ahead[np.argmax(above, axis=1)], np.inf)
+        paths = paths + season.draw(DRAWS, start + n - 1 + ahead, seed)
+    passage = first_passage(ahead, paths, threshold, now)
     probability = float(np.mean(passage <= horizon))
     tail = (1 - level) / 2
     ends = [float(np.quantile(passage, q, method="inverted_cdf")) for q in (tail, 0.5, 1 - tail)]
@@ -194,6 +192,24 @@ def _course(series: Floats, threshold: float, horizon: float, level: float, need
     return _Course(
         outlook, probability, (low, middle, high), now, mean_slope, season, None, (ahead[near], fan), towards
     )
+
+
+def first_passage(ahead: Floats, paths: Floats, threshold: float, now: float) -> Floats:
+    """When each path first reaches the threshold, interpolated between the steps; infinite where it never does.
+
+    Args:
+        ahead: increasing, above 0, shape (steps,).
+        paths: shape (count, steps).
+        now: where all paths are at 0, below the threshold.
+    """
+    above = paths >= threshold
+    at = np.argmax(above, axis=1)
+    row = np.arange(len(paths))
+    before = np.where(at > 0, paths[row, at - 1], now)
+    began = np.where(at > 0, ahead[at - 1], 0.0)
+    after = paths[row, at]
+    share = (threshold - before) / np.where(after > before, after - before, 1.0)
+    return np.where(above.any(axis=1), began + share * (ahead[at] - began), np.inf)
 
 
 def _unknown(now: float, why: str) -> Forecast:

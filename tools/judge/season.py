@@ -18,20 +18,37 @@ MIN_STRENGTH = 0.4  # share of the variance about the trend that one cycle predi
 class Season:
     """A pattern that repeats every `period` steps (a fraction is possible), as harmonics about zero.
 
-    `waves` (harmonics, 2) holds the cosine and sine coefficients of 1, 2, ... cycles per period.
+    `waves` (harmonics, 2) holds the cosine and sine coefficients of 1, 2, ... cycles per period; `covariance`
+    (2 harmonics + 1, 2 harmonics + 1) belongs to the waves, as they lie in memory, and the period.
     """
 
     period: float
     waves: Floats
+    covariance: Floats
 
     def at(self, steps: Floats) -> Floats:
         """What it adds at the (fractional) steps."""
         return _harmonics(steps, self.period, len(self.waves)) @ self.waves.ravel()
 
+    def draw(self, count: int, steps: Floats, seed: int) -> Floats:
+        """Possible patterns at the steps, shape (count, len(steps)): waves and period within their uncertainty."""
+        values, vectors = np.linalg.eigh(self.covariance)
+        spread = np.sqrt(np.maximum(values, 0.0)) * np.random.default_rng(seed).standard_normal((count, len(values)))
+        return self.at(steps) + spread @ (_gradient(steps, self.period, self.waves) @ vectors).T
+
 
 def _harmonics(steps: Floats, period: float, count: int) -> Floats:
     angle = 2 * np.pi / period * np.outer(steps, np.arange(1, count + 1))
     return np.stack([np.cos(angle), np.sin(angle)], axis=2).reshape(len(steps), -1)
+
+
+def _gradient(steps: Floats, period: float, waves: Floats) -> Floats:
+    """How the pattern changes with each wave and with the period, shape (len(steps), 2 harmonics + 1)."""
+    order = np.arange(1, len(waves) + 1)
+    turned = (np.stack([-waves[:, 1], waves[:, 0]], axis=1) * order[:, None]).ravel()  # a later phase
+    harmonics = _harmonics(steps, period, len(waves))
+    by_period = 2 * np.pi / period**2 * steps * (harmonics @ turned)
+    return np.column_stack([harmonics, by_period])
 
 
 def find_season(values: Floats) -> Season | None:
@@ -102,11 +119,16 @@ def _shape(values: Floats, period: int) -> Season | None:
 
 def _fit(steps: Floats, values: Floats, period: int) -> Season:
     count = max(1, min(MAX_HARMONICS, period // 4))
-    best, left = Season(float(period), np.zeros((count, 2))), np.inf
+    best, fitted, left = float(period), np.zeros((count, 2)), np.inf
     for candidate in period + np.linspace(-1, 1, 21):
         design = _harmonics(steps, candidate, count)
         waves = np.linalg.lstsq(design, values, rcond=None)[0]
         error = float(np.sum((values - design @ waves) ** 2))
         if error < left:
-            best, left = Season(float(candidate), np.asarray(waves, dtype=np.float64).reshape(count, 2)), error
-    return best
+            best, fitted, left = float(candidate), np.asarray(waves, dtype=np.float64).reshape(count, 2), error
+    gradient = _gradient(steps, best, fitted)
+    residual = values - _harmonics(steps, best, count) @ fitted.ravel()
+    variance = left / max(len(values) - gradient.shape[1], 1)
+    memory = min(max(_correlation(residual[1:], residual[:-1]), 0.0), 0.9)  # neighbours tell less than independent ones
+    covariance = np.linalg.pinv(gradient.T @ gradient) * variance * (1 + memory) / (1 - memory)
+    return Season(best, fitted, np.asarray(covariance, dtype=np.float64))
