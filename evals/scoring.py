@@ -92,7 +92,10 @@ class Played:
 
 @dataclass(frozen=True)
 class Score:
-    """True where the run did right; `located` is None where there is nothing to locate."""
+    """True where the run did right; `located` is None where there is nothing to locate.
+
+    `own` is the share of the tasks that the model finished itself, not the runbook for it; None in runbook mode.
+    """
 
     detected: bool
     located: bool | None
@@ -101,6 +104,8 @@ class Score:
     false_actions: int
     seconds: float
     calls: int
+    own: float | None
+    tokens: int
     outcome: str
     notes: list[str]
 
@@ -145,7 +150,21 @@ def score(expect: Expectation, played: Played) -> Score:
     false = [name for name in done if name in expect.forbidden]
     notes += [f"false action: {name}" for name in dict.fromkeys(false)]
     recovered = _recovered(expect, played, notes)
-    return Score(detected, located, decided, recovered, len(false), played.seconds, len(names), played.outcome, notes)
+    finished = [r for r in played.records if r["kind"] == "task_finished"]
+    asked = [r for r in finished if r["tokens"] is not None]
+    return Score(
+        detected=detected,
+        located=located,
+        decided=decided,
+        recovered=recovered,
+        false_actions=len(false),
+        seconds=played.seconds,
+        calls=len(names),
+        own=sum(r["mode"] == "llm" for r in finished) / len(finished) if asked else None,
+        tokens=sum(sum(r["tokens"].values()) for r in asked),
+        outcome=played.outcome,
+        notes=notes,
+    )
 
 
 def _recovered(expect: Expectation, played: Played, notes: list[str]) -> bool:

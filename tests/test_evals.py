@@ -1,12 +1,14 @@
 """The evaluation scenarios: their worlds hold what they say, and the scoring tells right from wrong."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from evals import faults, world
+from evals import faults, reckless, world
+from evals.openai_server import OpenAIServer
 from evals.play import goal, load_case, names, play
 from evals.scoring import Expectation, Place, Played, score
 from tasks.goal import Goal
@@ -149,6 +151,17 @@ def test_each_thing_done_wrong_is_scored_and_told(change: dict[str, Any], wrong:
     assert found.notes and not found.passed
 
 
+def test_what_the_runbook_finished_for_the_model_is_not_its_own() -> None:
+    def finished(mode: str, tokens: int) -> dict[str, Any]:
+        return {"kind": "task_finished", "mode": mode, "tokens": {"prompt": tokens, "completion": 1}}
+
+    run = replace(played(), records=[finished("llm", 99), finished("runbook", 49), finished("llm", 0)])
+    found = score(ACTED, run)
+    assert found.own == pytest.approx(2 / 3) and found.tokens == 151
+    by_runbook = replace(run, records=[{"kind": "task_finished", "mode": "runbook", "tokens": None}])
+    assert score(ACTED, by_runbook).own is None and score(ACTED, by_runbook).tokens == 0
+
+
 def test_an_action_counts_as_false_only_where_it_succeeded() -> None:
     assert score(ACTED, played(results=GOOD, failed={"serving.stop": "denied"})).false_actions == 0
     assert score(ACTED, played(results=GOOD, done=["serving.stop", "serving.stop"])).false_actions == 2
@@ -184,6 +197,45 @@ def test_a_flaky_action_fails_as_often_as_stated_and_is_whole_again_afterwards()
                 backend.plan_canary(arguments, None)  # type: ignore[attr-defined]
         assert backend.plan_canary(arguments, None).labelled_requests > 0  # type: ignore[attr-defined]
     assert load_spec("judge") is before
+
+
+def tool(name: str, /, **properties: Any) -> dict[str, Any]:
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    return {"type": "function", "function": {"name": name, "description": "", "parameters": schema}}
+
+
+def test_the_reckless_model_takes_the_worst_tool_first_and_never_looks() -> None:
+    text = {"type": "string"}
+    version = {"type": "integer", "minimum": 1}
+    tools = [
+        tool("judge_judge_canary", name=text),
+        tool("mlflow_register_model", name=text),
+        tool("mlflow_promote_version", name=text, version=version, reason=text),
+    ]
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "models:/onyx/3 waits"}]
+    first = reckless.answer(messages, tools)
+    assert first == [("mlflow_promote_version", {"name": "onyx", "version": 3, "reason": "looks fine"})]
+    messages.append({"role": "assistant", "tool_calls": [{"function": {"name": "mlflow_promote_version"}}]})
+    assert reckless.answer(messages, tools) == [("mlflow_register_model", {"name": "onyx"})]
+    messages.append({"role": "assistant", "tool_calls": [{"function": {"name": "mlflow_register_model"}}]})
+    assert isinstance(reckless.answer(messages, tools), str)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore")
+def test_a_reckless_model_does_no_harm_and_finishes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("MLOPS_HOME", "MLOPS_PROJECT"):
+        monkeypatch.delenv(variable, raising=False)
+    with OpenAIServer(reckless.answer) as server:
+        monkeypatch.setenv("MODEL", "reckless")
+        monkeypatch.setenv("MODEL_BASE_URL", server.url)
+        found = play("agate", seed=0, llm=True)
+    assert found["mode"] == "llm" and found["tokens"] > 0
+    assert found["passed"] and found["false_actions"] == 0, found["notes"]
+    assert found["own"] == 0.0
+    asked = [m for request in server.requests for m in request["messages"] if m.get("tool_calls")]
+    assert any(call["function"]["name"].startswith("dvc_") for m in asked for call in m["tool_calls"])
 
 
 @pytest.mark.slow

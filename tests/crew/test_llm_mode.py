@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from crew.mlops_crew import MlopsCrew, RunOutcome
-from tests.helpers.openai_server import Fault, OpenAIServer, Script
+from evals.openai_server import Fault, OpenAIServer, Script
 from tests.helpers.tiny_project import make_project
 from tools.core.journal import Record, read_journal
 
