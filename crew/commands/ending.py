@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from tools.core.files import write_text
+
 STATUS_FILE = "MLOPS_STATUS_FILE"
 TERMINATE_S = 1.5
 BROKEN_PIPE = 141  # 128 + SIGPIPE, what a shell would report
@@ -19,11 +21,8 @@ def note_status(status: str) -> None:
     """
     named = os.environ.get(STATUS_FILE)
     if named:
-        path = Path(named)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}")
         with contextlib.suppress(OSError):  # `./start` then says that it does not know
-            temporary.write_text(status)
-            temporary.replace(path)
+            write_text(Path(named), status)
 
 
 def end_at_once(code: int, last_words: Callable[[], None]) -> None:

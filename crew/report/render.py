@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +13,7 @@ from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from crew import words
 from crew.report import charts, drift, evidence, story, svg, timeline
 from crew.report.collect import Run, read_run
+from tools.core.files import write_text
 
 FORMAT = 1
 MOST_HISTOGRAMS = 6
@@ -40,8 +40,8 @@ def write_report(run_folder: Path) -> ReportPaths:
     run = read_run(run_folder)
     facts = report_facts(run)
     paths = ReportPaths(html=run_folder / "report.html", json=run_folder / "report.json")
-    _write(paths.json, json.dumps(facts, indent=1, default=str, allow_nan=False) + "\n")
-    _write(paths.html, report_html(run, facts))
+    write_text(paths.json, json.dumps(facts, indent=1, default=str, allow_nan=False) + "\n")
+    write_text(paths.html, report_html(run, facts))
     return paths
 
 
@@ -210,9 +210,3 @@ def _flat(goal: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 def _pretty(value: Any) -> str:
     return json.dumps(value, indent=1, default=str, ensure_ascii=False)
-
-
-def _write(path: Path, content: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(content, encoding="utf-8")
-    os.replace(temporary, path)

@@ -11,9 +11,7 @@ A crash between two writes loses nothing: outcomes count once their file has its
 import contextlib
 import fcntl
 import json
-import os
 import re
-import tempfile
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Any
 import pandas as pd
 
 from tools.core.errors import FixableError, NeedsPersonError, NoDataError, RetryableError
+from tools.core.files import write_json
 from tools.modeling.data import write_table
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
@@ -65,17 +64,7 @@ class TestFolder:
             raise NeedsPersonError(f"{self.design} is damaged: {error}; restore it or remove the folder") from error
 
     def write(self, content: dict[str, Any]) -> None:
-        handle, temporary = tempfile.mkstemp(dir=self.path, prefix=".test.json.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(content, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.design)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
+        write_json(self.design, content, indent=1, durable=True)
 
     def outcomes(self) -> pd.DataFrame:
         """Every outcome, oldest first, with `batch`, the number of the call that brought it. Empty without any."""

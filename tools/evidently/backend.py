@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Generator
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 from tools.core.contract import Backend, CallContext
 from tools.core.errors import FixableError
+from tools.core.files import write_json
 from tools.evidently.spec import (
     ColumnDrift,
     DataSummary,
@@ -68,7 +68,7 @@ class EvidentlyBackend(Backend):
         profile_path = folder / f"{stem}_profile.json"
         outcome = _run_drift(samples[0], samples[1], kinds, args.drift_share, report_path, json_path)
         ctx.progress(2, 3, "drawing histograms")
-        _write_json(
+        write_json(
             profile_path,
             {
                 "reference_rows": rows["reference"],
@@ -147,36 +147,13 @@ def _sampled(samples: list[Frame], rows: dict[str, int]) -> str:
 
 
 def _choose_columns(reference: Frame, current: Frame, exclude: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Column -> "number" or "category" for what can be compared, and column -> why for what cannot."""
-    from tools.modeling.columns import infer_schema
+    """Column -> kind for what can be compared, and column -> why for what cannot."""
+    from tools.modeling.column_counts import choose_columns
 
-    schema = infer_schema(reference)
-    kinds: dict[str, str] = {}
-    skipped: dict[str, str] = {}
-    for name in map(str, reference.columns):
-        kind = schema.get(name)
-        if name in exclude:
-            skipped[name] = "excluded"
-        elif name not in current.columns:
-            skipped[name] = "missing in current"
-        elif kind is None:
-            skipped[name] = "empty, or a different text in every row"
-        elif kind.startswith("time:"):
-            skipped[name] = "a time"
-        elif current[name].isna().all():
-            skipped[name] = "empty in current"
-        elif kind == "number" and _is_counter(reference[name]) and _is_counter(current[name]):
-            skipped[name] = "counts the rows"
-        else:
-            kinds[name] = kind
-    skipped.update({str(name): "missing in reference" for name in current.columns if name not in reference.columns})
-    return kinds, skipped
-
-
-def _is_counter(column: Series) -> bool:
-    import pandas as pd
-
-    return bool(pd.api.types.is_numeric_dtype(column.dtype) and column.is_monotonic_increasing and column.is_unique)
+    kinds, skipped = choose_columns(reference, current, exclude)
+    empty = [name for name in kinds if current[name].isna().all()]
+    skipped |= dict.fromkeys(empty, "empty in current")
+    return {name: kind for name, kind in kinds.items() if name not in empty}, skipped
 
 
 def _typed(frame: Frame, kinds: dict[str, str]) -> Frame:
@@ -291,9 +268,3 @@ def _run_summary(frame: Frame, kinds: dict[str, str], html: Path) -> dict[str, A
 
 def _listed(skipped: dict[str, str]) -> str:
     return ", ".join(f"{name} ({why})" for name, why in list(skipped.items())[:8]) or "nothing"
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(content))
-    os.replace(temporary, path)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tools.core.contract import Backend, CallContext
 from tools.core.errors import FixableError, NoDataError
+from tools.core.files import write_json
 from tools.great_expectations.spec import (
     QuarantinedRows,
     QuarantineRowsArgs,
@@ -51,7 +51,7 @@ class GreatExpectationsBackend(Backend):
         folder = ctx.workspace / "data_checks"
         folder.mkdir(parents=True, exist_ok=True)
         suite_path = folder / f"{stem}_suite.json"
-        _write_json(suite_path, checked.suite)
+        write_json(suite_path, checked.suite, indent=1)
 
         critical, warnings, bad = findings(checked)
         bad_path, bad_rows = folder / f"{stem}_bad_rows.parquet", 0
@@ -133,9 +133,3 @@ def _read_suite(path: Path) -> list[dict[str, Any]]:
     if not configs:
         raise FixableError(f"suite: {path} holds no expectation")
     return [{key: value for key, value in config.items() if key != "id"} for config in configs]
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(content, indent=1))
-    os.replace(temporary, path)

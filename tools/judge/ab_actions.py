@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tools.core.contract import Backend, CallContext
 from tools.core.errors import FixableError
+from tools.core.files import write_text
 from tools.judge.ab_spec import AbGuardrail, AbJudgeArgs, AbPlan, AbPlanArgs, AbSegment, AbVerdict
 
 if TYPE_CHECKING:
@@ -99,9 +100,7 @@ def _write_plan(planned: dict[str, Any], ctx: CallContext) -> str:
     """The plan as JSON in the run's folder; equal plans have the same file."""
     text = json.dumps(planned)
     path = ctx.workspace / f"ab_plan_{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, text)
     return ctx.show(path)
 
 

@@ -1,13 +1,12 @@
 """Reads score and evidence files, asks the pure functions, and writes a canary's course for plots."""
 
 import hashlib
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tools.core.contract import CallContext
 from tools.core.errors import FixableError
+from tools.core.files import write_json
 from tools.judge.ab_actions import AbTestBackend
 from tools.judge.outlook import OutlookBackend, write_score_series
 from tools.judge.outlook_spec import ScoreSeries, SeriesArgs
@@ -492,7 +491,5 @@ def _write_details(name: str, content: dict[str, Any], args: CanaryJudgeArgs | D
     """Write JSON into the run's folder; its name depends on the question only, so repeating it overwrites it."""
     question = hashlib.sha256(args.model_dump_json().encode()).hexdigest()[:8]
     path = ctx.workspace / f"{name}_{question}.json"
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content))
-    os.replace(temporary, path)
+    write_json(path, content)
     return ctx.show(path)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tools.core.contract import Backend, CallContext
 from tools.core.errors import FixableError
+from tools.core.files import write_json
 from tools.judge.outlook_spec import (
     Anomalies,
     AnomalyArgs,
@@ -179,8 +180,6 @@ def write_score_series(args: SeriesArgs, scores: "Scores", reference: "Scores | 
 def _write_course(series: "Series", found: "Forecast", args: ForecastArgs, ctx: CallContext) -> str:
     """The readings and the expected course, as JSON for plots."""
     import numpy as np
-
-    from tools.modeling.series import write_json
 
     now, ahead = float(series.times[-1]), []
     if found.fan is not None:

@@ -10,9 +10,6 @@ the same each looks less important than both are together, because the other one
 """
 
 import hashlib
-import json
-import os
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -22,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from tools.core.contract import CallContext
 from tools.core.errors import FixableError
+from tools.core.files import write_json
 from tools.mlflow.evaluation import fetched, predict
 from tools.mlflow.spec import ColumnImportance, ColumnImportanceArgs, ScoredRows, ScoreRowsArgs
 from tools.mlflow.tracking import Store
@@ -58,7 +56,7 @@ def column_importance(store: Store, args: ColumnImportanceArgs, ctx: CallContext
             loss, _ = row_losses(task, repeated, predict(predictor, permuted, args.model_uri))
             found[name] = float(loss.mean()) - base
     path = ctx.workspace / f"importance_{_digest(args.model_uri, args.data, str(args.seed))}.json"
-    _write_json(path, found)
+    write_json(path, found, indent=1)
     ordered = sorted(found, key=lambda name: -found[name])
     used = [name for name in ordered if found[name] > 0]
     named = ", ".join(f"{name} {found[name]:.3g}" for name in used[:NAMED])
@@ -130,12 +128,6 @@ def score_rows(store: Store, args: ScoreRowsArgs, ctx: CallContext) -> ScoredRow
         labelled_rows=int(labelled.sum()),
         message=f"{args.model_uri} scored {len(rows)} rows, {int(labelled.sum())} of them labelled.",
     )
-
-
-def _write_json(path: Path, content: dict[str, float]) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=1))
-    os.replace(temporary, path)
 
 
 def _digest(*parts: str) -> str:

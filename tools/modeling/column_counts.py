@@ -5,7 +5,6 @@ own. Files are scanned once, batch by batch, so memory does not grow with the nu
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tools.core.errors import FixableError
+from tools.core.files import write_json
 from tools.modeling.columns import infer_schema, to_number
 from tools.modeling.data import as_text, read_table
 
@@ -186,10 +186,8 @@ def _counts_rows(column: Any) -> bool:
 
 def write_counts(tables: PairedCounts, path: Path) -> None:
     """Write the counts as JSON, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     columns = [{**vars(c), "reference": c.reference.tolist(), "current": c.current.tolist()} for c in tables.columns]
-    temporary.write_text(json.dumps({"format": COUNTS_FORMAT, **vars(tables), "columns": columns}))
-    os.replace(temporary, path)
+    write_json(path, {"format": COUNTS_FORMAT, **vars(tables), "columns": columns})
 
 
 def read_counts(path: Path) -> PairedCounts:

@@ -1,9 +1,6 @@
 """Tables in and out, and the checks a target must pass before anything is trained on it."""
 
-import contextlib
 import gzip
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -12,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tools.core.errors import FixableError
+from tools.core.files import replacing
 
 Task = Literal["binary", "multiclass", "regression"]
 TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression")
@@ -67,21 +65,13 @@ def read_table(path: Path, *, may_be_empty: bool = False) -> pd.DataFrame:
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Write Parquet, whole or not at all (a temporary file beside it, then `os.replace`).
+    """Write Parquet, whole or not at all.
 
     Raises:
         OSError: the disk is full or the folder is not writable; nothing is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        frame.to_parquet(temporary, index=False)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    with replacing(path) as draft:
+        frame.to_parquet(draft, index=False)
 
 
 def require_columns(frame: pd.DataFrame, names: Iterable[str], source: object) -> None:

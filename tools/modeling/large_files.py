@@ -1,7 +1,6 @@
 """Tables that are too large to load, read by Polars in memory that does not grow with their number of rows."""
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import pandas as pd
 import polars as pl
 
 from tools.core.errors import FixableError
+from tools.core.files import replacing
 from tools.modeling.data import read_table
 
 LARGE_ROWS = 500_000  # of a Parquet file
@@ -135,14 +135,9 @@ def split_rows(
 
 
 def write_lazy(lazy: pl.LazyFrame, path: Path) -> None:
-    """Write Parquet batch by batch, whole or not at all (a temporary file beside it, then `os.replace`)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        lazy.sink_parquet(temporary, row_group_size=BATCH_ROWS, engine="streaming")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write Parquet batch by batch, whole or not at all."""
+    with replacing(path) as draft:
+        lazy.sink_parquet(draft, row_group_size=BATCH_ROWS, engine="streaming")
 
 
 def _lazy(path: Path) -> pl.LazyFrame:

@@ -1,7 +1,6 @@
 """Metric series in and out: what `prometheus.query_range` wrote, or a table with time (or row) and value."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -65,13 +64,6 @@ def read_times(path: Path, column: str) -> Floats | None:
 def write_columns(path: Path, **columns: NDArray[Any]) -> None:
     """Columns of equal length as a Parquet file, written atomically."""
     write_table(pd.DataFrame(columns), path)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """An object as a JSON file, written atomically."""
-    draft = path.with_suffix(f".{os.getpid()}.tmp")
-    draft.write_text(json.dumps(content))
-    os.replace(draft, path)
 
 
 def _from_json(path: Path) -> Series:

@@ -1,13 +1,13 @@
 """The trials file: what a search (Optuna, Hyperopt, Ray) writes and the trackers (MLflow, W&B) log. JSON, one study."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tools.core.errors import FixableError
+from tools.core.files import write_json
 
 
 class Trial(BaseModel):
@@ -85,10 +85,7 @@ def read_trials(path: Path) -> Trials:
 
 def write_trials(trials: Trials, path: Path) -> Path:
     """Write a trials file atomically. NaN and infinite values become null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(json.loads(trials.model_dump_json()), indent=1), encoding="utf-8")
-    os.replace(temporary, path)
+    write_json(path, json.loads(trials.model_dump_json()), indent=1)
     return path
 
 

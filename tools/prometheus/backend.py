@@ -1,7 +1,6 @@
 """The Prometheus backend: the same actions over a real server or the embedded store."""
 
 import hashlib
-import json
 import math
 import os
 import time
@@ -10,6 +9,7 @@ from typing import Any
 
 from tools.core.contract import Backend, CallContext
 from tools.core.errors import FixableError, NoDataError, RetryableError
+from tools.core.files import write_json
 from tools.prometheus.spec import (
     ListMetricsArgs,
     Metrics,
@@ -96,13 +96,7 @@ class PrometheusBackend(Backend):
         }
         digest = hashlib.sha256(args.model_dump_json().encode()).hexdigest()[:12]
         path = ctx.workspace / "prometheus" / f"range-{digest}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".tmp")
-        try:
-            draft.write_text(json.dumps(content))
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_json(path, content)
         return RangeResult(
             path=ctx.show(path),
             series=[_summary(series) for series in found[:MAX_SERIES]],

@@ -1,10 +1,11 @@
 """What production serves, on disk: read at start, replaced atomically before every change takes effect."""
 
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from tools.core.files import write_json
 
 STATE_FILE = "state.json"
 
@@ -83,13 +84,4 @@ def save_state(folder: Path, state: ProductionState) -> None:
     Raises:
         OSError: it could not be written (full disk, no permission); the old state is untouched.
     """
-    path = folder / STATE_FILE
-    draft = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        with draft.open("w") as file:
-            json.dump(asdict(state), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_json(folder / STATE_FILE, asdict(state), indent=1, durable=True)

@@ -1,0 +1,42 @@
+"""Files that are written whole or not at all."""
+
+import json
+import os
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = False) -> Generator[Path]:
+    """A file beside `path` to write to: it takes the place of `path` where the block ends well, and is removed else.
+
+    Args:
+        durable: on the disk before it takes the place, so that a power cut leaves the old or the new one.
+
+    Raises:
+        OSError: the disk is full or the folder is not writable; what was there is untouched, nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    try:
+        yield draft
+        if durable:
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, *, durable: bool = False) -> None:
+    """Write UTF-8, as `replacing` does."""
+    with replacing(path, durable=durable) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any, *, indent: int | None = None, durable: bool = False) -> None:
+    """Write JSON, as `replacing` does."""
+    write_text(path, json.dumps(content, indent=indent), durable=durable)
