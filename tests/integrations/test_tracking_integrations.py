@@ -498,6 +498,20 @@ def test_the_users_own_command_trains_into_a_run_on_a_server(
     assert trained["size_bytes"] > 500
 
 
+@pytest.mark.parametrize(("set_to", "seen"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_of_a_trainer_do_not_spin_unless_the_user_says_so(
+    embedded: Any, data: Any, monkeypatch: pytest.MonkeyPatch, set_to: str | None, seen: str
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if set_to:
+        monkeypatch.setenv("OMP_WAIT_POLICY", set_to)
+    (embedded.root / "told.py").write_text(
+        "import os\ndef train(**_): print('policy', os.environ['OMP_WAIT_POLICY'])\n"
+    )
+    told = embedded.call("mlflow", "train_model", train=[data["first"]], trainer="told:train", **TASK)
+    assert f"policy {seen}" in told.message
+
+
 def test_a_users_trainer_that_fails_or_logs_no_model_is_a_clear_error(embedded: Any, data: Any) -> None:
     (embedded.root / "my_trainer.py").write_text("def quiet(**task): print('nothing to see')\n")
     arguments = {"train": [data["first"]], **TASK}

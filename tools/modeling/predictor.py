@@ -1,6 +1,7 @@
 """Models as predictors, whatever flavour they were logged with."""
 
 import pickle
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -143,7 +144,9 @@ def open_predictor(folder: Path, model_uri: str) -> Predictor:
     Raises:
         FinalError: it cannot be loaded; says why.
     """
-    import mlflow.pyfunc
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's first import warns of its own type hints
+        import mlflow.pyfunc
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model
 
