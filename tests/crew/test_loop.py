@@ -131,6 +131,8 @@ def test_the_report_tells_the_same_as_the_journal(promoted: Played) -> None:
     assert promoted.outcome.report is not None
     html = promoted.outcome.report.read_text(encoding="utf-8")
     assert "promote" in html.lower()
+    searched = promoted.data("optuna", "search")[0]
+    assert f"which no trial saw: {searched['nested_value']:.4g}" in " ".join(html.split())
     content = json.loads((promoted.outcome.folder / "report.json").read_text(encoding="utf-8"))
     assert content["run"]["outcome"] == "promoted"
 
