@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.integrate import quad
+from scipy.stats import norm
 
 from tools.judge.sequential import (
+    MIXTURE_ROWS,
+    asymptotic_log_e,
     betting_log_e,
     clipped_log_e,
     discordant_log_e,
@@ -51,6 +55,29 @@ def test_a_peeked_z_test_would_reject_an_equal_challenger_far_more_often():
 def test_losses_with_heavy_symmetric_tails_and_no_known_bound_keep_the_level():
     values = np.random.default_rng(2).standard_t(2, size=(SEEDS, REQUESTS))
     assert ever_rejected(clipped_log_e(values)) <= ALPHA
+
+
+def test_the_asymptotic_process_is_a_bet_on_every_positive_mean():
+    for mean, deviation, count in ((0.03, 0.5, 400), (-0.02, 0.2, 150), (0.2, 1.5, 90)):
+        scale = 1 / np.sqrt(MIXTURE_ROWS)
+
+        def weighed(
+            size: float, total: float = count * mean / deviation, n: int = count, scale: float = scale
+        ) -> float:
+            return 2 * norm.pdf(size, 0, scale) * np.exp(size * total - size**2 * n / 2)
+
+        expected = quad(weighed, 0, 30 * scale, limit=200)[0]
+        found = asymptotic_log_e(np.array([mean]), np.array([deviation]), np.array([count]))
+        assert np.exp(found[0]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_asymptotic_process_keeps_the_level_on_skewed_values_from_a_hundred_rows_on():
+    values = np.random.default_rng(11).exponential(1, (SEEDS, REQUESTS)) - 1
+    looks = np.unique((100 * 1.05 ** np.arange(56)).astype(int))
+    for signed in (values, -values):
+        means = np.stack([signed[:, :n].mean(axis=1) for n in looks], axis=1)
+        deviations = np.stack([signed[:, :n].std(axis=1) for n in looks], axis=1)
+        assert ever_rejected(asymptotic_log_e(means, deviations, looks)) <= ALPHA
 
 
 def test_skewed_loss_differences_keep_the_level():

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tools.judge.quality import Evidence, Quality, Rules, quality_of
 from tools.judge.sequential import (
     Floats,
+    asymptotic_log_e,
     betting_log_e,
     clipped_log_e,
     discordant_log_e,
@@ -63,7 +64,9 @@ def checks_of(evidence: Evidence, quality: Quality, rules: Rules) -> list[Check]
 def within_tolerance_log_e(quality: Quality, n: int) -> Floats:
     """Log e-process of "the loss of quality is within the tolerance", per request, as a running maximum.
 
-    It bets on what is hoped for: that the challenger is as good as the champion.
+    It bets on what is hoped for: that the challenger is as good as the champion. For metrics of pairs of requests,
+    whose blocks waste much of the evidence, the metric of all requests so far takes part: its level holds in the long
+    run, that of the blocks always.
     """
     found = [
         spread(
@@ -75,6 +78,10 @@ def within_tolerance_log_e(quality: Quality, n: int) -> Floats:
         )
         for part in quality.parts
     ]
+    if quality.running is not None:
+        running = quality.running
+        log_e = asymptotic_log_e(quality.allowed - running.harm, running.deviation, running.count)
+        found.append(spread(log_e, running.rows, n))
     return np.maximum.accumulate(np.maximum(mixture(*found), 0.0))
 
 

@@ -85,7 +85,7 @@ def estimate(metric: str, task: Task, scores: Scores) -> Estimate:
     if metric == "accuracy":
         return _mean(correct, higher_is_better=True)
     if metric == "balanced_accuracy":
-        return _balanced_accuracy(scores.y_true, correct)
+        return balanced_accuracy(scores.y_true, correct)
     return _f1(task, scores)
 
 
@@ -114,7 +114,8 @@ def _regression(metric: str, scores: Scores) -> Estimate:
             return Estimate(float(1 - share), influence, higher_is_better=True)
 
 
-def _balanced_accuracy(y_true: NDArray[Any], correct: Floats) -> Estimate:
+def balanced_accuracy(y_true: NDArray[Any], correct: Floats) -> Estimate:
+    """Mean recall of the classes; `correct` is 1 or 0 per row."""
     classes, index, counts = np.unique(y_true, return_inverse=True, return_counts=True)
     recall = np.bincount(index, weights=correct) / counts
     influence = (correct - recall[index]) * len(y_true) / counts[index] / len(classes)
@@ -147,15 +148,7 @@ def _ranking(metric: str, scores: Scores) -> Estimate:
     if positives in (0, n):
         raise ValueError(f"{metric} needs both classes; all {n} rows have the same label")
     if metric == "roc_auc":
-        ranks = rankdata(score)
-        own = np.empty(n)
-        own[truth], own[~truth] = rankdata(score[truth]), rankdata(score[~truth])
-        below = ranks - own  # rows of the other class below this one, ties as half
-        other = np.where(truth, n - positives, positives)
-        placement = np.where(truth, below / other, 1 - below / other)
-        value = float(placement[truth].mean())
-        size = np.where(truth, positives, n - positives)
-        return Estimate(value, (placement - value) * n / size, higher_is_better=True)
+        return roc_auc(truth, score)
     # Average precision: the mean precision at the positives' scores, and what a row adds to each of those precisions.
     order = np.argsort(-score, kind="stable")
     last = np.searchsorted(-score[order], -score, side="right") - 1  # last position with a score as high as this row's
@@ -169,6 +162,20 @@ def _ranking(metric: str, scores: Scores) -> Estimate:
     sum_miss = np.concatenate([np.cumsum(at_miss[::-1])[::-1], [0.0]])[first] / positives
     influence = np.where(truth, (precision - value) * n / positives, 0.0) + np.where(truth, sum_hit, 0.0) - sum_miss
     return Estimate(value, influence - influence.mean(), higher_is_better=True)
+
+
+def roc_auc(truth: NDArray[np.bool_], score: Floats) -> Estimate:
+    """The AUC and each row's influence on it (DeLong's placements), shape (n,); both classes must be there."""
+    n, positives = len(truth), int(truth.sum())
+    ranks = rankdata(score)
+    own = np.empty(n)
+    own[truth], own[~truth] = rankdata(score[truth]), rankdata(score[~truth])
+    below = ranks - own  # rows of the other class below this one, ties as half
+    other = np.where(truth, n - positives, positives)
+    placement = np.where(truth, below / other, 1 - below / other)
+    value = float(placement[truth].mean())
+    size = np.where(truth, positives, n - positives)
+    return Estimate(value, (placement - value) * n / size, higher_is_better=True)
 
 
 def standard_error(influence: Floats) -> float:

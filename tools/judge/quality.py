@@ -1,18 +1,21 @@
 """A canary's evidence, and what it says about quality: paired observations in the metric's own terms."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.judge.estimates import METRICS_OF, Task
+from tools.judge.estimates import METRICS_OF, Estimate, Task, balanced_accuracy, roc_auc, standard_error
 from tools.judge.sequential import Floats
 
 RATE_TOLERANCE = 0.02  # default tolerance of error rates and of the AUC: two points
 # Rows of each class that a block needs. Small blocks are many and show a large loss soon; larger ones spare the noise
 # of comparing single rows. Which is better depends on the models, so both are bet on.
 BLOCK_SIZES = (1, 4)
+RUNNING_ROWS = 50  # of each class before the metric itself is looked at: a normal approximation needs rows
+RUNNING_GROWTH = 1.05  # of the rows from one look to the next
 LOSS_TOLERANCE = 0.05  # default tolerance of losses: a share of the champion's loss
 
 
@@ -88,6 +91,23 @@ class Rules:
 
 
 @dataclass(frozen=True)
+class Running:
+    """The loss of a metric that is no mean of rows, on all rows so far, at growing numbers of them.
+
+    Args:
+        rows: the request after which each look counts.
+        count: rows by then.
+        harm: the challenger's value minus the champion's, positive where it is worse.
+        deviation: of one row's influence on `harm`.
+    """
+
+    rows: NDArray[np.int64]
+    count: NDArray[np.int64]
+    harm: Floats
+    deviation: Floats
+
+
+@dataclass(frozen=True)
 class Quality:
     """Paired quality observations: `harm` is positive where the challenger is worse.
 
@@ -98,6 +118,8 @@ class Quality:
         margin_bound: largest loss of the bet on `margin`.
         hoped: what `margin` is on average when the models are equal, as known before each observation.
         coarse: the same over larger blocks, for metrics of pairs of requests.
+        running: for those, the metric itself.
+        allowed: loss of the metric that is within the tolerance, where there is `running`.
     """
 
     measure: str
@@ -111,6 +133,8 @@ class Quality:
     tolerance: str
     hoped: Floats
     coarse: "Quality | None" = None
+    running: Running | None = None
+    allowed: float = 0.0
 
     @property
     def parts(self) -> tuple["Quality", ...]:
@@ -222,7 +246,32 @@ def _block_quality(evidence: Evidence, rules: Rules, index: NDArray[np.int64], r
         )
         for bounds in (block_bounds(truth, size) for size in BLOCK_SIZES)
     )
-    return replace(fine, coarse=coarse)
+    allowed = RATE_TOLERANCE if rules.tolerance is None else rules.tolerance
+    running = _running(roc_auc if ranking else _balanced_accuracy, truth, theirs, ours, rows)
+    return replace(fine, coarse=coarse, running=running, allowed=allowed)
+
+
+def _running(
+    metric: Callable[[NDArray[np.bool_], Floats], Estimate],
+    truth: NDArray[np.bool_],
+    theirs: Floats,
+    ours: Floats,
+    rows: NDArray[np.int64],
+) -> Running:
+    """The metric of all rows so far at looks whose distance grows, from `RUNNING_ROWS` rows of each class on."""
+    enough = np.minimum(np.cumsum(truth), np.cumsum(~truth)) >= RUNNING_ROWS
+    looks: list[int] = []
+    if enough.any():
+        first = int(np.argmax(enough)) + 1
+        steps = int(np.log(len(truth) / first) / np.log(RUNNING_GROWTH)) + 1
+        looks = sorted({int(first * RUNNING_GROWTH**k) for k in range(steps)})
+    found: list[tuple[float, float]] = []
+    for n in looks:
+        champion, challenger = metric(truth[:n], theirs[:n]), metric(truth[:n], ours[:n])
+        influence = champion.influence - challenger.influence
+        found.append((champion.value - challenger.value, standard_error(influence) * np.sqrt(n)))
+    harm, deviation = np.array(found, dtype=np.float64).reshape(-1, 2).T
+    return Running(rows[np.array(looks, dtype=np.int64) - 1], np.array(looks, dtype=np.int64), harm, deviation)
 
 
 def block_bounds(truth: NDArray[np.bool_], size: int) -> NDArray[np.int64]:
@@ -244,6 +293,10 @@ def misordered(score: Floats, truth: NDArray[np.bool_]) -> float:
     """Share of pairs of a positive and a negative that the score puts in the wrong order, ties as half: 1 - AUC."""
     gap = score[truth][:, None] - score[~truth][None, :]
     return float(np.mean((gap < 0) + 0.5 * (gap == 0)))
+
+
+def _balanced_accuracy(truth: NDArray[np.bool_], error: Floats) -> Estimate:
+    return balanced_accuracy(truth, 1 - error)
 
 
 def _balanced_error(error: Floats, truth: NDArray[np.bool_]) -> float:

@@ -11,7 +11,7 @@ runs along the last axis, so many streams can be tested at once.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincc, betaln, logsumexp
+from scipy.special import betaincc, betaln, log_ndtr, logsumexp
 
 Floats = NDArray[np.float64]
 
@@ -22,6 +22,7 @@ FRACTIONS: Floats = np.geomspace(0.002, 0.95, 20)
 RATIOS: Floats = np.geomspace(1.15, 60.0, 14)
 WARM_UP = 10  # values that only set the scale where no bound is known
 PRIOR_VALUES = 2  # weight of the guess at the second moment of pay-offs, in values
+MIXTURE_ROWS = 500  # rows after which the normal mixture is about tightest
 DISCORDANT_PRIOR = 2.0  # Beta(2, 2): effects are more often small than total
 
 
@@ -75,6 +76,23 @@ def targeted_log_e(payoff: Floats, bound: Floats | float, hoped: Floats | float)
 def mixture(*log_e: Floats) -> Floats:
     """The equal mixture of e-processes of one hypothesis, which is one again."""
     return logsumexp(np.array(log_e), axis=0) - np.log(len(log_e))
+
+
+def asymptotic_log_e(mean: Floats, deviation: Floats, count: NDArray[np.int64]) -> Floats:
+    """Log e-process against "the mean is at most 0", for estimates that are means of influence values in the long run.
+
+    One-sided normal mixture with the deviation estimated (Waudby-Smith, Arbour, Sinha, Kennedy, Ramdas, "Time-uniform
+    central limit theory and asymptotic confidence sequences", Annals of Statistics 2024). Its level is reached as the
+    first look gets late, so that one must not be early.
+
+    Args:
+        mean: the estimate after each look, shape (n,).
+        deviation: of one row's influence on it, estimated at each look.
+        count: rows at each look, increasing.
+    """
+    z = mean * np.sqrt(count) / np.maximum(deviation, 1e-300)
+    share = count / (count + MIXTURE_ROWS)
+    return np.log(2.0) - 0.5 * np.log1p(count / MIXTURE_ROWS) + 0.5 * z**2 * share + log_ndtr(z * np.sqrt(share))
 
 
 def discordant_log_e(harm: NDArray[np.int64], benefit: NDArray[np.int64]) -> Floats:
