@@ -21,12 +21,10 @@ from tools.optuna.evolution import (
     AgingEvolutionSampler,
     close_interrupted,
     crowding_distances,
-    from_unit,
-    mutate,
     non_domination_ranks,
     ranking,
-    to_unit,
 )
+from tools.optuna.ranges import from_unit, mutate, to_unit
 
 ROOT = Path(__file__).parents[1]
 P, S = 6, 3
@@ -84,7 +82,7 @@ def test_a_child_is_one_of_the_population_with_one_parameter_changed_and_the_old
     def flat(trial: optuna.Trial) -> float:
         return sum(trial.suggest_int(name, 0, 50) for name in "abc")
 
-    trials = run(flat, 40).trials
+    trials = run(flat, 40, candidates=1).trials
     for trial in trials[P:]:
         parents = [
             other for other in trials[trial.number - P : trial.number]
@@ -94,7 +92,7 @@ def test_a_child_is_one_of_the_population_with_one_parameter_changed_and_the_old
 
 
 def test_a_changed_family_takes_over_what_the_best_of_that_family_has() -> None:
-    study = optuna.create_study(sampler=sampler(population_size=2, sample_size=1))
+    study = optuna.create_study(sampler=sampler(population_size=2, sample_size=1, candidates=1))
     names = ("net.a", "net.b", "net.c")
     unit = FloatDistribution(0.0, 1.0)
     family = CategoricalDistribution(["net", "line"])

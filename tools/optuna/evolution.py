@@ -18,6 +18,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import threadpool_limits
 
 from tools.optuna.ranges import from_unit, mutate
 from tools.optuna.surrogate import Surrogate, losses_to_learn
@@ -120,7 +121,8 @@ class AgingEvolutionSampler(BaseSampler):
         seen = {_identity(t.params) for t in others}
         child = None
         if self.candidates > 1 and len(study.directions) == 1:
-            child = self._promising(breeder, seen, _surrogate(others, done, keys, study.direction, search_space))
+            with threadpool_limits(1):  # small matrices, for which threads cost more than they gain
+                child = self._promising(breeder, seen, _surrogate(others, done, keys, study.direction, search_space))
         return child or breeder.unseen_child(seen)
 
     def _promising(self, breeder: "Breeder", seen: set[Identity], surrogate: "Surrogate") -> Values | None:
