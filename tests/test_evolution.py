@@ -73,6 +73,88 @@ def test_it_finds_the_best_of_a_conditional_space_where_random_search_does_not()
     assert np.mean(ours) < 0.5 * np.mean([random_best(seed) for seed in range(8)])
 
 
+def hidden(trial: optuna.Trial) -> float:
+    """A branch that gets better for ever, by next to nothing, and one that is worse but near (0.8, 0.8)."""
+    if trial.suggest_categorical("branch", ["plateau", "valley"]) == "plateau":
+        return 1.0 + 0.01 * trial.suggest_float("plateau.x", 0.0, 1.0) * trial.suggest_float("plateau.y", 0.0, 1.0)
+    x, y = trial.suggest_float("valley.x", 0.0, 1.0), trial.suggest_float("valley.y", 0.0, 1.0)
+    return 3.0 * (abs(x - 0.8) + abs(y - 0.8))
+
+
+def wide(trial: optuna.Trial) -> float:
+    """Two branches of five numbers each, of which two matter."""
+    branch = trial.suggest_categorical("branch", ["a", "b"])
+    x = [trial.suggest_float(f"{branch}.x{k}", 0.0, 1.0) for k in range(5)]
+    return (branch == "a") + (x[0] - 0.7) ** 2 + (x[1] - 0.2) ** 2
+
+
+def bests(objective: Objective, make: Callable[[int], optuna.samplers.BaseSampler], trials: int) -> list[float]:
+    """What searches of eight seeds find."""
+    found: list[float] = []
+    for seed in range(8):
+        study = optuna.create_study(sampler=make(seed))
+        study.optimize(objective, n_trials=trials)
+        found.append(study.best_value)
+    return found
+
+
+def test_a_branch_that_has_been_worse_is_not_given_up() -> None:
+    ours = bests(hidden, lambda seed: AgingEvolutionSampler(seed=seed), 40)
+    assert max(ours) < 0.5
+    assert np.mean(ours) < 0.5 * np.mean(bests(hidden, lambda seed: optuna.samplers.TPESampler(seed=seed), 40))
+
+
+def test_the_surrogate_learns_within_ten_trials_which_parameters_matter() -> None:
+    ours = np.median(bests(wide, lambda seed: AgingEvolutionSampler(seed=seed), 20))
+    assert ours < 0.5 * np.median(bests(wide, lambda seed: AgingEvolutionSampler(seed=seed, candidates=1), 20))
+    assert ours < 0.5 * np.median(bests(wide, lambda seed: optuna.samplers.TPESampler(seed=seed), 20))
+
+
+def test_maximizing_is_minimizing_the_negative() -> None:
+    def negative(trial: optuna.Trial) -> float:
+        return -conditional(trial)
+
+    study = optuna.create_study(sampler=sampler(), direction="maximize")
+    study.optimize(negative, n_trials=25)
+    assert [t.params for t in study.trials] == [t.params for t in run(conditional, 25).trials]
+
+
+def test_several_objectives_need_no_surrogate() -> None:
+    def searched(candidates: int, objectives: int) -> list[dict[str, Any]]:
+        study = optuna.create_study(
+            directions=["minimize"] * objectives, sampler=sampler(candidates=candidates, start=P)
+        )
+        study.optimize(lambda trial: two_constrained(trial)[:objectives], n_trials=15)
+        return [t.params for t in study.trials]
+
+    assert searched(80, 2) == searched(1, 2)
+    assert searched(80, 1) != searched(1, 1)
+
+
+def test_trials_that_run_at_the_same_time_are_apart() -> None:
+    def bowl(trial: optuna.Trial) -> float:
+        return (trial.suggest_float("x", 0.0, 1.0) - 0.4) ** 2 + (trial.suggest_float("y", 0.0, 1.0) - 0.6) ** 2
+
+    study = run(bowl, 15)
+    asked = [study.ask() for _ in range(4)]
+    points = np.array([[trial.suggest_float(name, 0.0, 1.0) for name in "xy"] for trial in asked])
+    assert len({tuple(point) for point in points}) == 4
+    study = optuna.create_study(sampler=sampler())
+    study.optimize(bowl, n_trials=30, n_jobs=2)
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 30
+    assert study.best_value < 0.02
+
+
+def test_infinite_values_are_the_worst() -> None:
+    def cliff(trial: optuna.Trial) -> float:
+        x = trial.suggest_float("x", 0.0, 1.0)
+        return math.inf if x > 0.5 else 1.0 - x
+
+    study = run(cliff, 30)
+    assert math.inf in [t.value for t in study.trials]
+    assert study.best_value < 0.52
+
+
 def test_the_same_seed_repeats_and_another_does_not() -> None:
     assert made(run(conditional, 25)) == made(run(conditional, 25))
     assert made(run(conditional, 25)) != made(run(conditional, 25, seed=2))
@@ -173,6 +255,7 @@ def test_a_config_that_fails_is_not_proposed_for_ever() -> None:
     assert {t.state for t in study.trials} == {TrialState.FAIL, TrialState.COMPLETE}
     assert len({t.params["x"] for t in study.trials}) == 40
     assert study.best_value < 0.02
+    assert sum(t.state == TrialState.FAIL for t in study.trials[20:]) <= 10, "all 20 if what failed were not learnt"
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -342,7 +425,8 @@ def test_a_mutation_gives_another_valid_value_and_reaches_all_of_the_range(distr
 
 
 def test_sizes_that_do_not_fit_and_nan_constraints_are_refused() -> None:
-    for sizes in ({"population_size": 1, "sample_size": 1}, {"sample_size": 0}, {"sample_size": P + 1}):
+    refused: list[dict[str, int]] = [{"population_size": 1, "sample_size": 1}, {"start": 0}, {"candidates": 0}]
+    for sizes in (*refused, {"sample_size": 0}, {"sample_size": P + 1}):
         with pytest.raises(ValueError, match="must be"):
             sampler(**sizes)
     with pytest.raises(ValueError, match="NaN"):

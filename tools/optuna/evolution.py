@@ -128,8 +128,8 @@ class AgingEvolutionSampler(BaseSampler):
     def _promising(self, breeder: "Breeder", seen: set[Identity], surrogate: "Surrogate") -> Values | None:
         """Of many unseen children the one with the largest expected improvement; None where all were tried.
 
-        Half descend from the population, half from each conditional branch in turn, so that no branch is given up
-        while it may hold more; then neighbours of the most promising ones.
+        Half descend from the population, half from each conditional branch in turn, so that one that has been worse
+        stays in question; then neighbours of the most promising ones.
         """
         pool: dict[Identity, Values] = {}
         promise: dict[Identity, float] = {}
@@ -245,8 +245,7 @@ def crowding_distances(losses: np.ndarray, ranks: np.ndarray) -> np.ndarray:
         for column in losses[front].T:
             order = np.argsort(column, kind="stable")
             values = column[order]
-            width = values[-1] - values[0]
-            if not (math.isfinite(width) and width > 0):
+            if values[-1] == values[0] or not math.isfinite(width := values[-1] - values[0]):
                 continue
             gaps = np.full(len(front), math.inf)
             gaps[1:-1] = (values[2:] - values[:-2]) / width
