@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tools.modeling.pareto import pareto_front
 from tools.modeling.trials import Trial
+from tools.optuna import evolution
 from tools.optuna.evolution import (
     AgingEvolutionSampler,
     close_interrupted,
@@ -143,6 +144,22 @@ def test_trials_that_run_at_the_same_time_are_apart() -> None:
     study.optimize(bowl, n_trials=30, n_jobs=2)
     assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 30
     assert study.best_value < 0.02
+
+
+def test_of_a_long_search_the_better_and_the_younger_trials_are_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    real = evolution.Surrogate
+
+    def counted(space: Any, points: Any, targets: Any) -> Any:
+        sizes.append(len(points))
+        return real(space, points, targets)
+
+    monkeypatch.setattr(evolution, "LEARNT", 16)
+    monkeypatch.setattr(evolution, "Surrogate", counted)
+    assert run(conditional, 40).best_value < 0.5
+    assert sizes[:11] == list(range(P, P + 11))
+    assert max(sizes[11:]) <= 16
+    assert min(sizes[11:]) >= 8
 
 
 def test_infinite_values_are_the_worst() -> None:

@@ -34,6 +34,7 @@ ATTEMPTS = 20
 BRANCH_SAMPLE = 2
 TOP, NEIGHBOURS = 5, 10
 FAILED = (math.inf,)
+LEARNT = 200
 
 Values = dict[str, Any]
 Key = tuple[float, ...]
@@ -295,6 +296,8 @@ def _surrogate(
 ) -> "Surrogate":
     """What the trials teach; those that run now count as average ones, so that few run at the same place.
 
+    Of more than `LEARNT` trials the better half of that many and the younger half.
+
     Args:
         trials: all that count.
         done, keys: the finished ones and their ranking keys.
@@ -306,8 +309,13 @@ def _surrogate(
     running = [t for t in trials if not t.state.is_finished()]
     losses = np.array([sign * float(t.value or 0.0) for t in valid])
     targets = losses_to_learn(losses, [key for _, key in bad])
-    points = [t.params for t in [*valid, *(t for t, _ in bad), *running]]
-    return Surrogate(space, points, np.concatenate([targets, np.zeros(len(running))]))
+    told = [*valid, *(t for t, _ in bad)]
+    learnt = list(range(len(told)))
+    if len(told) > LEARNT:
+        better = sorted(learnt, key=lambda k: targets[k])[: LEARNT // 2]
+        learnt = sorted({*better, *sorted(learnt, key=lambda k: -told[k].number)[: LEARNT // 2]})
+    points = [t.params for t in [*(told[k] for k in learnt), *running]]
+    return Surrogate(space, points, np.concatenate([targets[learnt], np.zeros(len(running))]))
 
 
 class Breeder:
