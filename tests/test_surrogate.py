@@ -55,8 +55,8 @@ def test_the_process_predicts_points_it_has_not_seen_and_is_unsure_far_from_thos
 def test_the_gradient_of_the_fit_is_that_of_its_loss() -> None:
     process, _, _ = fitted(30)
     for theta in (np.zeros(5) - 1.0, np.array([0.5, -0.5, 1.0, 2.0, -4.0])):
-        _, gradient = process._loss(theta)
-        expected = approx_fprime(theta, lambda at: process._loss(at)[0], 1e-6)
+        _, gradient = process.loss(theta)
+        expected = approx_fprime(theta, lambda at: process.loss(at)[0], 1e-6)
         assert gradient == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 

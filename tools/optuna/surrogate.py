@@ -102,7 +102,7 @@ class GaussianProcess:
         self._prior = np.array([SCALE_CENTRE] * count + [NOISE_CENTRE])
         self._widths = np.array([SCALE_WIDTH] * count + [NOISE_WIDTH])
         found = minimize(
-            self._loss, self._prior, jac=True, method="L-BFGS-B",
+            self.loss, self._prior, jac=True, method="L-BFGS-B",
             bounds=[(-3.0, 8.0)] * count + [(-14.0, 0.0)], options={"maxiter": ITERATIONS},
         )  # fmt: skip
         self._theta = np.round(found.x, DIGITS)
@@ -122,7 +122,7 @@ class GaussianProcess:
         variance = np.maximum(1.0 - (explained**2).sum(axis=0), 1e-10) * self._signal
         return cross @ self._alpha, np.sqrt(variance)
 
-    def _loss(self, theta: Floats) -> tuple[float, Floats]:
+    def loss(self, theta: Floats) -> tuple[float, Floats]:
         """Negative log posterior, the signal's variance profiled out, and its gradient."""
         n = len(self._targets)
         weights = self._weights(theta)
