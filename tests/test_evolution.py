@@ -17,16 +17,15 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tools.modeling.pareto import pareto_front
 from tools.modeling.trials import Trial
+from tools.optuna import evolution
 from tools.optuna.evolution import (
     AgingEvolutionSampler,
     close_interrupted,
     crowding_distances,
-    from_unit,
-    mutate,
     non_domination_ranks,
     ranking,
-    to_unit,
 )
+from tools.optuna.ranges import from_unit, mutate, to_unit
 
 ROOT = Path(__file__).parents[1]
 P, S = 6, 3
@@ -75,6 +74,104 @@ def test_it_finds_the_best_of_a_conditional_space_where_random_search_does_not()
     assert np.mean(ours) < 0.5 * np.mean([random_best(seed) for seed in range(8)])
 
 
+def hidden(trial: optuna.Trial) -> float:
+    """A branch that gets better for ever, by next to nothing, and one that is worse but near (0.8, 0.8)."""
+    if trial.suggest_categorical("branch", ["plateau", "valley"]) == "plateau":
+        return 1.0 + 0.01 * trial.suggest_float("plateau.x", 0.0, 1.0) * trial.suggest_float("plateau.y", 0.0, 1.0)
+    x, y = trial.suggest_float("valley.x", 0.0, 1.0), trial.suggest_float("valley.y", 0.0, 1.0)
+    return 3.0 * (abs(x - 0.8) + abs(y - 0.8))
+
+
+def wide(trial: optuna.Trial) -> float:
+    """Two branches of five numbers each, of which two matter."""
+    branch = trial.suggest_categorical("branch", ["a", "b"])
+    x = [trial.suggest_float(f"{branch}.x{k}", 0.0, 1.0) for k in range(5)]
+    return (branch == "a") + (x[0] - 0.7) ** 2 + (x[1] - 0.2) ** 2
+
+
+def bests(objective: Objective, make: Callable[[int], optuna.samplers.BaseSampler], trials: int) -> list[float]:
+    """What searches of eight seeds find."""
+    found: list[float] = []
+    for seed in range(8):
+        study = optuna.create_study(sampler=make(seed))
+        study.optimize(objective, n_trials=trials)
+        found.append(study.best_value)
+    return found
+
+
+def test_a_branch_that_has_been_worse_is_not_given_up() -> None:
+    ours = bests(hidden, lambda seed: AgingEvolutionSampler(seed=seed), 40)
+    assert max(ours) < 0.5
+    assert np.mean(ours) < 0.5 * np.mean(bests(hidden, lambda seed: optuna.samplers.TPESampler(seed=seed), 40))
+
+
+def test_the_surrogate_learns_within_ten_trials_which_parameters_matter() -> None:
+    ours = np.median(bests(wide, lambda seed: AgingEvolutionSampler(seed=seed), 20))
+    assert ours < 0.5 * np.median(bests(wide, lambda seed: AgingEvolutionSampler(seed=seed, candidates=1), 20))
+    assert ours < 0.5 * np.median(bests(wide, lambda seed: optuna.samplers.TPESampler(seed=seed), 20))
+
+
+def test_maximizing_is_minimizing_the_negative() -> None:
+    def negative(trial: optuna.Trial) -> float:
+        return -conditional(trial)
+
+    study = optuna.create_study(sampler=sampler(), direction="maximize")
+    study.optimize(negative, n_trials=25)
+    assert [t.params for t in study.trials] == [t.params for t in run(conditional, 25).trials]
+
+
+def test_several_objectives_need_no_surrogate() -> None:
+    def searched(candidates: int, objectives: int) -> list[dict[str, Any]]:
+        study = optuna.create_study(
+            directions=["minimize"] * objectives, sampler=sampler(candidates=candidates, start=P)
+        )
+        study.optimize(lambda trial: two_constrained(trial)[:objectives], n_trials=15)
+        return [t.params for t in study.trials]
+
+    assert searched(80, 2) == searched(1, 2)
+    assert searched(80, 1) != searched(1, 1)
+
+
+def test_trials_that_run_at_the_same_time_are_apart() -> None:
+    def bowl(trial: optuna.Trial) -> float:
+        return (trial.suggest_float("x", 0.0, 1.0) - 0.4) ** 2 + (trial.suggest_float("y", 0.0, 1.0) - 0.6) ** 2
+
+    study = run(bowl, 15)
+    asked = [study.ask() for _ in range(4)]
+    points = np.array([[trial.suggest_float(name, 0.0, 1.0) for name in "xy"] for trial in asked])
+    assert len({tuple(point) for point in points}) == 4
+    study = optuna.create_study(sampler=sampler())
+    study.optimize(bowl, n_trials=30, n_jobs=2)
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 30
+    assert study.best_value < 0.02
+
+
+def test_of_a_long_search_the_better_and_the_younger_trials_are_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    real = evolution.Surrogate
+
+    def counted(space: Any, points: Any, targets: Any) -> Any:
+        sizes.append(len(points))
+        return real(space, points, targets)
+
+    monkeypatch.setattr(evolution, "LEARNT", 16)
+    monkeypatch.setattr(evolution, "Surrogate", counted)
+    assert run(conditional, 40).best_value < 0.5
+    assert sizes[:11] == list(range(P, P + 11))
+    assert max(sizes[11:]) <= 16
+    assert min(sizes[11:]) >= 8
+
+
+def test_infinite_values_are_the_worst() -> None:
+    def cliff(trial: optuna.Trial) -> float:
+        x = trial.suggest_float("x", 0.0, 1.0)
+        return math.inf if x > 0.5 else 1.0 - x
+
+    study = run(cliff, 30)
+    assert math.inf in [t.value for t in study.trials]
+    assert study.best_value < 0.52
+
+
 def test_the_same_seed_repeats_and_another_does_not() -> None:
     assert made(run(conditional, 25)) == made(run(conditional, 25))
     assert made(run(conditional, 25)) != made(run(conditional, 25, seed=2))
@@ -84,7 +181,7 @@ def test_a_child_is_one_of_the_population_with_one_parameter_changed_and_the_old
     def flat(trial: optuna.Trial) -> float:
         return sum(trial.suggest_int(name, 0, 50) for name in "abc")
 
-    trials = run(flat, 40).trials
+    trials = run(flat, 40, candidates=1).trials
     for trial in trials[P:]:
         parents = [
             other for other in trials[trial.number - P : trial.number]
@@ -94,7 +191,7 @@ def test_a_child_is_one_of_the_population_with_one_parameter_changed_and_the_old
 
 
 def test_a_changed_family_takes_over_what_the_best_of_that_family_has() -> None:
-    study = optuna.create_study(sampler=sampler(population_size=2, sample_size=1))
+    study = optuna.create_study(sampler=sampler(population_size=2, sample_size=1, candidates=1))
     names = ("net.a", "net.b", "net.c")
     unit = FloatDistribution(0.0, 1.0)
     family = CategoricalDistribution(["net", "line"])
@@ -175,6 +272,7 @@ def test_a_config_that_fails_is_not_proposed_for_ever() -> None:
     assert {t.state for t in study.trials} == {TrialState.FAIL, TrialState.COMPLETE}
     assert len({t.params["x"] for t in study.trials}) == 40
     assert study.best_value < 0.02
+    assert sum(t.state == TrialState.FAIL for t in study.trials[20:]) <= 10, "all 20 if what failed were not learnt"
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -344,7 +442,8 @@ def test_a_mutation_gives_another_valid_value_and_reaches_all_of_the_range(distr
 
 
 def test_sizes_that_do_not_fit_and_nan_constraints_are_refused() -> None:
-    for sizes in ({"population_size": 1, "sample_size": 1}, {"sample_size": 0}, {"sample_size": P + 1}):
+    refused: list[dict[str, int]] = [{"population_size": 1, "sample_size": 1}, {"start": 0}, {"candidates": 0}]
+    for sizes in (*refused, {"sample_size": 0}, {"sample_size": P + 1}):
         with pytest.raises(ValueError, match="must be"):
             sampler(**sizes)
     with pytest.raises(ValueError, match="NaN"):

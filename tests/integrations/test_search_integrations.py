@@ -110,7 +110,7 @@ def test_a_search_repeats_exactly_by_seed_and_differs_by_another(project: Projec
 def test_a_search_interrupted_anywhere_goes_on_as_if_it_had_not_been(
     project: Project, other: Project, monkeypatch: pytest.MonkeyPatch, sampler: str
 ) -> None:
-    if sampler == "evolution":  # else 20 trials are made before the first child
+    if sampler == "evolution":  # else 10 trials are made before the first child
         small = functools.partial(AgingEvolutionSampler, population_size=5, sample_size=3)
         monkeypatch.setattr(evolution, "AgingEvolutionSampler", small)
     whole = decisions(other, other.ok("optuna", "search", **arguments(other, trials=14, sampler=sampler)))

@@ -1,21 +1,27 @@
-"""Regularised (aging) evolution as an Optuna sampler.
+"""Regularised (aging) evolution as an Optuna sampler, its children chosen by a surrogate.
 
-Source: Real, Aggarwal, Huang, Le, "Regularized Evolution for Image Classifier Architecture Search", AAAI 2019
+Sources: Real, Aggarwal, Huang, Le, "Regularized Evolution for Image Classifier Architecture Search", AAAI 2019
 (arXiv 1802.01548). The population is the last P finished trials, a queue: each child replaces the oldest member,
-however good that is, so that a lucky score cannot stay. A child is the best of S members drawn at random, with one
-parameter changed.
+however good that is, so that a lucky score cannot stay. A parent is the best of S members drawn at random. Of many
+children the most promising one by a model of the finished trials is tried: Wei et al., "NPENAS: Neural Predictor
+Guided Evolution for Neural Architecture Search", 2020 (arXiv 2003.12857); White, Neiswanger, Savani, "BANANAS", AAAI
+2021 (arXiv 1910.11858).
 """
 
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import threadpool_limits
+
+from tools.optuna.ranges import from_unit, mutate
+from tools.optuna.surrogate import Surrogate, losses_to_learn
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -25,10 +31,14 @@ INTERRUPTED = "aging_evolution:interrupted"
 CONSTRAINTS = "constraints"
 STRATA = 8
 ATTEMPTS = 20
-SMALLEST_STEP = 0.03
+BRANCH_SAMPLE = 2
+TOP, NEIGHBOURS = 5, 10
+FAILED = (math.inf,)
+LEARNT = 200
 
 Values = dict[str, Any]
 Key = tuple[float, ...]
+Identity = tuple[tuple[str, Any], ...]
 
 
 class AgingEvolutionSampler(BaseSampler):
@@ -36,16 +46,23 @@ class AgingEvolutionSampler(BaseSampler):
 
     - Every decision follows from the seed and the study's trials; nothing is kept in memory. A search that was killed
       and resumed (after `close_interrupted`) makes the trials that an uninterrupted one makes.
-    - The first P trials are spread over each parameter's range (a Latin hypercube).
+    - The first trials are spread over each parameter's range (a Latin hypercube) and over the categories.
+    - Then, of the children of the population and of each conditional branch, one or more parameters changed, the one
+      with the largest expected improvement is tried (`tools.optuna.surrogate`).
     - A changed parameter may bring others into play (a model family and its parameters): those are taken from the best
       trial that has them, one of them changed; where no trial has them they are drawn.
-    - Several objectives: the tournament goes by non-domination rank, then crowding distance (Deb et al. 2002).
+    - Several objectives: no surrogate, each child is tried; the tournament goes by non-domination rank, then crowding
+      distance (Deb et al. 2002).
     - Constraints: a trial within them wins against one that is not; of two that are not, the smaller violation.
-    - Pruned trials belong to the population and lose against complete ones. Failed ones do not belong to it.
+    - Pruned trials belong to the population and lose against complete ones. Failed ones do not belong to it; the
+      surrogate counts them as the worst.
 
     Args:
         population_size: P, at least 2.
         sample_size: S, 1 to P: the larger, the greedier.
+        start: how many spread trials come first, at least 1; at most P are made.
+        candidates: of how many children the surrogate chooses one, before it looks at neighbours of the best of them;
+            1: no surrogate, plain aging evolution.
         seed: None for a different search each time.
         constraints_func: as Optuna's: values above 0 are violations. `Trial.set_constraint` needs none.
 
@@ -61,6 +78,8 @@ class AgingEvolutionSampler(BaseSampler):
         *,
         population_size: int = 20,
         sample_size: int = 10,
+        start: int = 10,
+        candidates: int = 80,
         seed: int | None = None,
         constraints_func: Callable[[FrozenTrial], Sequence[float]] | None = None,
     ) -> None:
@@ -68,7 +87,12 @@ class AgingEvolutionSampler(BaseSampler):
             raise ValueError(f"population_size must be at least 2, got {population_size}")
         if not 1 <= sample_size <= population_size:
             raise ValueError(f"sample_size must be from 1 to the population's {population_size}, got {sample_size}")
+        for name, value in (("start", start), ("candidates", candidates)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         self.population_size = population_size
+        self.start = min(start, population_size)
+        self.candidates = candidates
         self.sample_size = sample_size
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self._constraints_func = constraints_func
@@ -77,37 +101,53 @@ class AgingEvolutionSampler(BaseSampler):
         """Nothing to do: trials that run at the same time differ by their numbers."""
 
     def infer_relative_search_space(self, study: "Study", trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Every parameter that a member of the population has; empty until there is a population."""
+        """Every parameter that a finished trial has; empty until the spread start is made."""
         done = _finished(study)
-        if len(done) < self.population_size:
-            return {}
-        return {
-            name: distribution
-            for member in done
-            for name, distribution in member.distributions.items()
-            if not distribution.single()
-        }
+        return _changeable_space(done) if len(done) >= self.start else {}
 
     def sample_relative(
         self, study: "Study", trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The child of the best of a random sample of the population; empty until there is a population."""
+        """The most promising of many children; empty until the spread start is made."""
         done = _finished(study)
-        if not search_space or len(done) < self.population_size:
+        if not search_space or len(done) < self.start:
             return {}
-        rng = self._rng(study, trial, "child")
         keys = ranking(done, study.directions)
-        drawn = rng.choice(self.population_size, self.sample_size, replace=False)
-        members = range(len(done) - self.population_size, len(done))
-        parent = done[min((members[k] for k in drawn), key=lambda k: keys[k])]
-        best_first = [done[k] for k in sorted(range(len(done)), key=lambda k: keys[k])]
-        seen = [t.params for t in study.get_trials(deepcopy=False) if t.number != trial.number and not _interrupted(t)]
-        child: Values = {}
-        for _ in range(ATTEMPTS):
-            child, active = _mutated(parent, best_first, rng)
-            if {name: child[name] for name in active} not in seen:
-                break
-        return {name: value for name, value in child.items() if name in search_space}
+        rng = self._rng(study, trial, "child")
+        breeder = Breeder(done, keys, search_space, self.population_size, self.sample_size, rng)
+        others = [
+            t for t in study.get_trials(deepcopy=False)
+            if t.number != trial.number and t.params and not _interrupted(t)
+        ]  # fmt: skip
+        seen = {_identity(t.params) for t in others}
+        child = None
+        if self.candidates > 1 and len(study.directions) == 1:
+            with threadpool_limits(1):  # small matrices, for which threads cost more than they gain
+                child = self._promising(breeder, seen, _surrogate(others, done, keys, study.direction, search_space))
+        return child or breeder.unseen_child(seen)
+
+    def _promising(self, breeder: "Breeder", seen: set[Identity], surrogate: "Surrogate") -> Values | None:
+        """Of many unseen children the one with the largest expected improvement; None where all were tried.
+
+        Half descend from the population, half from each conditional branch in turn, so that one that has been worse
+        stays in question; then neighbours of the most promising ones.
+        """
+        pool: dict[Identity, Values] = {}
+        promise: dict[Identity, float] = {}
+
+        def add(children: Iterable[Values]) -> None:
+            fresh = {key: c for c in children if (key := _identity(c)) not in seen and key not in pool}
+            if fresh:
+                pool.update(fresh)
+                promise.update(zip(fresh, surrogate.promise(list(fresh.values())), strict=True))
+
+        changes = breeder.rng.geometric(0.5, self.candidates)
+        half = self.candidates // 2
+        add(breeder.child(count) for count in changes[:half])
+        add(breeder.branch_child(k, count) for k, count in enumerate(changes[half:]))
+        top = sorted(pool, key=lambda key: -promise[key])[:TOP]
+        add(breeder.change(pool[key]) for key in top for _ in range(NEIGHBOURS))
+        return pool[max(pool, key=lambda key: promise[key])] if pool else None
 
     def sample_independent(
         self, study: "Study", trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -206,8 +246,7 @@ def crowding_distances(losses: np.ndarray, ranks: np.ndarray) -> np.ndarray:
         for column in losses[front].T:
             order = np.argsort(column, kind="stable")
             values = column[order]
-            width = values[-1] - values[0]
-            if not (math.isfinite(width) and width > 0):
+            if values[-1] == values[0] or not math.isfinite(width := values[-1] - values[0]):
                 continue
             gaps = np.full(len(front), math.inf)
             gaps[1:-1] = (values[2:] - values[:-2]) / width
@@ -229,76 +268,135 @@ def _mark(study: "Study", trial: FrozenTrial, key: str, value: Any) -> None:
     study._storage.set_trial_system_attr(trial._trial_id, key, value)  # pyright: ignore[reportPrivateUsage]
 
 
-def _mutated(
-    parent: FrozenTrial, best_first: Sequence[FrozenTrial], rng: np.random.Generator
-) -> tuple[Values, list[str]]:
-    """The parent with one parameter changed, and the names that the child probably has."""
-    name = _any_changeable(parent, parent.params, rng)
-    if name is None:
-        return dict(parent.params), list(parent.params)
-    child: Values = {**parent.params, name: mutate(parent.distributions[name], parent.params[name], rng)}
-    donor = next((t for t in best_first if name in t.params and t.params[name] == child[name]), None)
-    if donor is None:
-        return child, list(child)
-    brought = {key: value for key, value in donor.params.items() if key not in parent.params}
-    changed = _any_changeable(donor, brought, rng)
-    if changed is not None:
-        brought[changed] = mutate(donor.distributions[changed], brought[changed], rng)
-    return child | brought, list(donor.params)
+def _changeable_space(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
+    """Every parameter with more than one value."""
+    return {
+        name: distribution
+        for trial in trials
+        for name, distribution in trial.distributions.items()
+        if not distribution.single()
+    }
 
 
-def _any_changeable(trial: FrozenTrial, names: Mapping[str, Any], rng: np.random.Generator) -> str | None:
-    """A parameter with more than one value."""
-    changeable = sorted(name for name in names if not trial.distributions[name].single())
-    return changeable[int(rng.integers(len(changeable)))] if changeable else None
+def _identity(params: Mapping[str, Any]) -> Identity:
+    return tuple((name, _hashable(params[name])) for name in sorted(params))
 
 
-def mutate(distribution: BaseDistribution, value: Any, rng: np.random.Generator) -> Any:
-    """Another value of the distribution.
+def _hashable(value: Any) -> Any:
+    """Itself; Optuna warns of categories of other types but takes them."""
+    return value if isinstance(value, str | int | float | None) else repr(value)
 
-    A category becomes any other one. A number moves by a step whose size is drawn on the logarithmic scale, from 3 % of
-    its range (at least to the next value) to all of it.
+
+def _surrogate(
+    trials: Sequence[FrozenTrial],
+    done: Sequence[FrozenTrial],
+    keys: Sequence[Key],
+    direction: StudyDirection,
+    space: Mapping[str, BaseDistribution],
+) -> "Surrogate":
+    """What the trials teach; those that run now count as average ones, so that few run at the same place.
+
+    Of more than `LEARNT` trials the better half of that many and the younger half.
+
+    Args:
+        trials: all that count.
+        done, keys: the finished ones and their ranking keys.
     """
-    if isinstance(distribution, CategoricalDistribution):
-        others = [k for k in range(len(distribution.choices)) if k != distribution.to_internal_repr(value)]
-        return distribution.choices[others[rng.integers(len(others))]]
-    start = to_unit(distribution, value)
-    while True:
-        step = SMALLEST_STEP ** rng.random()
-        reached = start + (step if rng.random() < 0.5 else -step)
-        reached = -reached if reached < 0 else 2.0 - reached if reached > 1 else reached
-        changed = from_unit(distribution, reached)
-        if changed != value:
-            return changed
+    sign = -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
+    valid = [t for t, key in zip(done, keys, strict=True) if key[0] == 0.0]
+    bad = [(t, key[:-1]) for t, key in zip(done, keys, strict=True) if key[0] > 0.0]
+    bad += [(t, FAILED) for t in trials if t.state == TrialState.FAIL]
+    running = [t for t in trials if not t.state.is_finished()]
+    losses = np.array([sign * float(t.value or 0.0) for t in valid])
+    targets = losses_to_learn(losses, [key for _, key in bad])
+    told = [*valid, *(t for t, _ in bad)]
+    learnt = list(range(len(told)))
+    if len(told) > LEARNT:
+        better = sorted(learnt, key=lambda k: targets[k])[: LEARNT // 2]
+        learnt = sorted({*better, *sorted(learnt, key=lambda k: -told[k].number)[: LEARNT // 2]})
+    points = [t.params for t in [*(told[k] for k in learnt), *running]]
+    return Surrogate(space, points, np.concatenate([targets[learnt], np.zeros(len(running))]))
 
 
-def to_unit(distribution: BaseDistribution, value: float) -> float:
-    """Where a number lies in its range, from 0 to 1, on the distribution's own scale."""
-    low, high, log = _range(distribution)
-    if log:
-        low, high, value = math.log(low), math.log(high), math.log(value)
-    return min(max((value - low) / (high - low), 0.0), 1.0)
+class Breeder:
+    """Makes children of the population.
 
+    Args:
+        done: finished trials, oldest first, and their ranking keys.
+        space: the parameters with more than one value.
+    """
 
-def from_unit(distribution: BaseDistribution, share: float) -> Any:
-    """The value at a place of the range; equal steps and categories have equal shares."""
-    share = min(max(share, 0.0), 1.0)
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices[min(int(share * len(distribution.choices)), len(distribution.choices) - 1)]
-    low, high, log = _range(distribution)
-    value = low * (high / low) ** share if log else low + (high - low) * share
-    if isinstance(distribution, FloatDistribution):
-        if distribution.step is None:
-            return min(max(value, distribution.low), distribution.high)
-        steps = round((value - distribution.low) / distribution.step)
-        return min(max(distribution.low + steps * distribution.step, distribution.low), distribution.high)
-    assert isinstance(distribution, IntDistribution)
-    steps = round((value - distribution.low) / distribution.step)
-    return min(max(distribution.low + steps * distribution.step, distribution.low), distribution.high)
+    def __init__(
+        self,
+        done: Sequence[FrozenTrial],
+        keys: Sequence[Key],
+        space: Mapping[str, BaseDistribution],
+        population_size: int,
+        sample_size: int,
+        rng: np.random.Generator,
+    ) -> None:
+        self.done, self.space, self.rng = done, space, rng
+        self._keys = keys
+        self._members = range(max(0, len(done) - population_size), len(done))
+        self._drawn = min(sample_size, len(self._members))
+        self._holders: dict[tuple[str, Any], list[FrozenTrial]] = {}
+        best_first = sorted(range(len(done)), key=lambda k: keys[k])
+        for k in best_first:
+            for name, value in done[k].params.items():
+                self._holders.setdefault((name, _hashable(value)), []).append(done[k])
+        branches: dict[frozenset[str], list[FrozenTrial]] = {}
+        for k in best_first:
+            branches.setdefault(frozenset(done[k].params), []).append(done[k])
+        self._branches = list(branches.values())
 
+    def parent(self) -> Values:
+        """The best of a random sample of the population."""
+        drawn = self.rng.choice(len(self._members), self._drawn, replace=False)
+        return dict(self.done[min((self._members[k] for k in drawn), key=lambda k: self._keys[k])].params)
 
-def _range(distribution: BaseDistribution) -> tuple[float, float, bool]:
-    """Low, high and whether the scale is logarithmic; half a step beyond both ends where there are steps."""
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    margin = (distribution.step or 0.0) / 2.0
-    return distribution.low - margin, distribution.high + margin, distribution.log
+    def child(self, changes: int = 1) -> Values:
+        """A parent with so many changes."""
+        return self._changed(self.parent(), changes)
+
+    def branch_child(self, k: int, changes: int) -> Values:
+        """The same within one conditional branch, whatever the other branches achieve."""
+        branch = self._branches[k % len(self._branches)]
+        best = int(self.rng.integers(len(branch), size=BRANCH_SAMPLE).min())
+        return self._changed(dict(branch[best].params), changes)
+
+    def _changed(self, child: Values, changes: int) -> Values:
+        for _ in range(changes):
+            child = self.change(child)
+        return child
+
+    def unseen_child(self, seen: set[Identity]) -> Values:
+        """A child with one change that is new, where a few attempts find one."""
+        parent = self.parent()
+        child = parent
+        for _ in range(ATTEMPTS):
+            child = self.change(parent)
+            if _identity(child) not in seen:
+                break
+        return child
+
+    def change(self, params: Values) -> Values:
+        """One parameter changed; what that brings into play comes from the best trial that has it, one changed."""
+        name = self._any_changeable(params)
+        if name is None:
+            return params
+        child = {**params, name: mutate(self.space[name], params[name], self.rng)}
+        holders = self._holders.get((name, _hashable(child[name])))
+        if not holders:
+            return child
+        donor = min(holders, key=lambda t: len(t.params.keys() ^ params.keys()))  # the first, so the best, of equals
+        if donor.params.keys() == params.keys():
+            return child
+        brought = {key: value for key, value in donor.params.items() if key not in params}
+        changed = self._any_changeable(brought)
+        if changed is not None:
+            brought[changed] = mutate(self.space[changed], brought[changed], self.rng)
+        return {key: (child | brought)[key] for key in donor.params}
+
+    def _any_changeable(self, names: Iterable[str]) -> str | None:
+        changeable = sorted(name for name in names if name in self.space)
+        return changeable[int(self.rng.integers(len(changeable)))] if changeable else None
