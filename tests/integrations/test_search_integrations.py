@@ -231,7 +231,7 @@ def test_a_study_of_other_data_is_not_continued(project: Project) -> None:
     assert refused.error is not None
     assert refused.error.kind is ErrorKind.FIXABLE
     assert "other data" in refused.message
-    assert "tpe or evolution" in project.call("optuna", "search", **{**asked, "sampler": "best"}).message
+    assert "evolution or tpe" in project.call("optuna", "search", **{**asked, "sampler": "best"}).message
     for wrong, words in {"../up": "invalid study name", "a b": "invalid study name"}.items():
         assert words in project.call("optuna", "search", **{**asked, "study": wrong}).message
 

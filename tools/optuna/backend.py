@@ -11,6 +11,7 @@ from tools.core.errors import FixableError, NoDataError
 from tools.modeling.search import SearchResult
 from tools.modeling.trials import Trial
 from tools.optuna.spec import (
+    SAMPLERS,
     ArchitectureArgs,
     AskArgs,
     Asked,
@@ -60,7 +61,7 @@ class OptunaBackend(Backend):
         return f"Optuna {optuna.__version__}, {len(store.names())} studies in {store.where}"
 
     def search(self, args: ArchitectureArgs, ctx: CallContext) -> SearchResult:
-        """TPE or evolution over `sample_architecture`, from the default config on; the same study name resumes."""
+        """Evolution or TPE over `sample_architecture`, from the default config on; the same study name resumes."""
         from tools.modeling.data import check_task
         from tools.modeling.metrics import get_metric
         from tools.modeling.trial_runner import fingerprint, prepare_runner
@@ -70,7 +71,7 @@ class OptunaBackend(Backend):
         metric = get_metric(args.metric, check_task(args.task))
         runner = prepare_runner(args, paths, metric, ctx.progress)
         check_window(args.window)
-        unusual = [value for value, usual in ((args.sampler, "tpe"), (args.window, "all")) if value != usual]
+        unusual = [value for value, usual in ((args.sampler, SAMPLERS[0]), (args.window, "all")) if value != usual]
         mark = fingerprint(args, paths, unusual or None)
         # Without a name a study belongs to its run: repeated in the run it resumes, a later run searches afresh.
         name = args.study or f"{re.sub('[^A-Za-z0-9]', '-', ctx.run_id)}-{mark[:8]}"

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 from tools.core.contract import Action, Args, Data, Effect, Integration, NoArgs, Setting
 from tools.modeling.search import Index, Json, SearchArgs, SearchResult
 
-SAMPLERS = ("tpe", "evolution")
+SAMPLERS = ("evolution", "tpe")
 
 
 def _known_sampler(value: str) -> str:
@@ -23,7 +23,7 @@ class ArchitectureArgs(SearchArgs):
     window: str = Field(default_factory=lambda: "all", description="tried first")
     # Not a Literal: a model would pay for both names twice.
     sampler: Annotated[str, AfterValidator(_known_sampler)] = Field(
-        default_factory=lambda: "tpe", description="tpe, evolution"
+        default_factory=lambda: SAMPLERS[0], description="evolution, tpe"
     )
 
 
