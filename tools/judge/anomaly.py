@@ -6,10 +6,9 @@ on earlier days; the distance of the level of the last 48 readings from the long
 the shape of the last 32, by its distance to the third nearest among earlier windows (k-nearest-neighbour conformal
 detection: Burnaev and Ishimtsev 2016, arXiv 1608.04585). Each distance is compared with its own earlier values: its
 tail probability is empirical in the bulk and a Pareto tail beyond (Hill's estimator), so it means the same on every
-series, however the noise is shaped. The smallest of the probabilities is the evidence (a sum, as Fisher's, drowns what
-only one of them sees); it is compared with its own earlier values in the same way, which corrects for having looked in
-several ways. An alarm is the start of an incident: for a while only a reading that is ten times less likely raises
-another.
+series, however the noise is shaped. The smallest of the probabilities counts (a sum of their logarithms, as Fisher's,
+drowns what only one of them sees), times the number of independent looks it was chosen from (Bonferroni). An alarm is
+the start of an incident: for a while only a reading that is ten times less likely raises another.
 """
 
 import math
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-LEARNING = 60  # readings before the first score
+LEARNING = 60  # earlier distances that a probability needs
 WARM_UP = 24  # readings before anything is measured
 SPREAD, LEVEL, RECENT, LONG = 12, 48, 288, 2000  # readings that a spread, a level, the recent and the long run span
 LAGS = 3
@@ -36,6 +35,7 @@ MEMORY = 8000  # readings
 ALARM_AT = 0.995  # score of an alarm
 REST = 100  # readings after an alarm in which only a clearly bigger surprise raises another
 BIGGER = 1.0  # in powers of ten of the probability
+LOOKS = 4  # that the six ways amount to, since they overlap: on noise 0.5 % of the readings reach 0.995
 CAP = 14.0  # -log10 of the smallest probability told apart
 
 
@@ -196,7 +196,6 @@ class AnomalyScorer:
         self._readings = _Last(LONG)
         self._forecast, self._shapes, self._daily = _Forecast(), _Shapes(), _Daily()
         self._tails = [_Tail() for _ in range(6)]
-        self._joint = _Tail()
         self._long_run = (0.0, 1.0)
         self._since_alarm = REST
         self._peak = 0.0
@@ -213,14 +212,11 @@ class AnomalyScorer:
         surprise = 0.0
         daily = self._daily.distance(value, time) if time is not None and math.isfinite(time) else None
         if self._seen >= WARM_UP:
-            largest = 0.0
             for tail, distance in zip(self._tails, (*self._distances(value), daily), strict=True):
                 if distance is not None:
-                    largest = max(largest, tail.surprise(distance))
+                    surprise = max(surprise, tail.surprise(distance))
                     tail.add(distance)
-            if self._seen >= LEARNING + WARM_UP:
-                surprise = min(self._joint.surprise(largest), CAP)
-                self._joint.add(largest)
+            surprise = min(max(surprise - math.log10(LOOKS), 0.0), CAP)
         self._readings.add(value)
         self._seen += 1
         return Scored(1 - 10**-surprise, self._starts_incident(surprise))
