@@ -9,7 +9,7 @@ finds nothing has 0 and a perfect one 100.
 
 The score in `tools/judge/anomaly.py` was developed on generated series only: the ones made here, with other seeds, and
 richer ones (bursty processor, network and disk metrics, counts with a daily and weekly rhythm, irregular jobs; thirteen
-kinds of anomaly). The real series served for two confirmations.
+kinds of anomaly). The real series were run twice; between the two runs one idea, chosen on generated series, was added.
 """
 
 import json

@@ -7,8 +7,8 @@ the shape of the last 32, by its distance to the third nearest among earlier win
 detection: Burnaev and Ishimtsev 2016, arXiv 1608.04585). Each distance is compared with its own earlier values: its
 tail probability is empirical in the bulk and a Pareto tail beyond (Hill's estimator), so it means the same on every
 series, however the noise is shaped. The smallest of the probabilities counts (a sum of their logarithms, as Fisher's,
-drowns what only one of them sees), times the number of independent looks it was chosen from (Bonferroni). An alarm is
-the start of an incident: for a while only a reading that is ten times less likely raises another.
+drowns what only one of them sees), times the number of looks it was chosen from (Bonferroni, with an effective number).
+An alarm is the start of an incident: for a while only a reading that is ten times less likely raises another.
 """
 
 import math
@@ -35,7 +35,7 @@ MEMORY = 8000  # readings
 ALARM_AT = 0.995  # score of an alarm
 REST = 100  # readings after an alarm in which only a clearly bigger surprise raises another
 BIGGER = 1.0  # in powers of ten of the probability
-LOOKS = 4  # that the six ways amount to, since they overlap: on noise 0.5 % of the readings reach 0.995
+LOOKS = 4  # that the six ways amount to, since they overlap: on noise about 0.5 % reach 0.995
 CAP = 14.0  # -log10 of the smallest probability told apart
 
 
