@@ -6,6 +6,10 @@ almost 1 at the window's left end and 0 at its right end; only the best one in a
 detection costs 1. A detection outside costs 0.11 times the same sigmoid past the last window, at most 1. One threshold
 for the whole corpus, the one that scores best, as NAB itself chooses it. The sum is normalised so that a detector that
 finds nothing has 0 and a perfect one 100.
+
+The score in `tools/judge/anomaly.py` was developed on generated series only: the ones made here, with other seeds, and
+richer ones (bursty processor, network and disk metrics, counts with a daily and weekly rhythm, irregular jobs; thirteen
+kinds of anomaly). The real series were run twice; between the two runs one idea, chosen on generated series, was added.
 """
 
 import json

@@ -284,6 +284,38 @@ def test_missing_readings_score_nothing_and_teach_nothing():
     assert np.array_equal(np.delete(other, np.arange(200, 205)), scores)
 
 
+def test_a_usual_value_at_the_wrong_time_of_day_is_an_anomaly():
+    rows = np.arange(2600)
+    bump = 2.5 * np.exp(-0.5 * ((rows - 2232) / 10) ** 2)  # at the lowest hour, up to what is usual by day
+    for seed in range(3):
+        values = 5 + 2 * np.sin(2 * np.pi * rows / 288) + bump + noise(seed, 2600)
+        scores, _ = score_series(300.0 * rows, values)
+        timeless, _ = score_series(0.03 * rows, values)  # the same readings, but less than a day of them
+        assert scores[2202:2262].max() >= 0.999 > timeless[2202:2262].max()
+
+
+def test_known_values_in_an_unknown_order_are_an_anomaly():
+    rows = np.arange(1200)
+    for seed in range(4):
+        rising = (rows % 20) / 20 + noise(seed, 1200, 0.1)
+        falling = (-rows % 20) / 20 + noise(seed + 9, 1200, 0.1)
+        scores, _ = score_series(1.0 * rows, np.where((rows >= 1000) & (rows < 1060), falling, rising))
+        assert scores[1000:1090].max() >= 0.999
+
+
+def test_one_reading_at_a_time_scores_as_the_whole_series_does():
+    values, times = noise(6, 700), 900.0 * np.arange(700)
+    scorer = AnomalyScorer()
+    one_by_one = [scorer.update(float(v), float(t)).score for t, v in zip(times, values, strict=True)]
+    assert np.array_equal(one_by_one, score_series(times, values)[0])
+
+
+def test_of_readings_out_of_order_each_keeps_its_score():
+    values, times = noise(7, 700), 900.0 * np.arange(700)
+    shuffled = np.random.default_rng(1).permutation(700)
+    assert np.array_equal(score_series(times[shuffled], values[shuffled])[0], score_series(times, values)[0][shuffled])
+
+
 def test_an_impossible_alarm_level_is_refused():
     with pytest.raises(ValueError, match="alarm_at"):
         AnomalyScorer(alarm_at=1.0)
