@@ -609,11 +609,11 @@ def test_state_survives_a_crash_between_two_writes(tmp_path: Path, monkeypatch: 
     first = ProductionState("churn", ModelRef("a", "1"))
     save_state(tmp_path, first)
 
-    def crash(self: Path, target: Path) -> None:
+    def crash(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", crash)
+        patch.setattr(os, "replace", crash)
         with pytest.raises(OSError, match="No space"):
             save_state(tmp_path, ProductionState("churn", ModelRef("b", "2"), Canary(ModelRef("c", "3"), 5.0, 1)))
     assert load_state(tmp_path) == first

@@ -56,7 +56,7 @@ class EvidentlyBackend(Backend):
                 raise FixableError(f"{shown} has {len(frame)} rows; drift needs at least {MIN_ROWS} in each file")
         kinds, skipped = _choose_columns(frames["reference"], frames["current"], args.exclude)
         if not kinds:
-            raise FixableError(f"no column is left to compare; left out: {_listed(skipped)}")
+            raise FixableError(f"no column can be compared; left out: {_listed(skipped)}")
         reference, current = (_typed(frame, kinds) for frame in frames.values())
         ctx.progress(0, 3, f"comparing {len(kinds)} columns")
         samples = [_sample(frame, args.sample_rows, args.seed) for frame in (reference, current)]
