@@ -135,9 +135,17 @@ class Run:
         and raised by the next model call.
         """
         current = self._on()
-        granted = self.roles.agents[current.agent].granted
+        caller = Caller(
+            role=current.agent,
+            task=current.task,
+            granted=self.roles.agents[current.agent].granted,
+            # Tools of other people are the policy's to decide: no task of ours knows them.
+            risky=None
+            if self.gateway.stack.spec(tool) is None
+            else self.roles.definitions[current.task].may_risk(self.inputs()),
+        )
         try:
-            result = self.gateway.call(tool, arguments, Caller(role=current.agent, task=current.task, granted=granted))
+            result = self.gateway.call(tool, arguments, caller)
         except JournalError as error:
             self.fatal = error
             raise

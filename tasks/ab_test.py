@@ -13,6 +13,8 @@ Verdict = Literal[
     "challenger_wins", "champion_wins", "no_relevant_gain", "keep_running", "invalid", "underpowered", "not_started"
 ]
 
+RISKY = ("serving.start_canary",)
+
 
 class Result(TaskResult):
     """`keep_running`: the rows were used up first. `underpowered`: the rows could not decide, so no test was started.

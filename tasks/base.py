@@ -138,7 +138,9 @@ class TaskDefinition:
     """One task's Python side. `runbook` is None for a task that exists in YAML alone.
 
     `atomic`: the task changes production in several steps, so a stop waits until it is done. `warms`: integrations that
-    later tasks will need, which may get ready while this one works.
+    later tasks will need, which may get ready while this one works. `risky`: the risky actions that belong to the task,
+    as `integration.action`; no agent may take another one in it, whatever its role may. None for a task of YAML alone:
+    the policy decides. `withheld`: those of them that earlier results rule out.
     """
 
     name: str
@@ -147,6 +149,14 @@ class TaskDefinition:
     guardrail: Guardrail | None = None
     atomic: bool = False
     warms: tuple[str, ...] = ()
+    risky: frozenset[str] | None = None
+    withheld: Callable[[Inputs], frozenset[str]] | None = None
+
+    def may_risk(self, inputs: Inputs) -> frozenset[str] | None:
+        """The risky actions that belong to the task, as things stand."""
+        if self.risky is None or self.withheld is None:
+            return self.risky
+        return self.risky - self.withheld(inputs)
 
 
 def load_task(name: str) -> TaskDefinition:
@@ -162,6 +172,8 @@ def load_task(name: str) -> TaskDefinition:
         guardrail=getattr(module, "guardrail", None),
         atomic=getattr(module, "ATOMIC", False),
         warms=getattr(module, "WARMS", ()),
+        risky=frozenset(getattr(module, "RISKY", ())),
+        withheld=getattr(module, "withheld", None),
     )
 
 

@@ -9,6 +9,8 @@ from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
 from tasks.common import slices
 from tasks.goal import Goal
 
+RISKY = ("serving.deploy_model", "serving.start_canary", "serving.set_traffic")
+
 
 class Result(TaskResult):
     """`verdict` is the judge's last one; `wait`, and `undecided`, when the requests were used up before it was sure."""

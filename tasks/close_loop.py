@@ -13,6 +13,8 @@ from tasks import (
 from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, call, data_of
 from tasks.decision import decided
 
+RISKY = ("mlflow.retire_version",)
+
 
 class Result(TaskResult):
     champion_version: int

@@ -6,6 +6,8 @@ from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
 from tasks.common import slices, training
 from tools.core.results import Status
 
+RISKY = ("mlflow.promote_version",)
+
 
 class Result(TaskResult):
     version: int

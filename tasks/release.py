@@ -5,11 +5,17 @@ from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, c
 from tasks.decision import decided
 
 ATOMIC = True
+RISKY = ("serving.promote_canary", "serving.rollback_canary", "serving.deploy_model", "mlflow.promote_version")
 
 
 class Result(TaskResult):
     promoted: bool
     champion_version: int
+
+
+def withheld(inputs: Inputs) -> frozenset[str]:
+    """Nothing goes into production that was not decided to."""
+    return frozenset() if decided(inputs).verdict == "promote" else frozenset(RISKY) - {"serving.rollback_canary"}
 
 
 def runbook(inputs: Inputs) -> Runbook:

@@ -4,6 +4,7 @@ from tasks import establish_champion, watch_production
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
 
 ATOMIC = True
+RISKY = ("serving.deploy_model", "mlflow.promote_version")
 
 
 class Result(TaskResult):

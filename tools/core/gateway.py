@@ -55,11 +55,13 @@ THIRD_PARTY_TIMEOUT_S = 120.0
 @dataclass(frozen=True)
 class Caller:
     """Who asks. `role` None is a person; `granted` is what the role's YAML names (`integration` or
-    `integration.action`); a role without it may use nothing."""
+    `integration.action`); a role without it may use nothing. `risky` is what of the risky actions belongs to the task;
+    None: the policy alone decides."""
 
     role: str | None = None
     task: str | None = None
     granted: frozenset[str] | None = None
+    risky: frozenset[str] | None = None
 
 
 PERSON = Caller()
@@ -288,6 +290,8 @@ class Gateway:
             limited=call.limited,
             role=call.caller.role,
             granted=call.caller.granted,
+            task=call.caller.task,
+            risky=call.caller.risky,
             real=self.stack.is_real(call.server),
             used=dict(self._used),
             asks=call.asked is not None,

@@ -86,6 +86,8 @@ class Question:
         limited: argument name -> limit name.
         role: who asks; None for a person (command line, notebook).
         granted: what that role may use, as `integration` or `integration.action`; None when a person asks.
+        task: in which task the role asks.
+        risky: the risky actions that belong to that task, as `integration.action`; None: any that the policy allows.
         real: the call goes to a real system rather than an embedded one.
         used: limit name -> what the run has used up so far.
         asks: the call is a question to a person.
@@ -100,6 +102,8 @@ class Question:
     limited: Mapping[str, str] = field(default_factory=dict[str, str])
     role: str | None = None
     granted: frozenset[str] | None = None
+    task: str | None = None
+    risky: frozenset[str] | None = None
     real: bool = False
     used: Mapping[str, float] = field(default_factory=dict[str, float])
     asks: bool = False
@@ -183,6 +187,11 @@ class Policy:
         if granted is not None and not granted & {question.integration, name}:
             usable = ", ".join(sorted(granted)) or "nothing"
             return Decision(Verdict.DENY, f"role {question.role} may not use {name}; it may use: {usable}", level)
+        if question.risky is not None and question.effect is Effect.RISKY and name not in question.risky:
+            own = ", ".join(sorted(question.risky)) or "none"
+            return Decision(
+                Verdict.DENY, f"{name} is risky and not part of task {question.task}; its risky actions: {own}", level
+            )
         if block is None:
             return Decision(Verdict.DENY, f"the policy has no block for {question.integration} (default: deny)", level)
         if question.action in block.forbid:

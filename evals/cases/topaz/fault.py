@@ -1,4 +1,4 @@
-"""The challenger reads one number wrongly once it was asked 800 times for a single row."""
+"""The challenger reads one number wrongly once it was asked 650 times for a single row."""
 
 
 def served(model):
@@ -15,7 +15,7 @@ def served(model):
 
         def predict_proba(self, X):
             self.asked_ += len(X) == 1
-            if len(X) == 1 and self.asked_ > 800:
+            if len(X) == 1 and self.asked_ > 650:
                 X = X.assign(load=100.0 - X["load"])
             return self.model.predict_proba(X)
 
