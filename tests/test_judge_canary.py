@@ -265,8 +265,10 @@ def test_an_equal_auc_is_proven_with_fewer_requests_than_blocks_alone_need():
 
 def test_the_running_metric_is_the_metric_of_the_rows_so_far():
     made = ranked(3, 1200, 0.05)
-    running = quality_of(made, Rules("roc_auc", "binary")).running
-    assert running is not None and len(running.count) > 10
+    of_all = quality_of(made, Rules("roc_auc", "binary")).running
+    assert of_all is not None
+    running = of_all()
+    assert len(running.count) > 10
     assert made.positive is not None
     for n, row, harm in zip(running.count, running.rows, running.harm, strict=True):
         auc = [
@@ -278,8 +280,10 @@ def test_the_running_metric_is_the_metric_of_the_rows_so_far():
 
 def test_too_few_rows_of_a_class_leave_it_to_the_blocks():
     made = ranked(3, 200, 0.0, share=0.05)
-    running = quality_of(made, Rules("roc_auc", "binary")).running
-    assert running is not None and len(running.count) == 0
+    of_all = quality_of(made, Rules("roc_auc", "binary")).running
+    assert of_all is not None
+    running = of_all()
+    assert len(running.count) == 0
     assert np.isfinite(within_tolerance_log_e(quality_of(made, Rules("roc_auc", "binary")), 200)).all()
 
 

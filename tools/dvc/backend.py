@@ -85,7 +85,6 @@ class DVCBackend(Backend):
         for done, (label, frame) in enumerate(made.items()):
             ctx.progress(done, len(made), f"writing {label}")
             path = folder / f"{label}.parquet"
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_table(frame, path)
             written[label] = ctx.show(path)
         order = f"ordered by {args.time_column}" if args.time_column else "in row order (no time column given)"

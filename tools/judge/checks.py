@@ -79,8 +79,8 @@ def within_tolerance_log_e(quality: Quality, n: int) -> Floats:
         for part in quality.parts
     ]
     if quality.running is not None:
-        running = quality.running
-        log_e = asymptotic_log_e(quality.allowed - running.harm, running.deviation, running.count)
+        running = quality.running()
+        log_e = asymptotic_log_e(running.allowed - running.harm, running.deviation, running.count)
         found.append(spread(log_e, running.rows, n))
     return np.maximum.accumulate(np.maximum(mixture(*found), 0.0))
 

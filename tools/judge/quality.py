@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,11 @@ class Rules:
     label_delay: int = 0
     min_label_share: float = 0.9
 
+    @property
+    def rate_tolerance(self) -> float:
+        """The tolerance of error rates and of the AUC."""
+        return RATE_TOLERANCE if self.tolerance is None else self.tolerance
+
 
 @dataclass(frozen=True)
 class Running:
@@ -99,12 +105,14 @@ class Running:
         count: rows by then.
         harm: the challenger's value minus the champion's, positive where it is worse.
         deviation: of one row's influence on `harm`.
+        allowed: loss that is within the tolerance.
     """
 
     rows: NDArray[np.int64]
     count: NDArray[np.int64]
     harm: Floats
     deviation: Floats
+    allowed: float
 
 
 @dataclass(frozen=True)
@@ -118,8 +126,7 @@ class Quality:
         margin_bound: largest loss of the bet on `margin`.
         hoped: what `margin` is on average when the models are equal, as known before each observation.
         coarse: the same over larger blocks, for metrics of pairs of requests.
-        running: for those, the metric itself.
-        allowed: loss of the metric that is within the tolerance, where there is `running`.
+        running: for those, computes the metric itself, which only a promotion needs.
     """
 
     measure: str
@@ -133,8 +140,7 @@ class Quality:
     tolerance: str
     hoped: Floats
     coarse: "Quality | None" = None
-    running: Running | None = None
-    allowed: float = 0.0
+    running: Callable[[], Running] | None = None
 
     @property
     def parts(self) -> tuple["Quality", ...]:
@@ -212,7 +218,7 @@ def _mean_before(values: Floats) -> Floats:
 
 
 def _rate_quality(measure: str, rows: NDArray[np.int64], theirs: Floats, ours: Floats, rules: Rules) -> Quality:
-    allowed = RATE_TOLERANCE if rules.tolerance is None else rules.tolerance
+    allowed = rules.rate_tolerance
     harm = ours - theirs
     return Quality(
         measure, rows, harm, allowed - harm, 1.0, 1.0 - allowed, theirs, ours,
@@ -246,9 +252,10 @@ def _block_quality(evidence: Evidence, rules: Rules, index: NDArray[np.int64], r
         )
         for bounds in (block_bounds(truth, size) for size in BLOCK_SIZES)
     )
-    allowed = RATE_TOLERANCE if rules.tolerance is None else rules.tolerance
-    running = _running(roc_auc if ranking else _balanced_accuracy, truth, theirs, ours, rows)
-    return replace(fine, coarse=coarse, running=running, allowed=allowed)
+    metric = roc_auc if ranking else _balanced_accuracy
+    return replace(
+        fine, coarse=coarse, running=partial(_running, metric, truth, theirs, ours, rows, rules.rate_tolerance)
+    )
 
 
 def _running(
@@ -257,6 +264,7 @@ def _running(
     theirs: Floats,
     ours: Floats,
     rows: NDArray[np.int64],
+    allowed: float,
 ) -> Running:
     """The metric of all rows so far at looks whose distance grows, from `RUNNING_ROWS` rows of each class on."""
     enough = np.minimum(np.cumsum(truth), np.cumsum(~truth)) >= RUNNING_ROWS
@@ -271,7 +279,8 @@ def _running(
         influence = champion.influence - challenger.influence
         found.append((champion.value - challenger.value, standard_error(influence) * np.sqrt(n)))
     harm, deviation = np.array(found, dtype=np.float64).reshape(-1, 2).T
-    return Running(rows[np.array(looks, dtype=np.int64) - 1], np.array(looks, dtype=np.int64), harm, deviation)
+    count = np.array(looks, dtype=np.int64)
+    return Running(rows[count - 1], count, harm, deviation, allowed)
 
 
 def block_bounds(truth: NDArray[np.bool_], size: int) -> NDArray[np.int64]:

@@ -87,7 +87,7 @@ class EngineProcess:
         except (OSError, ValueError) as error:
             _end(process)
             raise FinalError(f"the serving engine did not start; its log is {log} ({_tail(log)})") from error
-        except BaseException:
+        except BaseException:  # whatever ends the start, Ctrl-C too: no engine is left behind
             _end(process)
             raise
         finally:

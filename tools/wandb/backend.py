@@ -243,7 +243,7 @@ class WandbBackend(Backend):
             raise FinalError(f"W&B cannot write to {store}: {_first_line(error)}") from error
         try:
             yield run
-        except BaseException:
+        except BaseException:  # whatever ends the call, Ctrl-C too: the run is closed as failed
             run.finish(exit_code=1)
             raise
         run.finish()
