@@ -6,7 +6,7 @@ Three rules on the same simulated units, a look after every hundredth one:
 
 - z test once: planned with the textbook formula, looked at only at the end. Valid, and what planning tools assume.
 - z test, peeked: the same, stopped at the first look with p < alpha. What dashboards invite people to do.
-- ours: `tools.judge.ab_test`, looked at after every unit, at most the units of `tools.judge.ab_plan`.
+- ours: `tools.judge.ab.verdict`, looked at after every unit, at most the units of `tools.judge.ab.plan`.
 
 Doubt: units are independent draws from two rates (no seasons, no novelty effect), and the sequential rule may stop for
 "no relevant gain", which the z tests cannot. "Winner" means challenger or champion is declared better; the units of
@@ -23,8 +23,8 @@ from scipy.stats import chi2, norm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tools.judge.ab_plan import Plan, plan, rate_variance
-from tools.judge.ab_test import RATIO_LEVEL, Design, Units, judge, ratio_log_e
+from tools.judge.ab.plan import Plan, plan, rate_variance
+from tools.judge.ab.verdict import RATIO_LEVEL, Design, Units, judge, ratio_log_e
 from tools.judge.sequential import log_threshold
 
 ALPHA, POWER, RATE, MDE, EVERY = 0.05, 0.8, 0.2, 0.05, 100

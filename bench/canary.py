@@ -40,10 +40,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.judge.canary import trace
+from tools.judge.canary.proxies import Holdout
+from tools.judge.canary.quality import Evidence, Rules
+from tools.judge.canary.verdict import trace
 from tools.judge.estimates import Scores
-from tools.judge.proxies import Holdout
-from tools.judge.quality import Evidence, Rules
 
 PER_MINUTE, MINUTES = 200, 60
 REQUESTS = PER_MINUTE * MINUTES

@@ -10,7 +10,7 @@ are trained on one half; reference (2,000 rows) and batches (500 rows, five chec
 chooses the column that drifts. "alarm/check" is the share of checks with an alarm, "missed" the share of seeds without
 any alarm in five checks, "rows" the mean number of rows until the alarm where there was one.
 
-- ours: `tools.judge.drift` at its defaults (alpha 0.01 per check, 5 % of the rows moved);
+- ours: `tools.judge.drift.verdict` at its defaults (alpha 0.01 per check, 5 % of the rows moved);
 - Evidently: its own per-column tests at their defaults, alarm when half of the columns drifted (the preset's rule), and
   "any column";
 - KS/chi-squared: p < 0.05 in any feature; PSI: above 0.2 in any feature (ten quantile cells, as usual);
@@ -51,11 +51,11 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.inspection import permutation_importance
 
 from bench.drift_rules import Floats, Stream, Table, evidently_any, evidently_preset, ks_any, psi_any, river_streams
-from tools.judge.contradiction import contradiction
-from tools.judge.drift import DriftVerdict, judge
+from tools.judge.champion.contradiction import contradiction
+from tools.judge.champion.performance import estimate_performance
+from tools.judge.champion.retrain import decide
+from tools.judge.drift.verdict import DriftVerdict, judge
 from tools.judge.estimates import Scores
-from tools.judge.performance import estimate_performance
-from tools.judge.retrain import decide
 from tools.modeling.column_counts import count_categories, count_numbers
 
 REFERENCE, BATCH, CHECKS = 2000, 500, 5

@@ -19,8 +19,9 @@ level without noise.
 Real series: no incidents are labelled as crossings, so the threshold is each series' own 98th percentile and the truth
 the centred median of five readings. Most of these crossings are abrupt.
 
-Rows: ours is `tools.judge.forecast` with its defaults; predict_linear is Prometheus's (least squares over the range,
-extrapolated to now + 2 h), over 1 h and over 4 h; drift is the line from the first to the last reading of the 4 h;
+Rows: ours is `tools.judge.outlook.forecast` with its defaults; predict_linear is Prometheus's (least
+squares over the range, extrapolated to now + 2 h), over 1 h and over 4 h; drift is the line from the first to the
+last reading of the 4 h;
 last value warns when the last reading is above the threshold (it sees no future, so its lead is 0 by design); last
 value 90 % warns at 90 % of the threshold.
 """
@@ -36,7 +37,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench import nab
-from tools.judge.forecast import forecast_crossing
+from tools.judge.outlook.forecast import forecast_crossing
 
 Floats = NDArray[np.float64]
 MINUTES = 900

@@ -7,8 +7,9 @@ detection costs 1. A detection outside costs 0.11 times the same sigmoid past th
 for the whole corpus, the one that scores best, as NAB itself chooses it. The sum is normalised so that a detector that
 finds nothing has 0 and a perfect one 100.
 
-The score in `tools/judge/anomaly.py` was developed on generated series only: the ones made here, with other seeds, and
-richer ones (bursty processor, network and disk metrics, counts with a daily and weekly rhythm, irregular jobs; thirteen
+The score in `tools/judge/outlook/anomaly.py` was developed on generated series only: the ones made here, with other
+seeds, and richer ones (bursty processor, network and disk metrics, counts with a daily and weekly rhythm, irregular
+jobs; thirteen
 kinds of anomaly). The real series were run twice; between the two runs one idea, chosen on generated series, was added.
 """
 
@@ -23,7 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from tools.judge.anomaly import ALARM_AT, score_series
+from tools.judge.outlook.anomaly import ALARM_AT, score_series
 
 Floats = NDArray[np.float64]
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = 1.0, 0.11, 1.0  # the standard profile

@@ -7,7 +7,7 @@ training set, then 40 equal batches whose labels arrive after each; at most 39 r
 trailing window of the initial size. Cells: accuracy (AUC for bank_marketing, MAE for bike_hourly) / refits. "gap": the
 share of the distance from "never" to "every batch" that is recovered.
 
-- ours: `tools.judge.refit` with its defaults and a budget of 7 refits in 40 batches, the same on every stream:
+- ours: `tools.judge.champion.refit` with its defaults and a budget of 7 refits in 40 batches, the same on every stream:
   recalibration between refits; a shadow, HistGradientBoosting with 15 iterations and 8 leaves, trained before every
   batch on all rows so far with weights halved every initial window, and once more with weights halved every fifth of
   it; a refit trains the model on both windows and mixes the two as the labels that come show, first judged on the
@@ -47,7 +47,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import OrdinalEncoder
 
 from bench.retrain_suite import CONFIRMATION, DEVELOPMENT, Kind, simulate
-from tools.judge.refit import COST, Recalibrator, RetrainPolicy, WindowMixture
+from tools.judge.champion.refit import COST, Recalibrator, RetrainPolicy, WindowMixture
 from tools.modeling.windows import row_weights
 
 BATCHES = 40

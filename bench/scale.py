@@ -75,7 +75,7 @@ def write(path: Path, rows: int, seed: int, drifted: set[int]) -> None:
 
 
 def run_drift(reference: Path, current: Path) -> dict[str, Any]:
-    from tools.judge.drift import judge
+    from tools.judge.drift.verdict import judge
     from tools.modeling.column_scan import scan
 
     started = time.monotonic()
@@ -88,8 +88,8 @@ def run_drift(reference: Path, current: Path) -> dict[str, Any]:
 
 
 def run_quality(reference: Path, current: Path) -> dict[str, Any]:
-    from tools.great_expectations.findings import findings
-    from tools.great_expectations.large_checks import check_large
+    from tools.integrations.great_expectations.findings import findings
+    from tools.integrations.great_expectations.large_checks import check_large
 
     started = time.monotonic()
     checked = check_large(current, reference, None, _checks())
@@ -99,15 +99,15 @@ def run_quality(reference: Path, current: Path) -> dict[str, Any]:
 
 
 def _checks() -> Any:
-    from tools.great_expectations.spec import ValidateArgs
+    from tools.integrations.great_expectations.spec import ValidateArgs
 
     return ValidateArgs(data="current", reference="reference", target=f"c{NUMBERS}", task="multiclass")
 
 
 def run_expectations(reference: Path, current: Path) -> dict[str, Any]:
     """Great Expectations itself, and whether the scan ends each check as it does."""
-    from tools.great_expectations.gx_checks import check_loaded
-    from tools.great_expectations.large_checks import check_large
+    from tools.integrations.great_expectations.gx_checks import check_loaded
+    from tools.integrations.great_expectations.large_checks import check_large
 
     check_loaded(current, reference, None, _checks())  # imports are not counted
     started = time.monotonic()

@@ -41,13 +41,13 @@ from scipy.stats import wilcoxon
 from sklearn import datasets
 from threadpoolctl import threadpool_limits
 
+from tools.integrations.optuna.evolution import AgingEvolutionSampler
 from tools.modeling.data import Task
 from tools.modeling.metrics import METRICS, score
 from tools.modeling.models import FAMILIES, Config, Dimension, default_config, dimensions
 from tools.modeling.predictor import SklearnPredictor
 from tools.modeling.space import sample_architecture
 from tools.modeling.training import UnusableConfig, fit
-from tools.optuna.evolution import AgingEvolutionSampler
 
 Floats = NDArray[np.float64]
 

@@ -10,8 +10,8 @@ from scipy.signal import lfilter
 
 from tasks.goal import Goal
 from tasks.unlabelled import to_watch
-from tools.judge.contradiction import contradiction
-from tools.judge.drift import judge
+from tools.judge.champion.contradiction import contradiction
+from tools.judge.drift.verdict import judge
 from tools.judge.estimates import Scores
 from tools.modeling.column_counts import count_categories, count_frames, count_numbers
 

@@ -15,17 +15,17 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tools.modeling.pareto import pareto_front
-from tools.modeling.trials import Trial
-from tools.optuna import evolution
-from tools.optuna.evolution import (
+from tools.integrations.optuna import evolution
+from tools.integrations.optuna.evolution import (
     AgingEvolutionSampler,
     close_interrupted,
     crowding_distances,
     non_domination_ranks,
     ranking,
 )
-from tools.optuna.ranges import from_unit, mutate, to_unit
+from tools.integrations.optuna.ranges import from_unit, mutate, to_unit
+from tools.modeling.pareto import pareto_front
+from tools.modeling.trials import Trial
 
 ROOT = Path(__file__).parents[1]
 P, S = 6, 3

@@ -9,7 +9,7 @@ import pytest
 from tasks.goal import Goal
 from tasks.outlook import ProductionOutlook, production_outlook
 from tests.conftest import Project
-from tools.prometheus.store import NAME, Point, Store
+from tools.integrations.prometheus.store import NAME, Point, Store
 
 MINUTES = 240
 URL = "http://127.0.0.1:8123/metrics"

@@ -18,7 +18,7 @@ from tests.conftest import Project
 from tests.helpers.journal_example import RUN_ID, Example, failed_run, promoted_run, quiet_run
 from tools.core.journal import Journal
 from tools.core.redact import Redactor
-from tools.evidently.histograms import histograms
+from tools.integrations.evidently.histograms import histograms
 from tools.registry import load_spec
 
 

@@ -10,7 +10,13 @@ from scipy.integrate import quad
 from scipy.optimize import approx_fprime
 from scipy.stats import norm
 
-from tools.optuna.surrogate import Embedding, GaussianProcess, Surrogate, log_expected_improvement, losses_to_learn
+from tools.integrations.optuna.surrogate import (
+    Embedding,
+    GaussianProcess,
+    Surrogate,
+    log_expected_improvement,
+    losses_to_learn,
+)
 
 SPACE: dict[str, BaseDistribution] = {
     "family": CategoricalDistribution(["line", "net"]),

@@ -6,20 +6,20 @@ from tools.core.contract import Integration
 from tools.core.errors import FixableError
 
 INTEGRATIONS: dict[str, str] = {
-    "dvc": "tools.dvc.spec",
-    "great_expectations": "tools.great_expectations.spec",
-    "evidently": "tools.evidently.spec",
-    "synthetic": "tools.synthetic.spec",
-    "mlflow": "tools.mlflow.spec",
-    "wandb": "tools.wandb.spec",
-    "optuna": "tools.optuna.spec",
-    "hyperopt": "tools.hyperopt.spec",
-    "ray": "tools.ray.spec",
-    "serving": "tools.serving.spec",
-    "prometheus": "tools.prometheus.spec",
-    "ab_test": "tools.ab_test.spec",
-    "judge": "tools.judge.spec",
-    "people": "tools.people.spec",
+    "dvc": "tools.integrations.dvc.spec",
+    "great_expectations": "tools.integrations.great_expectations.spec",
+    "evidently": "tools.integrations.evidently.spec",
+    "synthetic": "tools.integrations.synthetic.spec",
+    "mlflow": "tools.integrations.mlflow.spec",
+    "wandb": "tools.integrations.wandb.spec",
+    "optuna": "tools.integrations.optuna.spec",
+    "hyperopt": "tools.integrations.hyperopt.spec",
+    "ray": "tools.integrations.ray.spec",
+    "serving": "tools.integrations.serving.spec",
+    "prometheus": "tools.integrations.prometheus.spec",
+    "ab_test": "tools.integrations.ab_test.spec",
+    "judge": "tools.integrations.judge.spec",
+    "people": "tools.integrations.people.spec",
 }
 
 

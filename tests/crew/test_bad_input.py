@@ -135,7 +135,7 @@ def test_an_engine_killed_during_the_canary_fails_the_run_and_leaves_the_champio
     def kill(record: Record) -> None:
         if record["kind"] == "outcome" and not killed and "answers 20 %" in str(record["message"]):
             for child in psutil.Process().children():
-                if "tools.serving.engine" in child.cmdline():
+                if "tools.integrations.serving.engine" in child.cmdline():
                     killed.append(child.pid)
                     child.kill()
 

@@ -20,10 +20,10 @@ from tests.helpers.tiny_project import make_project
 from tools.core.approval import Approval, ApprovalStore
 from tools.core.contract import CallContext
 from tools.core.policy import Level
+from tools.integrations.optuna.backend import OptunaBackend
 from tools.modeling.models import complete_config
 from tools.modeling.search import SearchResult
 from tools.modeling.trials import Trial, Trials, write_trials
-from tools.optuna.backend import OptunaBackend
 from tools.session import open_gateway
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]

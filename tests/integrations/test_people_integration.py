@@ -19,7 +19,7 @@ from tools.core.approval import ApprovalStore
 from tools.core.gateway import Gateway
 from tools.core.policy import Policy, PolicyFile
 from tools.core.results import Status
-from tools.people.tradeoff import Candidate, options
+from tools.integrations.people.tradeoff import Candidate, options
 from tools.session import open_gateway
 
 QUESTION = {

@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from tests.servers import free_port, prometheus_server
 from tools.core.errors import FixableError
 from tools.core.results import Status
-from tools.prometheus.promql import parse
-from tools.prometheus.store import NAME, Point, Store
+from tools.integrations.prometheus.promql import parse
+from tools.integrations.prometheus.store import NAME, Point, Store
 
 START = 1_700_000_000
 END = START + 1_200

@@ -71,7 +71,7 @@ def told(tables: PairedCounts) -> dict[str, Any]:
 def test_two_nodes_count_what_one_machine_counts_and_the_judge_takes_it(
     project: Project, two_nodes: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import tools.ray.column_counts as counting
+    import tools.integrations.ray.column_counts as counting
 
     monkeypatch.setattr(counting, "BLOCK_ROWS", 2_000)
     write(project.root / "old", 6_000, seed=0, shift=0.0)

@@ -19,10 +19,10 @@ import pytest
 from tests.conftest import Project
 from tools.core.errors import CallCancelled, ErrorKind
 from tools.core.results import Status, ToolResult
+from tools.integrations.optuna import evolution
+from tools.integrations.optuna.evolution import AgingEvolutionSampler
 from tools.modeling import trial_runner
 from tools.modeling.trials import read_trials
-from tools.optuna import evolution
-from tools.optuna.evolution import AgingEvolutionSampler
 
 ROOT = Path(__file__).parents[2]
 START = {"family": "hist_gradient_boosting", "params": {"encode": "target", "iterations": 30}}
@@ -199,7 +199,7 @@ def test_a_search_says_what_its_winner_is_worth_on_rows_no_trial_saw_and_what_el
 HOLDER = """
 import sys
 from pathlib import Path
-from tools.optuna.studies import StudyStore
+from tools.integrations.optuna.studies import StudyStore
 
 with StudyStore(Path(sys.argv[1]), None).held("mine"):
     print("held", flush=True)

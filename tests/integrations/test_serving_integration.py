@@ -21,11 +21,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests import odd_models
 from tests.conftest import Project
 from tools.core.results import Status
+from tools.integrations.serving.routing import CHALLENGER, route
+from tools.integrations.serving.state import Canary, ModelRef, ProductionState, load_state, save_state
 from tools.modeling.metrics import row_losses
 from tools.modeling.models import build, default_config
 from tools.modeling.predictor import SklearnPredictor
-from tools.serving.routing import CHALLENGER, route
-from tools.serving.state import Canary, ModelRef, ProductionState, load_state, save_state
 
 # What MLflow's own import and its database set-up warn about, in this process.
 pytestmark = [
@@ -561,7 +561,7 @@ import sys, time
 from pathlib import Path
 from tools.core.contract import CallContext
 from tools.core.dispatch import run_action
-from tools.serving.spec import SPEC
+from tools.integrations.serving.spec import SPEC
 
 root = Path(sys.argv[1])
 ctx = CallContext(project=root, home=root / ".mlops", run_id="test")

@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from tools.core.errors import CallCancelled
-from tools.mlflow.tracking import Store
+from tools.integrations.mlflow.tracking import Store
 from tools.registry import load_spec
 
 
@@ -531,7 +531,7 @@ def test_cancelling_ends_the_users_trainer_and_its_children(
 ) -> None:
     import psutil
 
-    monkeypatch.setattr("tools.mlflow.training.STOP_GRACE_S", 0.5)
+    monkeypatch.setattr("tools.integrations.mlflow.training.STOP_GRACE_S", 0.5)
 
     script = embedded.root / "slow.sh"
     script.write_text("trap '' TERM\nsleep 300 &\necho $! $$ > pids\nwait\nsleep 300\n")

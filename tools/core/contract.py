@@ -1,6 +1,6 @@
 """The contract of an integration: light data that describes it, and a lazily imported backend that does the work.
 
-An integration is one folder `tools/<name>/`:
+An integration is one folder `tools/integrations/<name>/`:
 
 - `spec.py`: argument and result models and one `Integration` named `SPEC`. Imports nothing heavier than pydantic.
 - `backend.py`: the class named by `SPEC.backend`, one method per action, and the only place that imports the library

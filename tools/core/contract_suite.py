@@ -1,7 +1,7 @@
 """The contract every integration keeps, as checks that run over all of them.
 
 Static checks take a spec. Live checks call the integration through a gateway, whatever transport serves it, with the
-examples it ships in `tools/<name>/contract.py`:
+examples it ships in `tools/integrations/<name>/contract.py`:
 
 - `EXAMPLES`: calls that work in an empty project, the first one a quick one.
 - `UNREACHABLE` (only if it has a setting for a real server): settings that point to a server that does not exist.
@@ -74,11 +74,12 @@ def definition_tokens(action: Action) -> float:
 
 def check_folder(spec: Integration) -> None:
     """Every integration's folder is the same inside."""
-    folder = Path(str(importlib.import_module(f"tools.{spec.name}").__file__)).parent
+    folder = Path(str(importlib.import_module(f"tools.integrations.{spec.name}").__file__)).parent
     missing = [name for name in FILES if not (folder / name).is_file()]
     assert not missing, f"{folder} has no {', '.join(missing)}"
-    assert importlib.import_module(f"tools.{spec.name}").__doc__, f"{folder}/__init__.py does not say what it holds"
-    assert spec.backend.startswith(f"tools.{spec.name}.backend:"), f"{spec.name}: the backend belongs in backend.py"
+    module = importlib.import_module(f"tools.integrations.{spec.name}")
+    assert module.__doc__, f"{folder}/__init__.py does not say what it holds"
+    assert spec.backend.startswith(f"{module.__name__}.backend:"), f"{spec.name}: the backend belongs in backend.py"
 
 
 def check_actions(spec: Integration) -> None:
@@ -231,7 +232,7 @@ def check_unreachable(spec: Integration, example: Example, call: Call) -> None:
 def examples_of(spec: Integration) -> tuple[Example, ...]:
     """What the integration ships to be tried."""
     examples: tuple[Example, ...] = getattr(_contract_of(spec), "EXAMPLES", ())
-    assert examples, f"tools/{spec.name}/contract.py has no EXAMPLES"
+    assert examples, f"tools/integrations/{spec.name}/contract.py has no EXAMPLES"
     return examples
 
 
@@ -241,7 +242,7 @@ def unreachable_of(spec: Integration) -> Mapping[str, str]:
 
 
 def _contract_of(spec: Integration) -> types.ModuleType:
-    return importlib.import_module(f"tools.{spec.name}.contract")
+    return importlib.import_module(f"tools.integrations.{spec.name}.contract")
 
 
 def _address(url: str) -> str:

@@ -1,7 +1,7 @@
-"""The judge: whether data drifted, whether to retrain, whether a challenger is better, whether a canary is promoted.
+"""The judge's statistics: whether data drifted, whether to retrain, whether a challenger is better or a canary is safe.
 
-Holds: statistics as pure functions on numpy and scipy (`sequential`, `estimates`, `compare`, `retrain`, `canary`,
-`drift`, `performance`) and the integration that offers them as actions (`spec`, `backend`).
+Pure functions on numpy and scipy. `canary`, `ab`, `outlook`, `drift` and `champion` hold the decisions; `estimates`,
+`sequential` and `trend` what they share. `tools.integrations.judge` offers them as actions and reads the files.
 
-Must not: read or write anything outside `backend`, keep state between calls, or import another integration.
+Must not: read or write anything, keep state between calls, or import an integration.
 """

@@ -1,8 +1,0 @@
-"""The tool class that notebooks and agents use."""
-
-from tools.core.tool import IntegrationTool
-from tools.evidently.spec import SPEC
-
-
-class EvidentlyTool(IntegrationTool):
-    spec = SPEC

@@ -1,0 +1,148 @@
+"""What the A/B test integration offers: define a test, assign units, record outcomes, conclude.
+
+Ranges are checked by the backend: in the schema they would cost every agent tokens on every request.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from tools.core.contract import Action, Args, Data, Effect, Integration
+
+WinnerName = Literal["champion", "challenger"]
+TEST = "its name"
+
+
+class CreateArgs(Args):
+    # The covariate was known before the test. Guardrails lie in [0, 1]; `failed`: the variant gave no answer.
+    test: str = Field(description=TEST)
+    champion: str = Field(description="version")
+    challenger: str = Field(description="version")
+    plan: str = Field(description="plan JSON")
+    unit: str = Field(description="unit column")
+    outcome: str = Field(description="error, loss, other")
+    minimize: bool = Field(False, description="less is better")
+    upper: float = Field(0.0, description="its maximum; 0: none")
+    segment: str = Field("", description="its column")
+    covariate: str = Field("", description="its column")
+    guardrails: list[str] = Field(default_factory=list[str], description="failed, ...")
+
+
+class Test(Data):
+    """A test as it is on disk. `salt` is the seed that serving routes by."""
+
+    test: str
+    state: Literal["planned", "running", "concluded"]
+    champion: str
+    challenger: str
+    percent: float
+    salt: int
+    planned_units: int
+    outcomes: int
+    units: int
+    champion_units: int
+    challenger_units: int
+    mixed_units: int  # met both variants
+    misassigned: int  # outcomes whose variant is not the one this test assigns
+    winner: WinnerName | None
+    verdict: str | None
+    reason: str | None
+    units_path: str | None  # Parquet for the judge; None before the first outcome
+    design_path: str
+    message: str
+
+
+class AssignArgs(Args):
+    test: str = Field(description=TEST)
+    units: list[str] = Field(description="unit ids")
+
+
+class Assignment(Data):
+    variants: dict[str, WinnerName]
+    message: str
+
+
+class RecordArgs(Args):
+    test: str = Field(description=TEST)
+    data: str = Field(description="CSV/Parquet: outcome_id, unit, outcome; or serving's evidence")
+
+
+class Recorded(Data):
+    """`added` of the rows were new; `known` had been recorded before with the same content."""
+
+    added: int
+    known: int
+    unanswered: int  # without an outcome, left out
+    outcomes: int
+    units: int
+    units_path: str
+    message: str
+
+
+class StatusArgs(Args):
+    test: str = Field(description=TEST)
+
+
+class ConcludeArgs(Args):
+    test: str = Field(description=TEST)
+    winner: WinnerName = Field(description="who serves from now on")
+    verdict: str = Field(description="the judge's")
+    reason: str = Field(description="why")
+
+
+class CountArgs(Args):
+    data: str = Field(description="CSV/Parquet")
+    unit: str = Field(description="unit column")
+    start: int = Field(0, description="first row")
+    rows: int = Field(0, description="at most; 0: all")
+    time_column: str = Field("", description="for units per day")
+
+
+class UnitCount(Data):
+    """How many units a file holds. `units_per_day`: first appearances; None without a time column."""
+
+    rows: int
+    units: int
+    rows_per_unit: float
+    days: float | None
+    units_per_day: float | None
+    message: str
+
+
+SPEC = Integration(
+    name="ab_test",
+    title="A/B tests",
+    summary="Defines A/B tests, assigns units, records outcomes and decisions.",
+    actions=(
+        Action(
+            name="create_test",
+            summary="Define a planned test.",
+            args=CreateArgs,
+            result=Test,
+            effect=Effect.WRITE,
+            idempotent=True,
+        ),
+        Action(name="assign", summary="Variants of units.", args=AssignArgs, result=Assignment),
+        Action(name="count_units", summary="Units in a file.", args=CountArgs, result=UnitCount),
+        Action(
+            name="record_outcomes",
+            summary="Add outcomes; known ids are skipped.",
+            args=RecordArgs,
+            result=Recorded,
+            effect=Effect.WRITE,
+            idempotent=True,
+            timeout_s=600,
+        ),
+        Action(name="status", summary="A test, its counts and decision.", args=StatusArgs, result=Test),
+        Action(
+            name="conclude",
+            summary="Record the decision; ends the test.",
+            args=ConcludeArgs,
+            result=Test,
+            effect=Effect.WRITE,
+            idempotent=True,
+        ),
+    ),
+    backend="tools.integrations.ab_test.backend:AbTestBackend",
+    requires=("pandas", "pyarrow"),
+)

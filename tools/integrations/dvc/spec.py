@@ -1,0 +1,163 @@
+"""What the DVC integration can do: stage data slices, version them, list and restore versions."""
+
+import re
+
+from pydantic import Field, field_validator
+
+from tools.core.contract import Action, Args, Data, Effect, Integration, NoArgs, Setting
+
+
+def folder_name(value: str) -> str:
+    """The value, if it is a safe name of a folder; pydantic turns the ValueError into a message."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", value):
+        raise ValueError("must be letters, digits, '.', '_' or '-', starting with a letter or digit")
+    return value
+
+
+class StageDataArgs(Args):
+    """Either `reference` and `current`, or one `source` that is split in time order."""
+
+    reference: str | None = Field(None, description="older file")
+    current: str | None = Field(None, description="newer file")
+    source: str | None = Field(None, description="one file instead")
+    time_column: str | None = Field(None, description="else row order")
+    reference_share: float = Field(0.5, description="of source")
+    target: str = Field(description="label")
+    name: str = Field("snapshot", description="folder")
+    baseline_share: float = Field(0.8, description="of reference")
+    allow_unlabelled: bool = Field(False, description="current rows without label apart")
+
+    # Checked here and not in the schema, which models pay for on every request.
+    @field_validator("reference_share", "baseline_share")
+    @classmethod
+    def _is_share(cls, value: float) -> float:
+        if not 0.05 <= value <= 0.95:
+            raise ValueError("must be between 0.05 and 0.95")
+        return value
+
+    _is_name = field_validator("name")(folder_name)
+
+
+class StagedData(Data):
+    """Paths of the slices, all Parquet; `rows` and `time_range` are keyed by slice name.
+
+    With `allow_unlabelled`, current rows without a label are in `unlabelled` (without the label's column) and in no
+    other slice.
+    """
+
+    reference: str
+    reference_holdout: str
+    train: str
+    holdout: str
+    live: str
+    reference_all: str
+    current_all: str
+    unlabelled: str | None = None  # None: not asked for, or every current row has a label
+    rows: dict[str, int]
+    columns: list[str]
+    time_range: dict[str, tuple[str, str]] | None  # None: no time column, row order
+    input_md5: dict[str, str]
+    message: str
+
+
+class VersionDataArgs(Args):
+    paths: list[str] = Field(min_length=1, description="files or folders")
+    name: str = Field("snapshot", description="data set name")
+    message: str | None = Field(None, description="why")
+
+    _is_name = field_validator("name")(folder_name)
+
+
+class DataVersion(Data):
+    """One version: `version` is DVC's md5 of the directory listing, so equal content has an equal version."""
+
+    version: str
+    name: str
+    files: list[str]
+    size_bytes: int
+    created: str
+    note: str
+
+
+class VersionedData(Data):
+    version: str
+    name: str
+    files: list[str]
+    size_bytes: int
+    is_new: bool
+    pushed_files: int
+    pushed_bytes: int
+    remote: str | None  # None: the user's repository has no default remote
+    metafile: str
+    message: str
+
+
+class Versions(Data):
+    versions: list[DataVersion]
+    message: str
+
+
+class RestoreVersionArgs(Args):
+    version: str = Field(min_length=4, description="version id or its start")
+    out: str = Field(description="new or empty folder")
+
+
+class RestoredVersion(Data):
+    version: str
+    name: str
+    folder: str
+    files: list[str]
+    size_bytes: int
+    message: str
+
+
+SPEC = Integration(
+    name="dvc",
+    title="DVC",
+    summary="Stages data slices and versions them by content.",
+    actions=(
+        Action(
+            name="stage_data",
+            summary="Split data in time order into reference, train, holdout, live.",
+            args=StageDataArgs,
+            result=StagedData,
+            effect=Effect.WRITE,
+            idempotent=True,
+            timeout_s=300,
+        ),
+        Action(
+            name="version_data",
+            summary="Version files by content and push them to the DVC remote.",
+            args=VersionDataArgs,
+            result=VersionedData,
+            effect=Effect.WRITE,
+            idempotent=True,
+            timeout_s=900,
+        ),
+        Action(
+            name="list_versions",
+            summary="Data versions, newest first.",
+            args=NoArgs,
+            result=Versions,
+            effect=Effect.READ,
+            idempotent=True,
+        ),
+        Action(
+            name="restore_version",
+            summary="Copy a data version into a folder.",
+            args=RestoreVersionArgs,
+            result=RestoredVersion,
+            effect=Effect.WRITE,
+            timeout_s=900,
+        ),
+    ),
+    backend="tools.integrations.dvc.backend:DVCBackend",
+    requires=("dvc",),
+    settings=(
+        Setting(
+            name="DVC_REPO",
+            description="folder of an existing DVC repository; unset: an embedded one in the state folder",
+            real=True,
+        ),
+    ),
+)

@@ -1,0 +1,101 @@
+"""Runs expectations in an ephemeral GX context over a table in memory."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+from tools.core.errors import FixableError
+from tools.integrations.great_expectations.findings import EXAMPLES, Checked
+from tools.integrations.great_expectations.profile import filler_columns, plain, profile
+from tools.integrations.great_expectations.spec import ValidateArgs
+from tools.integrations.great_expectations.suite import build_suite, target_classes, without_column
+from tools.modeling.data import read_table, require_columns
+
+# pandas' own annotations make every column a union of unrelated types; these names say what is meant.
+Frame = Any
+Config = dict[str, Any]
+
+
+def check_loaded(data: Path, reference: Path | None, own: list[Config] | None, args: ValidateArgs) -> Checked:
+    """The file against its own suite, or the one built from the reference.
+
+    Raises:
+        FixableError: a file cannot be read, or GX refuses the suite.
+    """
+    frame = plain(read_table(data))
+    before = plain(read_table(reference)) if reference else frame
+    require_columns(before, [args.target], args.reference or args.data)
+    if not args.labelled:  # as if there were no label
+        same = before is frame
+        frame = frame.drop(columns=args.target, errors="ignore")
+        before = frame if same else before.drop(columns=args.target)
+    configs = own or _suite_from_reference(before, frame, args)
+    suite, results = _run(frame, configs if args.labelled else without_column(configs, args.target))
+    empty = {name for name in frame.columns if frame[name].isna().all()}
+    for result in results:
+        if not result["success"]:
+            _read_rows(result, frame)
+    return Checked(suite, results, len(frame), list(frame.columns), empty)
+
+
+def _read_rows(result: dict[str, Any], frame: Frame) -> None:
+    """Make the failed result's rows those that are bad, and its values those that differ."""
+    config, outcome = result["expectation_config"], result["result"]
+    rows, column = outcome.get("unexpected_index_list"), config["kwargs"].get("column")
+    if not rows:
+        return
+    if config["type"] == "expect_compound_columns_to_be_unique":  # the first of equal rows is good
+        again = frame.duplicated()
+        outcome["unexpected_index_list"] = [row for row in rows if again.iat[row]]
+    elif column in frame.columns:
+        outcome["partial_unexpected_list"] = frame[column].iloc[rows].drop_duplicates()[:EXAMPLES].tolist()
+
+
+def _suite_from_reference(reference: Frame, frame: Frame, args: ValidateArgs) -> list[dict[str, Any]]:
+    current = profile(frame)
+    before = current if reference is frame else profile(reference)
+    fillers = filler_columns(frame, current, args.target)
+    configs = build_suite(before, current, args.target, args.task, args.max_null_share, fillers)
+    if args.task != "regression" and args.labelled:
+        classes = [_native(value) for value in reference[args.target].dropna().unique()]
+        if classes:
+            configs.append(target_classes(args.target, classes))
+    return configs
+
+
+def _run(frame: Frame, configs: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The suite as JSON, and GX's result of each expectation.
+
+    Raises:
+        FixableError: GX does not know an expectation, or refuses its arguments.
+    """
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its dependencies use deprecated modules
+        import great_expectations as gx
+        from great_expectations.data_context.types.base import ProgressBarsConfig
+        from great_expectations.exceptions.exceptions import GreatExpectationsError
+
+        logging.getLogger("great_expectations").setLevel(logging.CRITICAL + 1)
+        context = gx.get_context(mode="ephemeral")
+        context.variables.progress_bars = ProgressBarsConfig(globally=False)
+        definition = context.data_sources.add_pandas("files").add_dataframe_asset("file")
+        batch = definition.add_batch_definition_whole_dataframe("rows").get_batch({"dataframe": frame})
+        try:
+            suite = gx.ExpectationSuite(name="data_checks", expectations=configs)
+        except (GreatExpectationsError, ValueError, TypeError) as error:
+            raise FixableError(f"suite: Great Expectations refuses it: {' '.join(str(error).split())[:300]}") from error
+        if len(suite.expectations) < len(configs):
+            known = {expectation.expectation_type for expectation in suite.expectations}
+            refused = sorted({str(config.get("type")) for config in configs} - known)
+            raise FixableError(f"suite: Great Expectations refuses {', '.join(refused) or 'some expectations'}")
+        outcome = batch.validate(suite, result_format={"result_format": "COMPLETE"})
+        return suite.to_json_dict(), [result.to_json_dict() for result in outcome.results]
+
+
+def _native(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,93 @@
+"""What the Great Expectations integration can do: validate a file, set bad rows aside."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from tools.core.contract import Action, Args, Data, Effect, Integration
+
+
+class ValidateArgs(Args):
+    """Without a reference the file is compared with itself: only flaws that show in it alone are found."""
+
+    data: str = Field(description="file to check")
+    reference: str | None = Field(None, description="sound older file")
+    target: str = Field(description="label")
+    task: Literal["binary", "multiclass", "regression"] = Field(description="kind of model")
+    suite: str | None = Field(None, description="own GX suite JSON")
+    max_null_share: float = Field(0.05, description="where reference has none")
+    labelled: bool = Field(True, description="false: rows wait for labels")
+
+    @field_validator("max_null_share")
+    @classmethod
+    def _is_share(cls, value: float) -> float:
+        if not 0 <= value < 1:
+            raise ValueError("must be at least 0 and below 1")
+        return value
+
+
+class Finding(Data):
+    """One expectation that was not met."""
+
+    column: str | None
+    expectation: str  # GX's type, e.g. expect_column_values_to_not_be_null
+    unexpected_count: int | None
+    unexpected_percent: float | None
+    examples: list[str]
+    reason: str
+
+
+class ValidationReport(Data):
+    """`passed` is False exactly when `critical` is not empty; warnings never fail a file."""
+
+    passed: bool
+    critical: list[Finding]
+    warnings: list[Finding]
+    rows: int
+    columns: int
+    expectations: int
+    bad_rows: int
+    bad_rows_path: str | None  # Parquet with `row` (0-based) and `reason`; None: no bad row
+    suite_path: str
+    message: str
+
+
+class QuarantineRowsArgs(Args):
+    data: str = Field(description="the file that was validated")
+    bad_rows_path: str = Field(description="from validate")
+
+
+class QuarantinedRows(Data):
+    kept: str
+    quarantined: str
+    kept_rows: int
+    quarantined_rows: int
+    message: str
+
+
+SPEC = Integration(
+    name="great_expectations",
+    title="Great Expectations",
+    summary="Checks that a data file is fit to be used.",
+    actions=(
+        Action(
+            name="validate",
+            summary="Check a file's schema, nulls, types, target and rows.",
+            args=ValidateArgs,
+            result=ValidationReport,
+            effect=Effect.READ,
+            idempotent=True,
+            timeout_s=300,
+        ),
+        Action(
+            name="quarantine_rows",
+            summary="Write the file without its bad rows, and those apart.",
+            args=QuarantineRowsArgs,
+            result=QuarantinedRows,
+            effect=Effect.WRITE,
+            idempotent=True,
+        ),
+    ),
+    backend="tools.integrations.great_expectations.backend:GreatExpectationsBackend",
+    requires=("great-expectations",),
+)

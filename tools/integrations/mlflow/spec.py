@@ -1,0 +1,360 @@
+"""What the MLflow integration can do: train, track, evaluate, register, promote and retire models."""
+
+import json
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from tools.core.contract import Action, Args, Data, Effect, Integration, Setting
+
+Task = Literal["binary", "multiclass", "regression"]
+
+
+class TrainModelArgs(Args):
+    """The user's own trainer is `module:function` or `command: ...`; `training` has its contract."""
+
+    train: list[str] = Field(description="files, oldest first")
+    target: str = Field(description="label column")
+    task: Task = Field(description="kind")
+    metric: str = Field(description="validation metric")
+    config: dict[str, Any] = Field(default_factory=dict, description="model config; empty: default")
+    seed: int = Field(0, description="seed")
+    drop: list[str] = Field(default_factory=list, description="columns to ignore")
+    trainer: str = Field("builtin", description="or module:function, or command: ...")
+    run_name: str = Field("", description="label")
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _from_json(cls, value: Any) -> Any:
+        """Models often send an object as JSON text."""
+        if isinstance(value, str):
+            return json.loads(value) if value.strip() else {}
+        return value
+
+
+class TrainedModel(Data):
+    run_id: str
+    model_uri: str
+    validation_metric: str
+    validation_value: float | None  # None: the user's own trainer logged no metric of that name
+    size_bytes: int
+    fit_s: float
+    message: str
+
+
+class LogTrialsArgs(Args):
+    trials_path: str = Field(description="trials JSON of a search")
+    experiment: str = Field("", description="empty: default")
+
+
+class LoggedStudy(Data):
+    """A parent run with one nested run per trial."""
+
+    run_id: str
+    experiment: str
+    trials: int
+    failed: int
+    best_run_id: str | None
+    best_value: float | None
+    message: str
+
+
+class EvaluateModelArgs(Args):
+    model_uri: str = Field(description="model to score")
+    data: str = Field(description="labelled file")
+    target: str = Field(description="label column")
+    task: Task = Field(description="kind")
+    metric: str = Field(description="metric name")
+    drop: list[str] = Field(default_factory=list, description="columns to ignore")
+    segment: str = Field("", description="column to report per value")
+    gap: str = Field("", description="fairness measure between segments")
+
+
+class Evaluation(Data):
+    """A model on labelled rows. Latencies are of predicting one row, in this process."""
+
+    model_uri: str
+    metric: str
+    value: float
+    rows: int
+    latency_ms_p50: float
+    latency_ms_p95: float
+    size_bytes: int
+    scores_path: str  # Parquet: row, y_true, prediction, probability, loss, error
+    segments: dict[str, float | None] | None  # the metric per segment; None where it is not defined on the rows
+    fairness_gap: float | None  # None: not asked for, or no two segments have enough rows
+    message: str
+
+
+class ColumnImportanceArgs(Args):
+    model_uri: str = Field(description="model")
+    data: str = Field(description="labelled file")
+    target: str = Field(description="label column")
+    task: Task = Field(description="kind")
+    drop: list[str] = Field(default_factory=list[str], description="columns to ignore")
+    seed: int = Field(0, description="seed")
+
+
+class ColumnImportance(Data):
+    """Permutation importance: the mean loss that permuting a column adds (log loss, or absolute error)."""
+
+    importance_path: str  # JSON: column -> importance
+    most_important: list[str]  # at most five, the most important first
+    used_columns: int  # with an importance above 0
+    columns: int
+    rows: int
+    loss: float  # of the model on the rows as they are
+    message: str
+
+
+class ScoreRowsArgs(Args):
+    model_uri: str = Field(description="model")
+    data: list[str] = Field(description="files, oldest first")
+    target: str = Field(description="label column, if any")
+    task: Task = Field(description="kind")
+    drop: list[str] = Field(default_factory=list[str], description="columns to ignore")
+
+
+class ScoredRows(Data):
+    scores_path: str  # Parquet: row, y_true, prediction, probability, loss; null and NaN where there is no label
+    rows: int
+    labelled_rows: int
+    message: str
+
+
+class RegisterModelArgs(Args):
+    model_uri: str = Field(description="model URI or run ID")
+    name: str = Field(description="registered model")
+    note: str = Field("", description="why")
+
+
+class RegisteredVersion(Data):
+    name: str
+    version: int
+    model_uri: str
+    run_id: str | None
+    is_new: bool
+    message: str
+
+
+class ModelNameArgs(Args):
+    name: str = Field(description="registered model")
+
+
+class Champion(Data):
+    name: str
+    version: int
+    model_uri: str
+    run_id: str | None
+    since: str | None  # None: the alias was not set by promote_version
+    message: str
+
+
+class VersionInfo(Data):
+    version: int
+    model_uri: str
+    run_id: str | None
+    aliases: list[str]
+    created: str
+    retired: str | None  # when
+    note: str
+
+
+class Versions(Data):
+    name: str
+    versions: list[VersionInfo]  # newest first
+    message: str
+
+
+class PromoteVersionArgs(Args):
+    name: str = Field(description="registered model")
+    version: int = Field(description="new champion")
+    reason: str = Field(description="evidence")
+
+
+class Promotion(Data):
+    name: str
+    version: int
+    previous_version: int | None
+    promoted_at: str | None  # None: it was made champion outside the crew
+    already_champion: bool
+    message: str
+
+
+class SetBackupArgs(Args):
+    name: str = Field(description="registered model")
+    version: int = Field(description="checked; never the champion")
+    reason: str = Field(description="why now")
+
+
+class Backup(Data):
+    """The version that stands by: it has the alias `backup` and can be promoted at once."""
+
+    name: str
+    version: int
+    model_uri: str
+    already_backup: bool
+    message: str
+
+
+class RetireVersionArgs(Args):
+    name: str = Field(description="registered model")
+    version: int = Field(description="loser; never the champion")
+    reason: str = Field(description="evidence")
+
+
+class Retirement(Data):
+    name: str
+    version: int
+    retired_at: str
+    already_retired: bool
+    message: str
+
+
+class ProductionPeriod(Data):
+    version: int
+    since: str | None  # None: the alias was moved outside the crew, at an unknown time
+    until: str | None  # None: still in production, or ended outside the crew at an unknown time
+    reason: str
+
+
+class ProductionHistory(Data):
+    name: str
+    periods: list[ProductionPeriod]  # newest first
+    message: str
+
+
+class SearchRunsArgs(Args):
+    filter: str = Field("", description="MLflow filter, e.g. metrics.f1 > 0.8")
+    limit: int = Field(10, ge=1, le=100, description="newest first")
+
+
+class RunInfo(Data):
+    run_id: str
+    run_name: str
+    status: str
+    started: str
+    metrics: dict[str, float]
+
+
+class FoundRuns(Data):
+    runs: list[RunInfo]
+    message: str
+
+
+SPEC = Integration(
+    name="mlflow",
+    title="MLflow",
+    summary="Trains and evaluates models, tracks runs, and keeps the model registry with the champion and its history.",
+    actions=(
+        Action(
+            name="train_model",
+            summary="Train and log a model.",
+            args=TrainModelArgs,
+            result=TrainedModel,
+            effect=Effect.WRITE,
+            timeout_s=3600,
+        ),
+        Action(
+            name="log_trials",
+            summary="Log a study as nested runs.",
+            args=LogTrialsArgs,
+            result=LoggedStudy,
+            effect=Effect.WRITE,
+        ),
+        Action(
+            name="evaluate_model",
+            summary="Score a model on labelled rows.",
+            args=EvaluateModelArgs,
+            result=Evaluation,
+            idempotent=True,
+            timeout_s=600,
+        ),
+        Action(
+            name="column_importance",
+            summary="How much a model needs each column.",
+            args=ColumnImportanceArgs,
+            result=ColumnImportance,
+            idempotent=True,
+            timeout_s=600,
+        ),
+        Action(
+            name="score_rows",
+            summary="Score rows that may lack labels.",
+            args=ScoreRowsArgs,
+            result=ScoredRows,
+            idempotent=True,
+            timeout_s=600,
+        ),
+        Action(
+            name="register_model",
+            summary="Register a model as the challenger version.",
+            args=RegisterModelArgs,
+            result=RegisteredVersion,
+            effect=Effect.WRITE,
+            idempotent=True,
+        ),
+        Action(
+            name="get_champion",
+            summary="The version in production.",
+            args=ModelNameArgs,
+            result=Champion,
+            idempotent=True,
+        ),
+        Action(
+            name="list_versions",
+            summary="Versions of a registered model.",
+            args=ModelNameArgs,
+            result=Versions,
+            idempotent=True,
+        ),
+        Action(
+            name="promote_version",
+            summary="Make a version the champion.",
+            args=PromoteVersionArgs,
+            result=Promotion,
+            effect=Effect.RISKY,
+            idempotent=True,
+        ),
+        Action(
+            name="set_backup",
+            summary="Have a version stand by.",
+            args=SetBackupArgs,
+            result=Backup,
+            effect=Effect.WRITE,
+            idempotent=True,
+        ),
+        Action(
+            name="retire_version",
+            summary="Mark a losing version as retired.",
+            args=RetireVersionArgs,
+            result=Retirement,
+            effect=Effect.RISKY,
+            idempotent=True,
+        ),
+        Action(
+            name="production_history",
+            summary="Which version was in production when, and why.",
+            args=ModelNameArgs,
+            result=ProductionHistory,
+            idempotent=True,
+        ),
+        Action(
+            name="search_runs",
+            summary="Find tracked runs.",
+            args=SearchRunsArgs,
+            result=FoundRuns,
+            idempotent=True,
+        ),
+    ),
+    backend="tools.integrations.mlflow.backend:MLflowBackend",
+    requires=("mlflow", "scikit-learn", "pandas"),
+    settings=(
+        Setting("MLFLOW_TRACKING_URI", "MLflow tracking store; unset: SQLite in the state folder", real=True),
+        Setting("MLFLOW_REGISTRY_URI", "model registry; unset: the tracking store", real=True),
+        Setting("MLFLOW_EXPERIMENT_NAME", "experiment that runs are logged to", default="mlops-crew"),
+        Setting("MLFLOW_TRACKING_USERNAME", "user of a server with basic authentication"),
+        Setting("MLFLOW_TRACKING_PASSWORD", "password of that user", secret=True),
+        Setting("MLFLOW_TRACKING_TOKEN", "bearer token of the server", secret=True),
+    ),
+)

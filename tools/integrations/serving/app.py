@@ -1,0 +1,189 @@
+"""The engine's HTTP interface: predictions and metrics for everyone on this machine, administration for the backend."""
+
+import hmac
+import json
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tools.integrations.serving.router import NotServingError, RefusedError, Router
+from tools.integrations.serving.state import ModelRef
+from tools.integrations.serving.worker import ModelLoadError
+
+MAX_ROWS = 1_000
+MAX_BODY_BYTES = 10 * 2**20
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class BadRequestError(Exception):
+    """The request is not what the endpoint takes; the text says what it takes."""
+
+
+def make_app(router: Router, token: str) -> Starlette:
+    """The engine's application.
+
+    Args:
+        token: bearer token of the `/admin` endpoints.
+    """
+
+    async def predict(request: Request) -> Response:
+        try:
+            rows, request_id, unit = _prediction_request(await _body(request))
+            answer = await router.answer(rows, request_id, unit)
+        except BadRequestError as error:
+            return _error(400, str(error))
+        except NotServingError as error:
+            return _error(503, str(error))
+        score = answer.score
+        body: dict[str, Any] = {
+            "request_id": request_id,
+            "served_by": answer.served_by,
+            "routed_to": answer.routed_to,
+            "model": {"name": router.state.name, "version": answer.model.version, "uri": answer.model.uri},
+            "latency_ms": answer.latency_ms,
+            "score_latency_ms": score.latency_ms,
+        }
+        if not score.ok:
+            return JSONResponse({**body, "error": score.error}, status_code=score.status)
+        return JSONResponse(
+            {
+                **body,
+                "predictions": score.predictions,
+                "probabilities": score.probabilities,
+                "classes": score.classes,
+            }
+        )
+
+    async def healthz(_: Request) -> Response:
+        problem = router.problem()
+        return _error(503, problem) if problem else JSONResponse({"status": "ok"})
+
+    async def metrics(_: Request) -> Response:
+        return Response(router.metrics.exposition(), media_type=METRICS_TYPE)
+
+    async def status(_: Request) -> Response:
+        return JSONResponse(_status(router))
+
+    async def deploy(body: dict[str, Any]) -> dict[str, Any]:
+        return {"changed": await router.deploy(str(body["name"]), _model(body))}
+
+    async def canary(body: dict[str, Any]) -> dict[str, Any]:
+        return {"changed": await router.start_canary(_model(body), _percent(body), int(body["seed"]))}
+
+    async def traffic(body: dict[str, Any]) -> dict[str, Any]:
+        return {"changed": await router.set_traffic(_percent(body))}
+
+    async def promote(body: dict[str, Any]) -> dict[str, Any]:
+        return {"changed": await router.promote(str(body["version"]), bool(body["keep_former"]))}
+
+    async def rollback(_: dict[str, Any]) -> dict[str, Any]:
+        return {"changed": await router.rollback()}
+
+    async def end_probation(_: dict[str, Any]) -> dict[str, Any]:
+        return {"changed": await router.end_probation()}
+
+    async def drain(body: dict[str, Any]) -> dict[str, Any]:
+        return await router.drain(float(body["timeout_s"]))
+
+    def admin(action: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]) -> Callable[[Request], Any]:
+        async def handle(request: Request) -> Response:
+            given = request.headers.get("authorization", "")
+            if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+                return _error(401, "missing or wrong bearer token")
+            try:
+                result = await action(await _body(request))
+            except BadRequestError as error:
+                return _error(400, str(error))
+            except (KeyError, TypeError, ValueError) as error:
+                return _error(400, f"{type(error).__name__}: {error}")
+            except RefusedError as error:
+                return _error(409, str(error))
+            except ModelLoadError as error:
+                return _error(422, str(error))
+            except OSError as error:
+                return _error(507, f"the production state could not be written: {error}")
+            return JSONResponse({**result, **_status(router)})
+
+        return handle
+
+    return Starlette(
+        routes=[
+            Route("/predict", predict, methods=["POST"]),
+            Route("/healthz", healthz),
+            Route("/metrics", metrics),
+            Route("/status", status),
+            *(
+                Route(f"/admin/{name}", admin(action), methods=["POST"])
+                for name, action in (
+                    ("deploy", deploy),
+                    ("canary", canary),
+                    ("traffic", traffic),
+                    ("promote", promote),
+                    ("rollback", rollback),
+                    ("end_probation", end_probation),
+                    ("drain", drain),
+                )
+            ),
+        ]
+    )
+
+
+def _error(status: int, message: str) -> Response:
+    return JSONResponse({"error": message}, status_code=status)
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    if int(request.headers.get("content-length") or 0) > MAX_BODY_BYTES:
+        raise BadRequestError(f"the body is larger than {MAX_BODY_BYTES} bytes")
+    try:
+        body = json.loads(await request.body() or b"{}")
+    except ValueError as error:
+        raise BadRequestError(f"the body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise BadRequestError(f"the body must be a JSON object, got {type(body).__name__}")
+    return body
+
+
+def _prediction_request(body: dict[str, Any]) -> tuple[list[dict[str, Any]], str, str]:
+    rows, request_id, unit = body.get("rows"), body.get("request_id"), body.get("unit")
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and row for row in rows):
+        raise BadRequestError(
+            'expected {"rows": [{"column": value, ...}, ...], "request_id": "optional", "unit": "optional"}'
+        )
+    if len(rows) > MAX_ROWS:
+        raise BadRequestError(f"{len(rows)} rows in one request; at most {MAX_ROWS}")
+    return rows, str(request_id) if request_id is not None else uuid.uuid4().hex, "" if unit is None else str(unit)
+
+
+def _model(body: dict[str, Any]) -> ModelRef:
+    return ModelRef(uri=str(body["model_uri"]), version=str(body["version"]))
+
+
+def _percent(body: dict[str, Any]) -> float:
+    percent = float(body["percent"])
+    if not 0.0 <= percent <= 100.0:
+        raise BadRequestError(f"percent must be from 0 to 100, got {percent}")
+    return percent
+
+
+def _status(router: Router) -> dict[str, Any]:
+    state = router.state
+    canary, former = (None, state.canary) if state.canary and state.canary.former else (state.canary, None)
+    return {
+        "name": state.name,
+        "champion_version": state.champion.version if state.champion else None,
+        "champion_uri": state.champion.uri if state.champion else None,
+        "canary_version": canary.model.version if canary else None,
+        "canary_percent": canary.percent if canary else 0.0,
+        "former_version": former.model.version if former else None,
+        "challenger_state": router.challenger_state,
+        "restored": router.restored.is_set(),
+        "problem": router.problem(),
+        "shadow_file": str(router.recorder.path),
+        "shadow_lost": router.recorder.lost,
+    }

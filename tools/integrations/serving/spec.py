@@ -1,0 +1,224 @@
+"""What the serving integration can do: deploy a champion, run a canary beside it, send traffic, promote, roll back."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from tools.core.contract import Action, Args, Data, Effect, Integration, Limited, NoArgs, Setting
+from tools.modeling.search import Count, Index
+
+
+class DeployArgs(Args):
+    model_uri: str = Field(min_length=1, description="models:/… or path")
+    version: str = Field(min_length=1, description="version label")
+    name: str = Field("model", description="model name")
+
+
+class CanaryArgs(Args):
+    model_uri: str = Field(min_length=1, description="models:/… or path")
+    version: str = Field(min_length=1, description="version label")
+    percent: float = Limited("traffic_percent", "its share of requests", 5.0, ge=0, le=100)
+    seed: int = Field(0, description="routing seed")
+
+
+class SetTrafficArgs(Args):
+    percent: float = Limited("traffic_percent", "canary's share of requests", ge=0, le=100)
+
+
+class PromoteArgs(Args):
+    version: str = Field("", description="refuse any other canary")
+    keep_former: bool = Field(True, description="old champion shadow-scores on")
+
+
+class Production(Data):
+    """What production serves now. `changed` is False when it already was so."""
+
+    url: str
+    metrics_url: str
+    name: str
+    champion_version: str
+    champion_uri: str
+    canary_version: str | None
+    canary_percent: float
+    former_version: str | None = None  # the former champion, while it scores in the shadow after a promotion
+    changed: bool
+    start_s: float | None = None  # seconds from process start to accepting requests; None: it was running
+    load_s: float | None = None  # seconds to load the model; None: nothing was loaded
+    message: str
+
+
+class SendTrafficArgs(Args):
+    data: str = Field(description="CSV/Parquet")
+    target: str = Field(description="label")
+    task: Literal["binary", "multiclass", "regression"] = Field(description="task")
+    start: Index = Field(0, description="first row")
+    rows: Count = Field(200, description="how many")
+    batch: Index = Field(0, description="number")
+    seed: int = Field(0, description="for request ids")
+    # Factories keep the defaults out of the schema, which a model pays for on each request.
+    label_delay: Index = Field(default_factory=lambda: 0, description="in requests")
+    segment: str = Field(default_factory=str, description="column")
+    unit: str = Field(default_factory=str, description="routes by")
+    keep: list[str] = Field(default_factory=list[str], description="columns")
+
+
+class RecordLabelsArgs(Args):
+    evidence: str = Field(description="evidence Parquet")
+    labels: str = Field(description="table of request_id, label")
+    task: Literal["binary", "multiclass", "regression"] = Field(description="task type")
+
+
+class RecordedLabels(Data):
+    """What a table of labels added to the evidence. A label that is there already is never changed."""
+
+    evidence_path: str
+    recorded: int  # requests that got their label now
+    labelled: int  # requests with a label
+    requests: int
+    unknown: int  # labels of requests that are not in the evidence
+    changed: int  # labels that differ from the one recorded before; the first stands
+    message: str
+
+
+class VariantTraffic(Data):
+    """One variant over one batch. Losses as in `tools.modeling.metrics.row_losses`; None where nothing was scored."""
+
+    served: int  # requests it answered
+    scored: int  # requests it scored, answering or in the shadow
+    errors: int  # requests it failed to score
+    latency_p50_ms: float | None  # scoring of one row inside its process
+    latency_p95_ms: float | None
+    mean_loss: float | None
+    mean_error: float | None
+
+
+class Traffic(Data):
+    evidence_path: str
+    labels_path: str | None  # labels that are known by now, where they come late
+    batch: int
+    requests: int
+    failed_requests: int  # requests that got no answer at all
+    rows_left: int
+    next_start: int
+    champion: VariantTraffic
+    challenger: VariantTraffic | None  # None: no canary was running
+    response_p50_ms: float  # whole request as the client saw it
+    response_p95_ms: float
+    requests_per_s: float
+    message: str
+
+
+class ServingStatus(Data):
+    running: bool
+    url: str | None
+    metrics_url: str | None
+    pid: int | None
+    name: str | None
+    champion_version: str | None
+    champion_uri: str | None
+    canary_version: str | None
+    canary_percent: float
+    former_version: str | None = None  # the former champion, while it scores in the shadow after a promotion
+    challenger_state: str | None  # of the canary or the former champion: ready, unhealthy, disabled
+    message: str
+
+
+class Stopped(Data):
+    stopped: bool
+    message: str
+
+
+SPEC = Integration(
+    name="serving",
+    title="Serving",
+    summary="Serves models over HTTP with canary routing and shadow scoring.",
+    actions=(
+        Action(
+            name="deploy_model",
+            summary="Serve this model to all traffic as champion; starts the engine.",
+            args=DeployArgs,
+            result=Production,
+            effect=Effect.RISKY,
+            idempotent=True,
+            timeout_s=180,
+        ),
+        Action(
+            name="start_canary",
+            summary="Give a challenger a share of traffic; it shadow-scores the rest.",
+            args=CanaryArgs,
+            result=Production,
+            effect=Effect.RISKY,
+            idempotent=True,
+            timeout_s=180,
+        ),
+        Action(
+            name="set_traffic",
+            summary="Change the canary's traffic share.",
+            args=SetTrafficArgs,
+            result=Production,
+            effect=Effect.RISKY,
+            idempotent=True,
+        ),
+        Action(
+            name="send_traffic",
+            summary="Send labelled rows as requests; append evidence.",
+            args=SendTrafficArgs,
+            result=Traffic,
+            effect=Effect.WRITE,
+            idempotent=True,
+            timeout_s=1800,
+        ),
+        Action(
+            name="record_labels",
+            summary="Add labels that came late to the evidence.",
+            args=RecordLabelsArgs,
+            result=RecordedLabels,
+            effect=Effect.WRITE,
+            idempotent=True,
+        ),
+        Action(
+            name="promote_canary",
+            summary="Make the canary the champion at 100 %.",
+            args=PromoteArgs,
+            result=Production,
+            effect=Effect.RISKY,
+        ),
+        Action(
+            name="rollback_canary",
+            summary="Remove the canary; champion takes all traffic.",
+            args=NoArgs,
+            result=Production,
+            effect=Effect.RISKY,
+            idempotent=True,
+        ),
+        Action(
+            name="end_probation",
+            summary="Stop the old champion's shadow scoring.",
+            args=NoArgs,
+            result=Production,
+            effect=Effect.WRITE,
+            idempotent=True,
+        ),
+        Action(name="status", summary="What production serves now.", args=NoArgs, result=ServingStatus),
+        Action(
+            name="stop",
+            summary="Stop serving.",
+            args=NoArgs,
+            result=Stopped,
+            effect=Effect.RISKY,
+            idempotent=True,
+        ),
+    ),
+    backend="tools.integrations.serving.backend:ServingBackend",
+    requires=("mlflow", "scikit-learn", "starlette", "uvicorn", "prometheus-client", "httpx"),
+    settings=(
+        Setting("SERVING_PORT", "port of the engine on 127.0.0.1; unset: a free one is picked"),
+        Setting(
+            "SERVING_CHALLENGER_TIMEOUT_S",
+            "seconds a challenger may take for one answer before the champion answers instead",
+            default="2",
+        ),
+        Setting("MLFLOW_TRACKING_URI", "where models: and runs: URIs are looked up; unset: the embedded MLflow store"),
+        Setting("MLFLOW_REGISTRY_URI", "model registry, where it is not the tracking server"),
+    ),
+)

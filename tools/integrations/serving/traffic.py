@@ -1,0 +1,216 @@
+"""Sends labelled rows as real HTTP requests and turns what came back into evidence, one row a request."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pandas as pd
+
+from tools.core.errors import FinalError, FixableError
+from tools.integrations.serving.routing import CHALLENGER, CHAMPION
+from tools.modeling.data import Task, as_text
+from tools.modeling.metrics import row_losses
+from tools.modeling.predictor import Predictions
+
+CONCURRENCY = 4
+REPORT_EVERY = 50
+REQUEST_TIMEOUT_S = 60.0
+MAX_SEGMENTS = 50
+NO_ANSWER = 0  # status of a variant that was not asked
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One request as the client saw it.
+
+    Args:
+        status: HTTP status.
+        body: the engine's JSON.
+        latency_ms: whole round trip.
+    """
+
+    request_id: str
+    status: int
+    body: dict[str, Any]
+    latency_ms: float
+
+
+def json_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON values: nulls as None, times as ISO text, everything exact (no rounding of floats)."""
+    columns = {str(name): [_json_value(value) for value in frame[name]] for name in frame.columns}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _json_value(value: Any) -> Any:
+    if pd.isna(value):
+        return None
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value if isinstance(value, bool | int | float | str) else str(value)
+
+
+def send(
+    url: str,
+    rows: list[dict[str, Any]],
+    request_ids: list[str],
+    progress: Callable[[int, int], None],
+    units: list[str] | None = None,
+) -> list[Reply]:
+    """Send each row as a request, `CONCURRENCY` at a time; replies in the order of the rows.
+
+    Args:
+        progress: called every `REPORT_EVERY` replies with (done, total); what it raises stops the sending.
+        units: what each request is routed by; None: by its id.
+
+    Raises:
+        httpx.HTTPError: the engine cannot be reached.
+    """
+    replies: dict[int, Reply] = {}
+    pool = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="traffic")
+    with httpx.Client(base_url=url, timeout=REQUEST_TIMEOUT_S, trust_env=False) as client:
+        try:
+            futures: dict[Future[Reply], int] = {
+                pool.submit(_send_one, client, row, request_id, unit): k
+                for k, (row, request_id, unit) in enumerate(zip(rows, request_ids, units or request_ids, strict=True))
+            }
+            for done, future in enumerate(as_completed(futures), start=1):
+                replies[futures[future]] = future.result()
+                if done % REPORT_EVERY == 0 or done == len(rows):
+                    progress(done, len(rows))
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return [replies[k] for k in range(len(rows))]
+
+
+def _send_one(client: httpx.Client, row: dict[str, Any], request_id: str, unit: str) -> Reply:
+    started = time.perf_counter()
+    response = client.post("/predict", json={"rows": [row], "request_id": request_id, "unit": unit})
+    elapsed_ms = (time.perf_counter() - started) * 1000.0
+    return Reply(request_id, response.status_code, response.json(), elapsed_ms)
+
+
+def shadow_records(path: Path, offset: int) -> Iterator[dict[str, Any]]:
+    """The records after `offset` bytes. A line cut by a full disk is left out."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
+
+
+def evidence(
+    replies: list[Reply], shadow: Mapping[str, Mapping[str, Any]], truth: pd.Series, task: Task, batch: int
+) -> pd.DataFrame:
+    """The evidence table: one row a request, in the order of the replies.
+
+    Args:
+        shadow: request id -> shadow record. Empty without a canary: the challenger's columns are then null.
+        truth: the true labels, as many as replies.
+    """
+    missing = [reply.request_id for reply in replies if shadow and reply.request_id not in shadow]
+    if missing:
+        raise FinalError(f"{len(missing)} of {len(replies)} shadow records are missing, the first is {missing[0]}")
+    table = pd.DataFrame(
+        {
+            "request_id": [reply.request_id for reply in replies],
+            "served_by": [reply.body.get("served_by", CHAMPION) for reply in replies],
+            "y_true": truth.to_numpy(),
+        }
+    )
+    scores: dict[str, list[Mapping[str, Any]]] = {}
+    for variant in (CHAMPION, CHALLENGER):
+        if shadow:
+            scores[variant] = [shadow[reply.request_id][variant] for reply in replies]
+        elif variant == CHAMPION:
+            scores[variant] = [
+                {**reply.body, "status": reply.status, "latency_ms": reply.body.get("score_latency_ms")}
+                for reply in replies
+            ]
+        else:
+            scores[variant] = [{"status": NO_ANSWER, "latency_ms": None} for _ in replies]
+    parts = {variant: _variant_columns(rows, truth, task) for variant, rows in scores.items()}
+    for column in ("prediction", "probability", "loss", "error", "latency_ms", "status"):
+        for variant, part in parts.items():
+            table[f"{variant}_{column}"] = part[column].to_numpy()
+    table["batch"] = batch
+    table["routed_to"] = [reply.body.get("routed_to", CHAMPION) for reply in replies]
+    table["response_ms"] = [reply.latency_ms for reply in replies]
+    for variant, rows in scores.items():
+        # What a loss is computed from when the label comes late: a class's probability, and which class it is.
+        table[f"{variant}_classes"] = [_texts(row.get("classes")) for row in rows]
+        table[f"{variant}_probabilities"] = [(row.get("probabilities") or [None])[0] for row in rows]
+    return table
+
+
+def _texts(classes: Any) -> list[str] | None:
+    return [str(text) for text in as_text(classes)] if classes else None
+
+
+def in_canary_roles(table: pd.DataFrame) -> pd.DataFrame:
+    """Evidence of a probation in the roles of the canary before it: the champion is its challenger still."""
+    other: dict[str, str] = {CHAMPION: CHALLENGER, CHALLENGER: CHAMPION}
+    names = {f"{a}_": f"{b}_" for a, b in other.items()}
+    renamed = {c: b + str(c)[len(a) :] for c in table.columns for a, b in names.items() if str(c).startswith(a)}
+    swapped = table.rename(columns=renamed)[list(table.columns)]
+    turned = {column: [other[name] for name in table[column]] for column in ("served_by", "routed_to")}
+    return swapped.assign(**turned)
+
+
+def segments(values: list[Any], name: str) -> list[str]:
+    """The segment of each row, as text.
+
+    Raises:
+        FixableError: so many values that no segment could ever be judged.
+    """
+    texts = [text or "none" for text in as_text(values)]
+    count = len(set(texts))
+    if count > MAX_SEGMENTS:
+        raise FixableError(
+            f"the column {name!r} has {count} values; a segment needs many requests, so at most {MAX_SEGMENTS} are "
+            "allowed: name a column of groups"
+        )
+    return texts
+
+
+def _variant_columns(rows: list[Mapping[str, Any]], truth: pd.Series, task: Task) -> pd.DataFrame:
+    status = np.array([int(row["status"]) for row in rows])
+    part = pd.DataFrame(
+        {
+            "prediction": pd.Series([None] * len(rows), dtype="float64" if task == "regression" else "object"),
+            "probability": np.nan,
+            "loss": np.nan,
+            "error": np.nan,
+            "latency_ms": np.array([row["latency_ms"] for row in rows], dtype="float64"),
+            "status": status,
+        }
+    )
+    good = np.flatnonzero(status == 200)
+    if not len(good):
+        return part
+    answered = [rows[k] for k in good]
+    classes = answered[0].get("classes")
+    predictions = Predictions(
+        values=np.array([row["predictions"][0] for row in answered]),
+        probabilities=np.array([row["probabilities"][0] for row in answered]) if classes else None,
+        classes=np.array(classes) if classes else None,
+    )
+    loss, error = row_losses(task, truth.to_numpy()[good], predictions)
+    values = predictions.values.astype("float64") if task == "regression" else predictions.values.astype(str)
+    part.loc[good, "prediction"] = values
+    part.loc[good, "loss"] = loss
+    part.loc[good, "error"] = error
+    if predictions.positive_probability is not None:
+        part.loc[good, "probability"] = predictions.positive_probability
+    return part

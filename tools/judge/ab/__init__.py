@@ -1,0 +1,1 @@
+"""A/B tests: how long one must run, and what its outcomes say at every look."""

@@ -1,0 +1,1 @@
+"""Is the champion still good, does retraining pay, and is a challenger better."""

@@ -1,0 +1,1 @@
+"""Looks ahead: series of quality and drift, and when they are expected to become harmful."""

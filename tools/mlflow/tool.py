@@ -1,8 +1,0 @@
-"""The tool class of the MLflow integration."""
-
-from tools.core.tool import IntegrationTool
-from tools.mlflow.spec import SPEC
-
-
-class MLflowTool(IntegrationTool):
-    spec = SPEC

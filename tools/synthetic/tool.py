@@ -1,8 +1,0 @@
-"""The tool class that notebooks and agents use."""
-
-from tools.core.tool import IntegrationTool
-from tools.synthetic.spec import SPEC
-
-
-class SyntheticTool(IntegrationTool):
-    spec = SPEC

@@ -1,8 +1,0 @@
-"""The tool class of the W&B integration."""
-
-from tools.core.tool import IntegrationTool
-from tools.wandb.spec import SPEC
-
-
-class WandbTool(IntegrationTool):
-    spec = SPEC
