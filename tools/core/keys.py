@@ -49,17 +49,18 @@ def keys_folder(env: Mapping[str, str]) -> Path:
     return (Path(home) if os.path.isabs(home) else Path.home()) / ".local" / "state" / "mlops-crew"
 
 
-def signing_key(name: str, env: Mapping[str, str], *, apart_from: Iterable[Path] = ()) -> bytes:
+def signing_key(name: str, env: Mapping[str, str], *, apart_from: Iterable[Path] = (), make: bool = True) -> bytes:
     """The key `name` (32 bytes); made where there is none yet. Safe to call from several processes at once.
 
     Args:
         name: lower-case letters, digits, `-` and `_`; what it signs, for example `journal`.
         env: says where the folder is, see `keys_folder`.
         apart_from: folders that must not hold the keys: the project, its state folder.
+        make: False to verify only: nothing is made, neither folder nor key.
 
     Raises:
         KeyFileError: the folder or the file is a link, belongs to somebody else, may be opened by others, is damaged,
-            cannot be made, or lies in one of `apart_from`.
+            cannot be made, lies in one of `apart_from`, or is not there and not to be made.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"not a key's name: {name!r}")
@@ -71,6 +72,8 @@ def signing_key(name: str, env: Mapping[str, str], *, apart_from: Iterable[Path]
                 f"set {SETTING} to a folder outside"
             )
     file = f"{name}.key"
+    if not make and not (folder / file).exists():
+        raise KeyFileError(f"there is no key {folder / file}; {SETTING} says where the keys are")
     with _opened(folder) as handle:
         try:
             return _read(handle, folder / file)
