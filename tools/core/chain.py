@@ -92,14 +92,11 @@ class Head:
     key: str
 
     def signed(self, key: bytes) -> bytes:
-        content = json.dumps(
-            {
-                "v": FORMAT, "run": self.run, "seq": self.seq, "hash": self.hash, "size": self.size,
-                "closed": self.closed, "key": self.key,
-            }
-        )  # fmt: skip
-        text = f'{content[:-1]}, "mac": "{sign(key, b"head" + content.encode())}"}}'
-        return f"{text:<{_HEAD_BYTES - 1}}\n".encode()
+        content = (
+            f'{{"v":{FORMAT},"run":{json.dumps(self.run)},"seq":{self.seq},"hash":"{self.hash}","size":{self.size},'
+            f'"closed":{"true" if self.closed else "false"},"key":"{self.key}"'
+        ).encode()
+        return (b'%s,"mac":"%s"}' % (content, sign(key, b"head\n" + content).encode())).ljust(_HEAD_BYTES - 1) + b"\n"
 
     @classmethod
     def read(cls, content: bytes, key: bytes) -> "Head | None":
@@ -107,13 +104,16 @@ class Head:
 
         One that names another key is returned unverified: its reader tells by `key`.
         """
+        stated, _, mac = content.rstrip().rpartition(b',"mac":"')
         try:
-            fields = json.loads(content)
-            mac = str(fields.pop("mac"))
-            found = cls(**{name: fields[name] for name in ("run", "seq", "hash", "size", "closed", "key")})
-            signed = verify(key, b"head" + json.dumps(fields).encode(), mac)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            fields = json.loads(stated + b"}")
+            found = cls(
+                str(fields["run"]), int(fields["seq"]), str(fields["hash"]), int(fields["size"]),
+                fields["closed"] is True, str(fields["key"]),
+            )  # fmt: skip
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
+        signed = verify(key, b"head\n" + stated, mac.removesuffix(b'"}').decode("ascii", "replace"))
         return found if signed or found.key != key_id(key) else None
 
 
