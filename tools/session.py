@@ -91,7 +91,9 @@ def open_gateway(
     return Gateway(
         stack=stack,
         policy=policy,
-        journal=Journal(home / "runs" / run_id / "journal.jsonl", redactor),
+        journal=Journal(
+            home / "runs" / run_id / "journal.jsonl", redactor, env={**os.environ, **env}, apart_from=(project, home)
+        ),
         approver=Approver(ApprovalStore(home / "approvals"), prompt=prompt, who=_user()),
         redactor=redactor,
         project=project,
