@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from tools.core.arguments import ReadPath
 from tools.core.contract import Args, Data, Limited
 
 
@@ -69,7 +70,7 @@ class SearchConstraints(BaseModel):
 class SearchArgs(Args):
     """A search over model configs, on the built-in trainer."""
 
-    paths: list[str] = Field(description="oldest first")
+    paths: list[ReadPath] = Field(description="oldest first")
     target: str = Field(description="label")
     task: str = Field(description="task type")
     metric: str = Field(description="e.g. mae")

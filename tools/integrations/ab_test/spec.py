@@ -7,7 +7,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from tools.core.arguments import ReadPath
 from tools.core.contract import Action, Args, Data, Effect, Integration
+from tools.core.names import Name
 
 WinnerName = Literal["champion", "challenger"]
 TEST = "its name"
@@ -15,10 +17,10 @@ TEST = "its name"
 
 class CreateArgs(Args):
     # The covariate was known before the test. Guardrails lie in [0, 1]; `failed`: the variant gave no answer.
-    test: str = Field(description=TEST)
+    test: Name = Field(description=TEST)
     champion: str = Field(description="version")
     challenger: str = Field(description="version")
-    plan: str = Field(description="plan JSON")
+    plan: ReadPath = Field(description="plan JSON")
     unit: str = Field(description="unit column")
     outcome: str = Field(description="error, loss, other")
     minimize: bool = Field(False, description="less is better")
@@ -53,7 +55,7 @@ class Test(Data):
 
 
 class AssignArgs(Args):
-    test: str = Field(description=TEST)
+    test: Name = Field(description=TEST)
     units: list[str] = Field(description="unit ids")
 
 
@@ -63,8 +65,8 @@ class Assignment(Data):
 
 
 class RecordArgs(Args):
-    test: str = Field(description=TEST)
-    data: str = Field(description="CSV/Parquet: outcome_id, unit, outcome; or serving's evidence")
+    test: Name = Field(description=TEST)
+    data: ReadPath = Field(description="CSV/Parquet: outcome_id, unit, outcome; or serving's evidence")
 
 
 class Recorded(Data):
@@ -80,18 +82,18 @@ class Recorded(Data):
 
 
 class StatusArgs(Args):
-    test: str = Field(description=TEST)
+    test: Name = Field(description=TEST)
 
 
 class ConcludeArgs(Args):
-    test: str = Field(description=TEST)
+    test: Name = Field(description=TEST)
     winner: WinnerName = Field(description="who serves from now on")
     verdict: str = Field(description="the judge's")
     reason: str = Field(description="why")
 
 
 class CountArgs(Args):
-    data: str = Field(description="CSV/Parquet")
+    data: ReadPath = Field(description="CSV/Parquet")
     unit: str = Field(description="unit column")
     start: int = Field(0, description="first row")
     rows: int = Field(0, description="at most; 0: all")

@@ -1,29 +1,22 @@
 """What the DVC integration can do: stage data slices, version them, list and restore versions."""
 
-import re
-
 from pydantic import Field, field_validator
 
+from tools.core.arguments import ReadPath, WritePath
 from tools.core.contract import Action, Args, Data, Effect, Integration, NoArgs, Setting
-
-
-def folder_name(value: str) -> str:
-    """The value, if it is a safe name of a folder; pydantic turns the ValueError into a message."""
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", value):
-        raise ValueError("must be letters, digits, '.', '_' or '-', starting with a letter or digit")
-    return value
+from tools.core.names import Name
 
 
 class StageDataArgs(Args):
     """Either `reference` and `current`, or one `source` that is split in time order."""
 
-    reference: str | None = Field(None, description="older file")
-    current: str | None = Field(None, description="newer file")
-    source: str | None = Field(None, description="one file instead")
+    reference: ReadPath | None = Field(None, description="older file")
+    current: ReadPath | None = Field(None, description="newer file")
+    source: ReadPath | None = Field(None, description="one file instead")
     time_column: str | None = Field(None, description="else row order")
     reference_share: float = Field(0.5, description="of source")
     target: str = Field(description="label")
-    name: str = Field("snapshot", description="folder")
+    name: Name = Field("snapshot", description="folder")
     baseline_share: float = Field(0.8, description="of reference")
     allow_unlabelled: bool = Field(False, description="current rows without label apart")
 
@@ -34,8 +27,6 @@ class StageDataArgs(Args):
         if not 0.05 <= value <= 0.95:
             raise ValueError("must be between 0.05 and 0.95")
         return value
-
-    _is_name = field_validator("name")(folder_name)
 
 
 class StagedData(Data):
@@ -61,11 +52,9 @@ class StagedData(Data):
 
 
 class VersionDataArgs(Args):
-    paths: list[str] = Field(min_length=1, description="files or folders")
-    name: str = Field("snapshot", description="data set name")
+    paths: list[ReadPath] = Field(min_length=1, description="files or folders")
+    name: Name = Field("snapshot", description="data set name")
     message: str | None = Field(None, description="why")
-
-    _is_name = field_validator("name")(folder_name)
 
 
 class DataVersion(Data):
@@ -99,7 +88,7 @@ class Versions(Data):
 
 class RestoreVersionArgs(Args):
     version: str = Field(min_length=4, description="version id or its start")
-    out: str = Field(description="new or empty folder")
+    out: WritePath = Field(description="new or empty folder")
 
 
 class RestoredVersion(Data):

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from tools.core.arguments import ReadPath
 from tools.core.contract import Action, Args, Data, Effect, Integration
 
 
@@ -15,8 +16,8 @@ def enough_rows(value: int) -> int:
 
 
 class DetectDriftArgs(Args):
-    reference: str = Field(description="older file")
-    current: str = Field(description="newer file")
+    reference: ReadPath = Field(description="older file")
+    current: ReadPath = Field(description="newer file")
     target: str | None = Field(None, description="label")
     exclude: list[str] = Field(default_factory=list, description="columns to skip")
     drift_share: float = Field(0.5, description="of columns: limit")
@@ -66,7 +67,7 @@ class DriftReport(Data):
 
 
 class SummarizeDataArgs(Args):
-    data: str = Field(description="CSV/Parquet")
+    data: ReadPath = Field(description="CSV/Parquet")
     sample_rows: int = Field(100_000, description="cap")
     seed: int = Field(0, description="of the sample")
 

@@ -4,17 +4,18 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from tools.core.arguments import ReadPath
 from tools.core.contract import Action, Args, Data, Effect, Integration
 
 
 class ValidateArgs(Args):
     """Without a reference the file is compared with itself: only flaws that show in it alone are found."""
 
-    data: str = Field(description="file to check")
-    reference: str | None = Field(None, description="sound older file")
+    data: ReadPath = Field(description="file to check")
+    reference: ReadPath | None = Field(None, description="sound older file")
     target: str = Field(description="label")
     task: Literal["binary", "multiclass", "regression"] = Field(description="kind of model")
-    suite: str | None = Field(None, description="own GX suite JSON")
+    suite: ReadPath | None = Field(None, description="own GX suite JSON")
     max_null_share: float = Field(0.05, description="where reference has none")
     labelled: bool = Field(True, description="false: rows wait for labels")
 
@@ -53,8 +54,8 @@ class ValidationReport(Data):
 
 
 class QuarantineRowsArgs(Args):
-    data: str = Field(description="the file that was validated")
-    bad_rows_path: str = Field(description="from validate")
+    data: ReadPath = Field(description="the file that was validated")
+    bad_rows_path: ReadPath = Field(description="from validate")
 
 
 class QuarantinedRows(Data):

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from tools.core.arguments import ReadPath
 from tools.core.contract import Action, Args, Data
 
 AbVerdictName = Literal["challenger_wins", "champion_wins", "no_relevant_gain", "keep_running", "invalid"]
@@ -12,7 +13,7 @@ AbVerdictName = Literal["challenger_wins", "champion_wins", "no_relevant_gain", 
 class AbPlanArgs(Args):
     mde: float = Field(description="smallest difference that matters")
     percent: float = Field(50.0, description="challenger's share")
-    history: str | None = Field(None, description="CSV/Parquet")
+    history: ReadPath | None = Field(None, description="CSV/Parquet")
     outcome: str = Field("outcome", description="its column")
     unit: str | None = Field(None, description="its unit column")
     variance: float | None = Field(None, description="without history")
@@ -42,8 +43,8 @@ class AbPlan(Data):
 
 
 class AbJudgeArgs(Args):
-    units: str = Field(description="units Parquet of the ab_test integration")
-    design: str = Field(description="its test JSON")
+    units: ReadPath = Field(description="units Parquet of the ab_test integration")
+    design: ReadPath = Field(description="its test JSON")
 
 
 class AbSegment(Data):

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from tools.core.arguments import FileAndColumn, ReadPath
 from tools.core.contract import Action, Args, Data
 
 OutlookName = Literal["crossing", "crossed", "no_crossing", "not_forecastable"]
@@ -12,11 +13,11 @@ SERIES = "range JSON or CSV (time,value)"
 
 
 class SeriesArgs(Args):
-    scores: str = Field(description="scores Parquet")
+    scores: ReadPath = Field(description="scores Parquet")
     measure: str = Field(description="metric, loss, drift")
     task: str = Field(description="task type")
-    reference: str = Field("", description="for drift")
-    times: str = Field("", description="file:column")
+    reference: ReadPath = Field("", description="for drift")
+    times: FileAndColumn = Field("", description="file:column")
 
 
 class ScoreSeries(Data):
@@ -33,7 +34,7 @@ class ScoreSeries(Data):
 
 
 class ForecastArgs(Args):
-    series: str = Field(description=SERIES)
+    series: ReadPath = Field(description=SERIES)
     threshold: float = Field(description="value to reach")
     horizon_s: float = Field(3600.0, description="ahead")
     side: Literal["above", "below"] = Field("above", description="bad side")
@@ -60,7 +61,7 @@ class ThresholdForecast(Data):
 
 
 class BurnRateArgs(Args):
-    series: str = Field(description="error shares: " + SERIES)
+    series: ReadPath = Field(description="error shares: " + SERIES)
     slo: float = Field(description="e.g. 0.999")
 
 
@@ -87,7 +88,7 @@ class BurnRates(Data):
 
 
 class AnomalyArgs(Args):
-    series: str = Field(description=SERIES)
+    series: ReadPath = Field(description=SERIES)
     alarm_at: float = Field(0.995, description="score of an alarm")
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from tools.core.arguments import ReadPath
 from tools.core.contract import Action, Args, Data, Integration
 from tools.integrations.judge.ab_spec import AB_ACTIONS
 from tools.integrations.judge.outlook_spec import OUTLOOK_ACTIONS
@@ -17,8 +18,8 @@ UrgencyName = Literal["none", "watch", "soon", "now"]
 
 
 class RetrainingArgs(Args):
-    reference_scores: str = Field(description="champion's scores before")
-    current_scores: str = Field(description="its scores now")
+    reference_scores: ReadPath = Field(description="champion's scores before")
+    current_scores: ReadPath = Field(description="its scores now")
     metric: str = Field(description="goal's metric")
     task: str = Field(description="task type")
     min_metric: float | None = Field(None, description="goal's minimum")
@@ -45,8 +46,8 @@ class RetrainingDecision(Data):
 
 
 class RetrainingPlanArgs(Args):
-    reference_scores: str = Field(description="champion's scores before")
-    current_scores: str = Field(description="its scores now")
+    reference_scores: ReadPath = Field(description="champion's scores before")
+    current_scores: ReadPath = Field(description="its scores now")
     task: str = Field(description="task type")
     cost: float = Field(description="of retraining, in rows answered without a model")
     horizon: int | None = Field(None, description="rows ahead; none: as many as now")
@@ -71,8 +72,8 @@ class RetrainingPlan(Data):
 
 
 class CompareArgs(Args):
-    champion_scores: str = Field(description="scores Parquet")
-    challenger_scores: str = Field(description="same rows")
+    champion_scores: ReadPath = Field(description="scores Parquet")
+    challenger_scores: ReadPath = Field(description="same rows")
     metric: str = Field(description="goal's metric")
     task: str = Field(description="task type")
     alpha: float = Field(0.05, description="two-sided level")
@@ -96,7 +97,7 @@ class ModelComparison(Data):
 
 
 class CanaryJudgeArgs(Args):
-    evidence: str = Field(description="evidence")
+    evidence: ReadPath = Field(description="evidence")
     metric: str = Field(description="metric")
     task: str = Field(description="task")
     alpha: float = Field(0.05, description="level")
@@ -107,12 +108,12 @@ class CanaryJudgeArgs(Args):
     # Factories keep the defaults out of the schema, which a model pays for on each request.
     label_delay: Index = Field(default_factory=lambda: 0, description="in requests")
     min_label_share: float = Field(default_factory=lambda: 0.9, description="labelled")
-    champion_holdout: str = Field(default_factory=str, description="its scores")
-    challenger_holdout: str = Field(default_factory=str, description="its scores")
+    champion_holdout: ReadPath = Field(default_factory=str, description="its scores")
+    challenger_holdout: ReadPath = Field(default_factory=str, description="its scores")
 
 
 class ProbationArgs(Args):
-    evidence: str = Field(description="evidence Parquet")
+    evidence: ReadPath = Field(description="evidence Parquet")
     metric: str = Field(description="goal's metric")
     task: str = Field(description="task type")
     start: int = Field(0, ge=0, description="first request not judged yet")
@@ -205,9 +206,9 @@ class CanaryPlan(Data):
 class DriftArgs(Args):
     """Two files; or without `current`, the counts of two data sets that another tool made."""
 
-    reference: str = Field(description="older")
-    current: str = Field("", description="newer")
-    importance: str | None = Field(None, description="JSON by column")
+    reference: ReadPath = Field(description="older")
+    current: ReadPath = Field("", description="newer")
+    importance: ReadPath | None = Field(None, description="JSON by column")
     exclude: list[str] = Field(default_factory=list[str], description="skip")
     alpha: float = Field(0.01, description="false alarm rate")
     min_effect: float = Field(0.05, description="share of rows")
@@ -243,8 +244,8 @@ class DriftJudgement(Data):
 
 
 class PerformanceArgs(Args):
-    reference_scores: str = Field(description="labelled")
-    current_scores: str = Field(description="newer")
+    reference_scores: ReadPath = Field(description="labelled")
+    current_scores: ReadPath = Field(description="newer")
     metric: str = Field(description="metric")
     task: str = Field(description="task")
     seed: int = Field(0, description="seed")

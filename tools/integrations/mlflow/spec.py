@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from tools.core.arguments import ModelRef, ReadPath
 from tools.core.contract import Action, Args, Data, Effect, Integration, Setting
 
 Task = Literal["binary", "multiclass", "regression"]
@@ -13,7 +14,7 @@ Task = Literal["binary", "multiclass", "regression"]
 class TrainModelArgs(Args):
     """The user's own trainer is `module:function` or `command: ...`; `training` has its contract."""
 
-    train: list[str] = Field(description="files, oldest first")
+    train: list[ReadPath] = Field(description="files, oldest first")
     target: str = Field(description="label column")
     task: Task = Field(description="kind")
     metric: str = Field(description="validation metric")
@@ -43,7 +44,7 @@ class TrainedModel(Data):
 
 
 class LogTrialsArgs(Args):
-    trials_path: str = Field(description="trials JSON of a search")
+    trials_path: ReadPath = Field(description="trials JSON of a search")
     experiment: str = Field("", description="empty: default")
 
 
@@ -60,8 +61,8 @@ class LoggedStudy(Data):
 
 
 class EvaluateModelArgs(Args):
-    model_uri: str = Field(description="model to score")
-    data: str = Field(description="labelled file")
+    model_uri: ModelRef = Field(description="model to score")
+    data: ReadPath = Field(description="labelled file")
     target: str = Field(description="label column")
     task: Task = Field(description="kind")
     metric: str = Field(description="metric name")
@@ -87,8 +88,8 @@ class Evaluation(Data):
 
 
 class ColumnImportanceArgs(Args):
-    model_uri: str = Field(description="model")
-    data: str = Field(description="labelled file")
+    model_uri: ModelRef = Field(description="model")
+    data: ReadPath = Field(description="labelled file")
     target: str = Field(description="label column")
     task: Task = Field(description="kind")
     drop: list[str] = Field(default_factory=list[str], description="columns to ignore")
@@ -108,8 +109,8 @@ class ColumnImportance(Data):
 
 
 class ScoreRowsArgs(Args):
-    model_uri: str = Field(description="model")
-    data: list[str] = Field(description="files, oldest first")
+    model_uri: ModelRef = Field(description="model")
+    data: list[ReadPath] = Field(description="files, oldest first")
     target: str = Field(description="label column, if any")
     task: Task = Field(description="kind")
     drop: list[str] = Field(default_factory=list[str], description="columns to ignore")
@@ -123,7 +124,7 @@ class ScoredRows(Data):
 
 
 class RegisterModelArgs(Args):
-    model_uri: str = Field(description="model URI or run ID")
+    model_uri: ModelRef = Field(description="logged model")
     name: str = Field(description="registered model")
     note: str = Field("", description="why")
 

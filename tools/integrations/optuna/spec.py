@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from tools.core.contract import Action, Args, Data, Effect, Integration, NoArgs, Setting
+from tools.core.names import Name, NameOrEmpty
 from tools.modeling.search import Index, Json, SearchArgs, SearchResult
 
 SAMPLERS = ("evolution", "tpe")
@@ -19,7 +20,7 @@ def _known_sampler(value: str) -> str:
 class ArchitectureArgs(SearchArgs):
     """A search over families, training windows and parameters."""
 
-    study: str = Field(default_factory=str, description="resumes")
+    study: NameOrEmpty = Field(default_factory=str, description="resumes")
     window: str = Field(default_factory=lambda: "all", description="tried first")
     # Not a Literal: a model would pay for both names twice.
     sampler: Annotated[str, AfterValidator(_known_sampler)] = Field(
@@ -28,7 +29,7 @@ class ArchitectureArgs(SearchArgs):
 
 
 class AskArgs(Args):
-    study: str = Field(description="study name, created at index 0")
+    study: Name = Field(description="study name, created at index 0")
     index: Index = Field(description="trial number, from 0")
     space: Json = Field(description='JSON {name: {"type": float|int, low, high, log} | {"type": categorical, choices}}')
     direction: Literal["minimize", "maximize"] = Field("minimize", description="of the value")
@@ -42,7 +43,7 @@ class Asked(Data):
 
 
 class TellArgs(Args):
-    study: str = Field(description="study name")
+    study: Name = Field(description="study name")
     index: Index = Field(description="trial number")
     value: float | None = Field(None, description="result; none if it failed")
 
@@ -56,7 +57,7 @@ class Told(Data):
 
 
 class StudyArgs(Args):
-    study: str = Field(description="study name")
+    study: Name = Field(description="study name")
 
 
 class BestTrial(Data):

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from tools.core.arguments import ReadPath
 from tools.core.contract import Action, Args, Data, Integration, Option, QuestionArgs
 
 OBJECTIVES = ("quality", "latency", "size", "fairness")
@@ -17,7 +18,7 @@ def _objectives(value: list[str]) -> list[str]:
 
 
 class WeighArgs(Args):
-    trials_path: str = Field(description="trials JSON of a search")
+    trials_path: ReadPath = Field(description="trials JSON of a search")
     objectives: Annotated[list[str], AfterValidator(_objectives)] = Field(
         description="quality, latency, size, fairness"
     )

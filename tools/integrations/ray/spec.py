@@ -2,13 +2,14 @@
 
 from pydantic import Field
 
+from tools.core.arguments import ReadPath
 from tools.core.contract import Action, Args, Data, Effect, Integration, Setting
 from tools.modeling.search import SearchResult, TuneArgs
 
 
 class CountArgs(Args):
-    reference: str = Field(description="older Parquet file or folder")
-    current: str = Field(description="newer")
+    reference: ReadPath = Field(description="older Parquet file or folder")
+    current: ReadPath = Field(description="newer")
     exclude: list[str] = Field(default_factory=list, description="columns to skip")
 
 

@@ -24,6 +24,7 @@ from tools.integrations.serving.spec import (
 )
 
 DRAIN_TIMEOUT_S = 60.0
+TRAFFIC, EVIDENCE = "traffic", "evidence-"
 SCHEMES = ("models:/", "runs:/", "file:", "http:", "https:", "s3:", "gs:", "mlflow-artifacts:", "dbfs:")
 
 
@@ -197,7 +198,7 @@ class ServingBackend(Backend):
         routed = ""
         if units is not None:
             rows["unit"], routed = units, "-by-unit"
-        path = ctx.workspace / "traffic" / f"evidence-{watched}{routed}.parquet"
+        path = ctx.workspace / TRAFFIC / f"{EVIDENCE}{watched}{routed}.parquet"
         future = path.with_name(f"future-labels-{watched}.parquet")
         labels_path = path.with_name(f"labels-{watched}.parquet") if args.label_delay else None
         if labels_path is not None:
@@ -240,6 +241,8 @@ class ServingBackend(Backend):
         from tools.modeling.data import read_table, require_columns, write_table
 
         path, source = ctx.path(args.evidence), ctx.path(args.labels)
+        if not (ctx.roots.is_run_file(path) and path.parent.name == TRAFFIC and path.name.startswith(EVIDENCE)):
+            raise FixableError(f"{args.evidence} is no evidence of a run; valid: an evidence_path that send_traffic gave")
         table, labels = read_table(path), read_table(source, may_be_empty=True)
         require_columns(table, ["request_id", "y_true", "champion_prediction", "challenger_prediction"], args.evidence)
         require_columns(labels, ["request_id", "label"], args.labels)

@@ -4,19 +4,21 @@ from typing import Literal
 
 from pydantic import Field
 
+from tools.core.arguments import ModelRef, ReadPath
 from tools.core.contract import Action, Args, Data, Effect, Integration, Limited, NoArgs, Setting
+from tools.core.names import Name, NameOrEmpty
 from tools.modeling.search import Count, Index
 
 
 class DeployArgs(Args):
-    model_uri: str = Field(min_length=1, description="models:/… or path")
-    version: str = Field(min_length=1, description="version label")
+    model_uri: ModelRef = Field(description="models:/…")
+    version: Name = Field( description="version label")
     name: str = Field("model", description="model name")
 
 
 class CanaryArgs(Args):
-    model_uri: str = Field(min_length=1, description="models:/… or path")
-    version: str = Field(min_length=1, description="version label")
+    model_uri: ModelRef = Field(description="models:/…")
+    version: Name = Field( description="version label")
     percent: float = Limited("traffic_percent", "its share of requests", 5.0, ge=0, le=100)
     seed: int = Field(0, description="routing seed")
 
@@ -26,7 +28,7 @@ class SetTrafficArgs(Args):
 
 
 class PromoteArgs(Args):
-    version: str = Field("", description="refuse any other canary")
+    version: NameOrEmpty = Field("", description="refuse any other canary")
     keep_former: bool = Field(True, description="old champion shadow-scores on")
 
 
@@ -48,7 +50,7 @@ class Production(Data):
 
 
 class SendTrafficArgs(Args):
-    data: str = Field(description="CSV/Parquet")
+    data: ReadPath = Field(description="CSV/Parquet")
     target: str = Field(description="label")
     task: Literal["binary", "multiclass", "regression"] = Field(description="task")
     start: Index = Field(0, description="first row")
@@ -63,8 +65,8 @@ class SendTrafficArgs(Args):
 
 
 class RecordLabelsArgs(Args):
-    evidence: str = Field(description="evidence Parquet")
-    labels: str = Field(description="table of request_id, label")
+    evidence: ReadPath = Field(description="evidence Parquet")
+    labels: ReadPath = Field(description="table of request_id, label")
     task: Literal["binary", "multiclass", "regression"] = Field(description="task type")
 
 

@@ -2,11 +2,12 @@
 
 from pydantic import Field
 
+from tools.core.arguments import ReadPath
 from tools.core.contract import Action, Args, Data, Effect, Integration, Limited
 
 
 class GenerateRowsArgs(Args):
-    data: str = Field(description="real file")
+    data: ReadPath = Field(description="real file")
     target: str = Field(description="label")
     rows: int = Limited("synthetic_rows", "how many", gt=0)
     balance: bool = Field(False, description="equalise classes")
@@ -24,8 +25,8 @@ class GeneratedRows(Data):
 
 
 class ScoreQualityArgs(Args):
-    real: str = Field(description="real CSV/Parquet")
-    synthetic: str = Field(description="generated file")
+    real: ReadPath = Field(description="real CSV/Parquet")
+    synthetic: ReadPath = Field(description="generated file")
     target: str | None = Field(None, description="label: compare at equal class mix")
     seed: int = Field(0, description="random seed")
 

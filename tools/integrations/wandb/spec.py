@@ -4,12 +4,14 @@ from typing import Any
 
 from pydantic import Field
 
+from tools.core.arguments import ReadPath
 from tools.core.contract import Action, Args, Data, Effect, Integration, Setting
+from tools.core.names import Name, NameOrEmpty
 
 
 class LogTrialsArgs(Args):
-    trials_path: str = Field(description="trials JSON of a search")
-    project: str = Field("", description="W&B project; empty: default")
+    trials_path: ReadPath = Field(description="trials JSON of a search")
+    project: NameOrEmpty = Field("", description="W&B project; empty: default")
 
 
 class LoggedStudy(Data):
@@ -30,7 +32,7 @@ class LogMetricsArgs(Args):
     run_name: str = Field(description="calls with one name extend one run")
     metrics: dict[str, float] = Field(description="name to value")
     step: int = Field(-1, description="-1: next")
-    project: str = Field("", description="empty: default")
+    project: NameOrEmpty = Field("", description="empty: default")
 
 
 class LoggedMetrics(Data):
@@ -43,7 +45,7 @@ class LoggedMetrics(Data):
 
 
 class ListRunsArgs(Args):
-    project: str = Field("", description="empty: all")
+    project: NameOrEmpty = Field("", description="empty: all")
     limit: int = Field(20, ge=1, le=200, description="newest first")
 
 
@@ -62,7 +64,7 @@ class Runs(Data):
 
 
 class ReadRunArgs(Args):
-    run_id: str = Field(pattern=r"^[\w-]+$", description="W&B run ID")
+    run_id: Name = Field(description="W&B run ID")
 
 
 class RunContent(Data):
