@@ -1,5 +1,7 @@
 """Names that become file names."""
 
+# ruff: noqa: E501
+
 import pytest
 from pydantic import BaseModel, ValidationError
 

@@ -1,18 +1,21 @@
 """What a call may read, and where it may write."""
 
+# ruff: noqa: E501
+
 import os
 import socket
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from tools.core.arguments import FileAndColumn, ModelRef, ReadPath, WritePath, roles
 from tools.core.contract import Action, Args, Data
 from tools.core.dispatch import check_paths
 from tools.core.errors import FixableError
 from tools.core.model_ref import parse_model_ref
-from tools.core.roots import DATA_ROOTS, Roots, is_secret_file, roots_from, roots_of_data
+from tools.core.names import is_secret_file
+from tools.core.roots import DATA_ROOTS, Roots, roots_from, roots_of_data
 from tools.registry import INTEGRATIONS, load_spec
 
 RUN = "20261101-101010-abcd"
@@ -202,7 +205,14 @@ def test_a_goals_files_make_its_roots(place: Path, tmp_path: Path) -> None:
     made = Roots(place, place / ".mlops", RUN, roots_of_data(place, place / ".mlops", named, ["trainer/data"]))
     for value in (*named, "data/deep/b.parquet", "trainer/data/c.csv", str(tmp_path / "market/z.csv")):
         made.read(value)
-    for value in ("config/policy.yaml", ".env", "other.csv", "../z.csv", "../outside/secret.csv", "trainer/__init__.py"):
+    for value in (
+        "config/policy.yaml",
+        ".env",
+        "other.csv",
+        "../z.csv",
+        "../outside/secret.csv",
+        "trainer/__init__.py",
+    ):
         with pytest.raises(FixableError):
             made.read(value)
     for folder in (".", "/", "..", ".mlops", ".mlops/approvals"):
@@ -211,7 +221,9 @@ def test_a_goals_files_make_its_roots(place: Path, tmp_path: Path) -> None:
 
 
 def test_a_server_of_its_own_takes_the_roots_it_is_told(place: Path) -> None:
-    told = roots_from({DATA_ROOTS: os.pathsep.join(["data", str(place.parent / "outside")])}, place, place / ".mlops", RUN)
+    told = roots_from(
+        {DATA_ROOTS: os.pathsep.join(["data", str(place.parent / "outside")])}, place, place / ".mlops", RUN
+    )
     assert told.read("data/a.csv") and told.read("../outside/secret.csv")
     with pytest.raises(FixableError):
         told.read("top.csv")
@@ -237,7 +249,7 @@ def test_names_of_secrets() -> None:
 
 class Marked(Args):
     one: ReadPath
-    many: list[ReadPath] = []
+    many: list[ReadPath] = Field(default_factory=list)
     maybe: ReadPath | None = None
     out: WritePath = ""
     model: ModelRef = ""
@@ -264,7 +276,18 @@ def test_marked_arguments_are_checked_wherever_they_stand(place: Path) -> None:
 
 def test_every_argument_that_looks_like_a_path_or_a_model_is_marked() -> None:
     """By its words: what an action says is a file, CSV, Parquet, JSON of another action, or a model."""
-    words = ("csv", "parquet", "file", "path", "folder", "evidence", "scores", "trials json", "models:/", "model to score")
+    words = (
+        "csv",
+        "parquet",
+        "file",
+        "path",
+        "folder",
+        "evidence",
+        "scores",
+        "trials json",
+        "models:/",
+        "model to score",
+    )
     # These take the content itself, or a count, or a name.
     free = {"optuna.ask.space", "optuna.search.constraints", "hyperopt.tune.constraints", "ray.tune.constraints", "hyperopt.tune.config", "ray.tune.config",
             "dvc.stage_data.name", "evidently.detect_drift.sample_rows", "mlflow.promote_version.reason",

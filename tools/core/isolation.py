@@ -9,17 +9,22 @@ Sources: Landlock's user-space API (https://docs.kernel.org/userspace-api/landlo
 (https://docs.kernel.org/userspace-api/seccomp_filter.html), unshare(2), prctl(2).
 """
 
+import contextlib
 import ctypes
+import json
 import os
 import platform
 import resource
 import struct
+import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 4, 22, 38
+from tools.core.names import is_secret_file
+
+PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 22, 38
 SECCOMP_MODE_FILTER = 2
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 # The three system calls have these numbers on every architecture.
@@ -28,7 +33,7 @@ RULE_PATH_BENEATH = 1
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1, 2, 4, 8
 TRUNCATE, IOCTL_DEV = 1 << 14, 1 << 15
 READ = EXECUTE | READ_FILE | READ_DIR
-ALL_FILE_RIGHTS = (1 << 13, (1 << 14), (1 << 15), (1 << 15), (1 << 16))  # bits that ABI 1, 2, 3, 4, 5 know: below these
+KNOWN_RIGHTS = (13, 14, 15, 15, 16)  # how many kinds of access to files ABI 1, 2, 3, 4 and 5 know
 ON_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 NET_BIND_CONNECT_TCP = 3  # ABI 4
 SCOPE_SOCKETS_AND_SIGNALS = 3  # ABI 6
@@ -36,9 +41,13 @@ O_PATH = getattr(os, "O_PATH", 0)
 
 # seccomp: architecture -> (its audit number, calls that are refused).
 _BLOCKED: dict[str, tuple[int, tuple[int, ...]]] = {
-    # socket, ptrace, process_vm_readv, process_vm_writev, io_uring_setup, bpf, userfaultfd, keyctl, add_key
-    "x86_64": (0xC000003E, (41, 101, 310, 311, 425, 321, 323, 250, 248)),
-    "aarch64": (0xC00000B7, (198, 117, 270, 271, 425, 280, 282, 219, 217)),
+    # socket, ptrace, process_vm_readv, process_vm_writev, io_uring_setup, bpf, userfaultfd, keyctl, add_key; then what
+    # changes a file without opening it: modes, owners, attributes
+    "x86_64": (
+        0xC000003E,
+        (41, 101, 310, 311, 425, 321, 323, 250, 248, 90, 91, 268, 452, 92, 93, 94, 260, 188, 189, 190),
+    ),
+    "aarch64": (0xC00000B7, (198, 117, 270, 271, 425, 280, 282, 219, 217, 52, 53, 452, 54, 55, 5, 6, 7)),
 }
 _X32 = 0x40000000
 
@@ -89,11 +98,21 @@ def available() -> Available:
     """What this platform gives, found by asking the kernel, in a child where asking changes the process."""
     if sys.platform != "linux":
         return Available(0, False, False, False)
+    asked = subprocess.run([sys.executable, "-I", __file__], capture_output=True, text=True, timeout=60, env={})
+    try:
+        return Available(**json.loads(asked.stdout))
+    except (ValueError, TypeError):
+        return Available(0, False, False, False)
+
+
+def _ask_kernel() -> Available:
+    """What `confine` would find, by doing it: for a process that ends at once."""
+    libc = _libc()
     return Available(
-        landlock=max(0, _libc().syscall(SYS_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1))),
-        no_new_privileges=True,
-        call_filter=platform.machine() in _BLOCKED and _works_in_child(_filter_calls),
-        network_namespace=_works_in_child(_leave_network),
+        landlock=max(0, libc.syscall(SYS_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1))),
+        no_new_privileges=libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0,
+        network_namespace=_leave_network(),
+        call_filter=_filter_calls(),
     )
 
 
@@ -141,8 +160,7 @@ def _leave_network() -> bool:
 
 def _landlock(sandbox: Sandbox, version: int) -> bool:
     libc = _libc()
-    bits = ALL_FILE_RIGHTS[min(version, len(ALL_FILE_RIGHTS)) - 1]
-    handled = bits - 1
+    handled = (1 << KNOWN_RIGHTS[min(version, len(KNOWN_RIGHTS)) - 1]) - 1
     if sandbox.any_file_read:
         handled &= ~READ
     network = NET_BIND_CONNECT_TCP if version >= 4 and not sandbox.network else 0
@@ -171,7 +189,8 @@ def _allow(ruleset: int, path: Path, rights: int) -> None:
         rights &= -1 if path.is_dir() else ON_FILES
         rule = struct.pack("=Qi", rights, place)
         if rights:
-            _libc().syscall(SYS_ADD_RULE, ctypes.c_int(ruleset), ctypes.c_int(RULE_PATH_BENEATH), rule, ctypes.c_uint32(0))
+            kind, flags = ctypes.c_int(RULE_PATH_BENEATH), ctypes.c_uint32(0)
+            _libc().syscall(SYS_ADD_RULE, ctypes.c_int(ruleset), kind, rule, flags)
     finally:
         os.close(place)
 
@@ -201,18 +220,6 @@ def _filter_calls() -> bool:
     return libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header, 0, 0) == 0
 
 
-def _works_in_child(step: object) -> bool:
-    """Whether a step that changes the process for good works, tried in a process that ends at once."""
-    assert callable(step)
-    child = os.fork()
-    if child == 0:
-        try:
-            os._exit(0 if step() else 1)
-        finally:
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
@@ -222,8 +229,8 @@ def _libc() -> ctypes.CDLL:
 _SYSTEM = (
     "/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/opt", "/nix/store", "/etc/ld.so.cache", "/etc/ld.so.conf",
     "/etc/ld.so.conf.d", "/etc/localtime", "/etc/timezone", "/etc/mime.types", "/etc/fonts", "/proc/cpuinfo",
-    "/proc/meminfo", "/proc/stat", "/proc/version", "/proc/sys/kernel", "/proc/sys/vm", "/sys/devices/system", "/sys/fs/cgroup",
-    "/dev/urandom", "/dev/random", "/dev/zero", "/proc/self",
+    "/proc/meminfo", "/proc/stat", "/proc/version", "/proc/sys/kernel", "/proc/sys/vm", "/sys/devices/system",
+    "/sys/fs/cgroup", "/dev/urandom", "/dev/random", "/dev/zero", "/proc/self",
 )  # fmt: skip
 _DEVICES = ("/dev/null", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia0", "/dev/nvidia1")
 
@@ -238,22 +245,71 @@ def python_files(project: Path | None = None, *, never: Iterable[Path] = ()) -> 
     found = [Path(path) for path in _SYSTEM]
     installed = [Path(prefix).resolve() for prefix in {sys.prefix, sys.base_prefix, sys.exec_prefix}]
     found += installed
-    for place in dict.fromkeys([*(Path(entry).resolve() for entry in sys.path if entry), *([project.resolve()] if project else [])]):
+    places = [Path(entry).resolve() for entry in sys.path if entry] + ([project.resolve()] if project else [])
+    for place in dict.fromkeys(places):
         if any(place.is_relative_to(prefix) for prefix in installed):
             continue
         if place.is_file() or place.name in ("site-packages", "dist-packages", "lib-dynload"):
             found.append(place)
         elif place.is_dir():
-            found += [
-                entry
-                for entry in place.iterdir()
-                if not entry.name.startswith(".")
-                and entry.name != "config"
-                and not any(path.is_relative_to(entry.resolve()) or entry.resolve().is_relative_to(path) for path in closed)
-            ]
+            found += [entry for entry in place.iterdir() if _is_open(entry, place, closed)]
     return tuple(path for path in found if path.exists())
+
+
+def _is_open(entry: Path, place: Path, closed: tuple[Path, ...]) -> bool:
+    """Whether what stands in a folder of code may be read: nothing hidden or secret, no link that leads out."""
+    real = entry.resolve()
+    if entry.name.startswith(".") or entry.name == "config" or is_secret_file(entry.name):
+        return False
+    shut = any(path.is_relative_to(real) or real.is_relative_to(path) for path in closed)
+    return real.is_relative_to(place) and not shut
 
 
 def devices() -> tuple[Path, ...]:
     """Devices that a program may write to: nothing, and a graphics card."""
     return tuple(Path(path) for path in _DEVICES if Path(path).exists())
+
+
+# --- programs of others
+
+_RUN = "import sys; sys.path.insert(0, sys.argv[1]); from tools.core.isolation import run; run(sys.argv[2:])"
+
+
+def confined(sandbox: Sandbox) -> list[str]:
+    """What stands before the command line of a program, so that it runs in the sandbox."""
+    places = {"read": list(map(str, sandbox.read)), "write": list(map(str, sandbox.write))}
+    told = json.dumps({**places, "network": sandbox.network, "any_file_read": sandbox.any_file_read})
+    return [sys.executable, "-c", _RUN, str(Path(__file__).resolve().parents[2]), told]
+
+
+def run(arguments: list[str]) -> None:
+    """Become the program of `confined`'s command line, confined."""
+    told = json.loads(arguments[0])
+    for name in ("read", "write"):
+        told[name] = tuple(Path(path) for path in told[name])
+    confine(Sandbox(**told))
+    os.execvp(arguments[1], arguments[1:])
+
+
+def all_but(closed: Iterable[Path]) -> tuple[Path, ...]:
+    """All that is there now but some files and folders: the other entries of each folder on the way to one of them."""
+    shut = [Path(os.path.realpath(path)) for path in closed]
+    found: list[Path] = []
+    waiting = [Path("/")]
+    while waiting:
+        folder = waiting.pop()
+        with contextlib.suppress(OSError):
+            for entry in folder.iterdir():
+                real = Path(os.path.realpath(entry))
+                if any(real.is_relative_to(path) for path in shut):
+                    continue
+                if any(path.is_relative_to(real) for path in shut):
+                    if not entry.is_symlink():
+                        waiting.append(entry)
+                else:
+                    found.append(entry)
+    return tuple(found)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(asdict(_ask_kernel())))

@@ -1,4 +1,4 @@
-"""Names that become file names: of runs, studies, tests, data sets, projects. One rule for all of them."""
+"""Names that become file names (of runs, studies, tests, data sets, projects), by one rule; and names of secrets."""
 
 import re
 from typing import Annotated
@@ -29,3 +29,15 @@ def check_name_or_empty(value: str) -> str:
 
 Name = Annotated[str, AfterValidator(check_name)]
 NameOrEmpty = Annotated[str, AfterValidator(check_name_or_empty)]
+
+_SECRET = re.compile(
+    r"""\.env.*|.*\.env|.*\.(?:pem|key|p12|pfx|jks|keystore|kdbx|ppk|gpg)
+    |id_(?:rsa|dsa|ecdsa|ed25519)\b.*|[._]?netrc|\.?htpasswd|kubeconfig.*|known_hosts|authorized_keys
+    |(?:.*[_-])?credentials?(?:\.\w+)?|client_secrets?.*|secrets?\.(?:ya?ml|json|toml|ini|txt)|service[_-]account.*\.json""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def is_secret_file(name: str) -> bool:
+    """Whether a file's name says that it holds a secret."""
+    return _SECRET.fullmatch(name) is not None

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tools.core.errors import FixableError
-from tools.core.names import is_name
+from tools.core.names import is_name, is_secret_file
 
 RUNS, FILES = "runs", "files"
 # What results of embedded stores name: store -> the files, below it.
@@ -27,17 +27,6 @@ CODE_SUFFIXES = frozenset({".py", ".pyc", ".pyd", ".pyi", ".pyx", ".pth", ".so",
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_SECRET = re.compile(
-    r"""\.env.*|.*\.env|.*\.(?:pem|key|p12|pfx|jks|keystore|kdbx|ppk|gpg)
-    |id_(?:rsa|dsa|ecdsa|ed25519)\b.*|[._]?netrc|\.?htpasswd|kubeconfig.*|known_hosts|authorized_keys
-    |(?:.*[_-])?credentials?(?:\.\w+)?|client_secrets?.*|secrets?\.(?:ya?ml|json|toml|ini|txt)|service[_-]account.*\.json""",
-    re.IGNORECASE | re.VERBOSE,
-)
-
-
-def is_secret_file(name: str) -> bool:
-    """Whether a file's name says that it holds a secret."""
-    return _SECRET.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast

@@ -12,13 +12,13 @@ from tools.modeling.search import Count, Index
 
 class DeployArgs(Args):
     model_uri: ModelRef = Field(description="models:/…")
-    version: Name = Field( description="version label")
+    version: Name = Field(description="version label")
     name: str = Field("model", description="model name")
 
 
 class CanaryArgs(Args):
     model_uri: ModelRef = Field(description="models:/…")
-    version: Name = Field( description="version label")
+    version: Name = Field(description="version label")
     percent: float = Limited("traffic_percent", "its share of requests", 5.0, ge=0, le=100)
     seed: int = Field(0, description="routing seed")
 
@@ -222,5 +222,8 @@ SPEC = Integration(
         ),
         Setting("MLFLOW_TRACKING_URI", "where models: and runs: URIs are looked up; unset: the embedded MLflow store"),
         Setting("MLFLOW_REGISTRY_URI", "model registry, where it is not the tracking server"),
+        Setting("MLFLOW_TRACKING_USERNAME", "user of a server with basic authentication"),
+        Setting("MLFLOW_TRACKING_PASSWORD", "password of that user", secret=True),
+        Setting("MLFLOW_TRACKING_TOKEN", "bearer token of the server", secret=True),
     ),
 )
