@@ -27,7 +27,7 @@ from tools.core.calls import PERSON, Call, Caller
 from tools.core.client import Connection, ConnectionLostError, RawResult, TimedOutError
 from tools.core.consent import Consent
 from tools.core.contract import Action, Answer, Effect
-from tools.core.dispatch import failure, validate_arguments
+from tools.core.dispatch import check_paths, failure, validate_arguments
 from tools.core.errors import (
     DeniedError,
     ErrorKind,
@@ -44,6 +44,7 @@ from tools.core.limits import Usage
 from tools.core.policy import Level, Policy, Question, Verdict
 from tools.core.redact import Redactor
 from tools.core.results import ErrorInfo, Status, ToolResult
+from tools.core.roots import Roots, roots_from
 from tools.core.server import IntegrationServer
 from tools.core.stack import Stack
 from tools.core.yamlfile import ConfigError
@@ -68,6 +69,7 @@ class Gateway:
         redactor: applied to results before anybody sees them.
         preferences: topic of a question -> the preference that the goal states; no caller can state one.
         project, home, run_id: see `CallContext`.
+        roots: what paths in arguments may lead to; by default what the project and `MLOPS_DATA_ROOTS` give.
     """
 
     def __init__(
@@ -82,8 +84,10 @@ class Gateway:
         home: Path,
         run_id: str,
         preferences: Mapping[str, str] | None = None,
+        roots: Roots | None = None,
     ) -> None:
         self.stack = stack
+        self.roots = roots or roots_from(stack.env, project, home, run_id)
         self.policy = policy
         self.journal = journal
         self.run_id = run_id
@@ -248,6 +252,7 @@ class Gateway:
         if caller.role is not None:
             given = bind(f"{tool}.{action.name}", action, given, caller.scope, lambda some: _normal(action, some))
         typed = validate_arguments(action, given)
+        check_paths(action, typed, self.roots)
         return Call(
             id=call_id, server=tool, action=action.name, caller=caller,
             arguments=typed.model_dump(mode="json", exclude_none=True), effect=action.effect, limited=action.limits(),
@@ -339,6 +344,7 @@ class Gateway:
             home=self.home,
             run_id=self.run_id,
             is_stopping=self._stopping.is_set,
+            roots=self.roots,
         )
 
     def _next_id(self) -> str:
