@@ -37,6 +37,9 @@ KNOWN_RIGHTS = (13, 14, 15, 15, 16)  # how many kinds of access to files ABI 1, 
 ON_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 NET_BIND_CONNECT_TCP = 3  # ABI 4
 SCOPE_SOCKETS_AND_SIGNALS = 3  # ABI 6
+CAPABILITY_VERSION = 0x20080522
+# chown, dac_override, fowner, fsetid, setgid, setuid, net_bind_service
+KEPT_CAPABILITIES = sum(1 << number for number in (0, 1, 3, 4, 6, 7, 10))
 O_PATH = getattr(os, "O_PATH", 0)
 
 # seccomp: architecture -> (its audit number, calls that are refused).
@@ -134,6 +137,8 @@ def confine(sandbox: Sandbox) -> list[str]:
         missing.append("new privileges are not refused")
     if not sandbox.network and not _leave_network():
         missing.append("no network namespace")
+    if not _drop_capabilities():
+        missing.append("powers of the administrator are kept")
     version = libc.syscall(SYS_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
     if version < 1 or not _landlock(sandbox, version):
         _bound_files_crudely(sandbox)
@@ -156,6 +161,20 @@ def _leave_network() -> bool:
     """A network of the process's own, with nothing in it."""
     libc = _libc()
     return libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0 or libc.unshare(CLONE_NEWNET) == 0
+
+
+def _drop_capabilities() -> bool:
+    """Keep of an administrator's powers only those over files, which Landlock bounds; others look into processes."""
+    libc = _libc()
+    header = ctypes.create_string_buffer(struct.pack("=Ii", CAPABILITY_VERSION, 0))
+    held = ctypes.create_string_buffer(24)
+    if libc.capget(header, held):
+        return False
+    low = struct.unpack("=6I", held.raw)
+    kept = ctypes.create_string_buffer(
+        struct.pack("=6I", low[0] & KEPT_CAPABILITIES, low[1] & KEPT_CAPABILITIES, 0, 0, 0, 0)
+    )
+    return libc.capset(header, kept) == 0
 
 
 def _landlock(sandbox: Sandbox, version: int) -> bool:
