@@ -62,14 +62,14 @@ class Sandbox:
     Args:
         read: files and folders that it may read (and programs that it may start); all that is below them too.
         write: folders that it may change, besides reading them.
+        names: folders below which it may see which names there are, and no more.
         network: whether it may use the network.
-        any_file_read: it may read every file; what it may write is bounded all the same.
     """
 
     read: tuple[Path, ...] = ()
     write: tuple[Path, ...] = ()
+    names: tuple[Path, ...] = ()
     network: bool = False
-    any_file_read: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,6 @@ def _drop_capabilities() -> bool:
 def _landlock(sandbox: Sandbox, version: int) -> bool:
     libc = _libc()
     handled = (1 << KNOWN_RIGHTS[min(version, len(KNOWN_RIGHTS)) - 1]) - 1
-    if sandbox.any_file_read:
-        handled &= ~READ
     network = NET_BIND_CONNECT_TCP if version >= 4 and not sandbox.network else 0
     scoped = SCOPE_SOCKETS_AND_SIGNALS if version >= 6 else 0
     attributes = struct.pack("=QQQ", handled, network, scoped)[: 8 if version < 4 else 16 if version < 6 else 24]
@@ -191,6 +189,8 @@ def _landlock(sandbox: Sandbox, version: int) -> bool:
     try:
         for path in sandbox.read:
             _allow(ruleset, path, READ & handled)
+        for path in sandbox.names:
+            _allow(ruleset, path, READ_DIR)
         for path in sandbox.write:
             _allow(ruleset, path, handled)
         return libc.syscall(SYS_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0)) == 0
@@ -296,15 +296,14 @@ _RUN = "import sys; sys.path.insert(0, sys.argv[1]); from tools.core.isolation i
 
 def confined(sandbox: Sandbox) -> list[str]:
     """What stands before the command line of a program, so that it runs in the sandbox."""
-    places = {"read": list(map(str, sandbox.read)), "write": list(map(str, sandbox.write))}
-    told = json.dumps({**places, "network": sandbox.network, "any_file_read": sandbox.any_file_read})
+    told = json.dumps(asdict(sandbox), default=str)
     return [sys.executable, "-c", _RUN, str(Path(__file__).resolve().parents[2]), told]
 
 
 def run(arguments: list[str]) -> None:
     """Become the program of `confined`'s command line, confined."""
     told = json.loads(arguments[0])
-    for name in ("read", "write"):
+    for name in ("read", "write", "names"):
         told[name] = tuple(Path(path) for path in told[name])
     confine(Sandbox(**told))
     os.execvp(arguments[1], arguments[1:])
