@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from crew.commands import approvals, doctor, ending, run, runs, sample, serve, tools
+from tools.core.child_env import PRIVATE_UMASK
 
 DEBUG = "MLOPS_DEBUG"
 USAGE = 2
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    os.umask(PRIVATE_UMASK)  # journals, reports, models and data are this user's alone
     try:
         code = app(args=arguments, prog_name="mlops-crew", standalone_mode=False)
         sys.stdout.flush()

@@ -156,5 +156,9 @@ SPEC = Integration(
     settings=(
         Setting("PROMETHEUS_URL", "URL of a Prometheus server; unset: the embedded store", real=True),
         Setting("PROMETHEUS_TOKEN", "bearer token of that server; unset: none", secret=True),
+        Setting(
+            "PROMETHEUS_TARGETS",
+            "addresses of metrics, with commas between, that may be watched besides the local serving engine's",
+        ),
     ),
 )

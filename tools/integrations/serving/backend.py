@@ -33,6 +33,7 @@ class ServingBackend(Backend):
     def __init__(self, settings: Mapping[str, str | None]) -> None:
         super().__init__(settings)
         self._engine: Any = None
+        self._served_from: Path | None = None
         self._port = _port(settings.get("SERVING_PORT"))
         self._challenger_timeout_s = _seconds(
             "SERVING_CHALLENGER_TIMEOUT_S", settings.get("SERVING_CHALLENGER_TIMEOUT_S") or "2"
@@ -298,8 +299,12 @@ class ServingBackend(Backend):
 
     def close(self) -> None:
         if self._engine is not None:
+            from tools.modeling.serving_address import forget_address
+
             self._engine.close()
             self._engine = None
+            if self._served_from is not None:
+                forget_address(self._served_from)
 
     def _ensure_engine(self, ctx: CallContext) -> float | None:
         """Start the engine unless it runs; the seconds that took, or None."""
@@ -307,6 +312,7 @@ class ServingBackend(Backend):
             return None
         from tools.integrations.serving.process import EngineProcess
         from tools.modeling.model_store import store_credentials
+        from tools.modeling.serving_address import ServingAddress, record_address
 
         self.close()
         self._engine = EngineProcess.start(
@@ -319,6 +325,8 @@ class ServingBackend(Backend):
             home=ctx.home.resolve(),
             credentials=store_credentials(self.settings, self._tracking_uri(ctx)),
         )
+        self._served_from = ctx.store("serving")
+        record_address(self._served_from, ServingAddress(f"{self._engine.url}/metrics", self._engine.pid))
         self._engine.wait_restored()
         return self._engine.start_s
 
