@@ -96,15 +96,18 @@ class MlopsCrew:
         self.goal = goal if isinstance(goal, Goal) else load_goal(self.project / goal, self._env)
         self.model = ModelSettings.from_env({} if runbook else self._env)
         policy_path = self.project / "config" / "policy.yaml"
-        self._policy = Policy.load(policy_path)
+        self._policy = Policy.load(policy_path, self._env)
         if autonomy is not None:
-            self._policy = Policy(self._policy.file.model_copy(update={"autonomy": autonomy.value}))
+            self._policy = self._policy.with_level(autonomy)
         stack = open_stack(self.project, self._env)
-        # A misspelt name under `forbid` would forbid nothing.
-        self._policy.check([stack.load_spec(name) for name in stack.own], stack.third_party, str(policy_path))
         self.roles = load_roles(
             self.project / "config", {name: stack.spec(name) for name in stack.names}, self.goal.placeholders()
         )
+        # A misspelt name under `forbid` would forbid nothing.
+        self._policy.check(
+            [stack.load_spec(name) for name in stack.own], stack.third_party, str(policy_path),
+            roles=self.roles.agents, tasks=self.roles.tasks,
+        )  # fmt: skip
         self._check_data_files()
         self._on_record = on_record
         self._prompt = prompt

@@ -83,7 +83,7 @@ def open_gateway(
     specs = [load_spec(name) for name in stack.own]
     policy_path = project / "config" / "policy.yaml"
     if policy is None:
-        policy = Policy.load(policy_path)
+        policy = Policy.load(policy_path, env)
         policy.check(specs, stack.third_party, str(policy_path))
     redactor = Redactor(env, [setting.name for spec in specs for setting in spec.settings if setting.secret])
     return Gateway(
