@@ -16,6 +16,7 @@ from tools.core.journal import Journal
 from tools.core.policy import Policy
 from tools.core.redact import Redactor
 from tools.core.results import ToolResult
+from tools.core.stable import watch
 from tools.core.stack import Stack, read_env
 from tools.registry import INTEGRATIONS, load_spec
 
@@ -119,6 +120,7 @@ def default_gateway() -> Gateway:
     with _default_lock:
         if _default is None or _default.is_stopping:
             _default = open_gateway()
+            watch(_default)
             atexit.register(_default.close)
         return _default
 

@@ -97,10 +97,11 @@ class Gateway:
         self._usage = Usage.from_records(records, policy.file.limits, self._limited, WindowStore(home))
         journal.subscribe(self._usage.note)
         self.stop_switch = StopSwitch(home)
-        self._at_work = AtWork(home)
-        self._at_work.begin()
+        self.at_work = AtWork(home)
+        self.at_work.begin()
         self._count = sum(record["kind"] == "intent" for record in records)
         self._closed = False
+        self.closed = threading.Event()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._consent = Consent(
@@ -163,6 +164,7 @@ class Gateway:
             ExceptionGroup: what backends raised while they were stopped; everything else has been stopped all the same.
         """
         self._stopping.set()
+        self.closed.set()
         with self._lock:
             self._closed = True
             portal, self._portal = self._portal, None
@@ -173,7 +175,7 @@ class Gateway:
                 if failed:
                     raise ExceptionGroup("not everything could be stopped", failed)
         finally:
-            self._at_work.end()
+            self.at_work.end()
 
     def tools(self, server: str) -> list[dict[str, Any]]:
         """The tools of a third-party server as `{"name", "description", "inputSchema"}`, asked of the server itself."""

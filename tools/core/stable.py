@@ -4,14 +4,20 @@ Every integration whose policy names actions that go back to stable and that can
 all of them answer with the same keys.
 """
 
+import logging
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
 from tools.core.calls import PERSON
+from tools.core.errors import ToolError
 from tools.core.gateway import Gateway
+from tools.core.journal import JournalError
 from tools.core.results import Status, ToolResult
 
 STATUS = "status"
+WATCH_S = 0.5
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -50,6 +56,28 @@ def back_to_stable(gateway: Gateway) -> WayBack:
     return found
 
 
+def watch(gateway: Gateway) -> threading.Thread:
+    """In a session that waits for calls (serve, a notebook): when a stop appears, end the canary that is half done.
+
+    Returns the thread, which ends with the gateway.
+    """
+
+    def look() -> None:
+        stopped = False
+        while not gateway.closed.wait(WATCH_S):
+            now = gateway.stop_switch.current() is not None
+            if now and not stopped:
+                try:
+                    back_to_stable(gateway)
+                except (ToolError, JournalError) as error:
+                    _log.warning("a stop is on, and the way back to stable failed: %s", error)
+            stopped = now
+
+    thread = threading.Thread(target=look, name="stop watch", daemon=True)
+    thread.start()
+    return thread
+
+
 def _end_canary(gateway: Gateway, name: str, way: str, found: WayBack) -> None:
     before = gateway.call(name, {"action": STATUS}, PERSON)
     if before.status is Status.NO_DATA:
@@ -58,8 +86,9 @@ def _end_canary(gateway: Gateway, name: str, way: str, found: WayBack) -> None:
         found.failed.append(f"What {name} serves could not be learned: {before.message}")
         return
     canary = _value(before, "canary_version")
-    # What does not run tells of no canary, and would start with the one its state names.
-    if canary is None and _value(before, "running"):
+    # What does not run here tells of no canary, and would start with the one its state names. Where another process is
+    # at work it may run there, and only that one may touch its state.
+    if canary is None and (_value(before, "running") or not gateway.at_work.alone()):
         found.serves.append(_serves(name, before))
         return
     back = gateway.call(name, {"action": way}, PERSON)

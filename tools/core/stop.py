@@ -117,18 +117,21 @@ class AtWork:
     def __init__(self, home: Path) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self._file = os.open(home / AT_WORK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        self._held = fcntl.LOCK_UN
 
     def begin(self) -> None:
         """Say that this process works here, until `end`."""
         fcntl.flock(self._file, fcntl.LOCK_SH)
+        self._held = fcntl.LOCK_SH
 
     def alone(self) -> bool:
-        """Whether nobody else works here. Asked without `begin`."""
+        """Whether nobody else works here."""
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        fcntl.flock(self._file, fcntl.LOCK_UN)
+        finally:
+            fcntl.flock(self._file, self._held)
         return True
 
     def end(self) -> None:
