@@ -49,9 +49,7 @@ class _Project:
 
 @app.command("check")
 def check(
-    file: Annotated[
-        str, typer.Argument(metavar="FILE", help="A policy file.", show_default="config/policy.yaml")
-    ] = "",
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A policy file.", show_default="config/policy.yaml")] = "",
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -129,9 +127,7 @@ def explain(
 @app.command("try")
 def try_(
     new: Annotated[str, typer.Argument(metavar="NEW", help="A policy file.")],
-    on: Annotated[
-        list[str], typer.Option("--on", metavar="RUNS", help="Run ids, all, or last:N (repeat it).")
-    ],
+    on: Annotated[list[str], typer.Option("--on", metavar="RUNS", help="Run ids, all, or last:N (repeat it).")],
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> int:

@@ -152,7 +152,10 @@ def test_third_party_tools_are_risky_unless_the_policy_says_otherwise() -> None:
         ({"integrations": {"fake": {"allow": ["ad"]}}}, "unknown action 'ad'"),
         ({"integrations": {"fake": {"allow": "*", "ask": ["ad"]}}}, "unknown action 'ad'"),
         ({"integrations": {"fakes": {"allow": "*"}}}, "unknown integration 'fakes'"),
-        ({"limits": {"trails": {"max": 1}}}, "unknown limit 'trails', did you mean 'trials'? (valid: calls, cost_usd, trials)"),
+        (
+            {"limits": {"trails": {"max": 1}}},
+            "unknown limit 'trails', did you mean 'trials'?",
+        ),
         ({"integrations": {"fake": {"allow": "*", "effects": {"drop": "read"}}}}, "third-party servers only"),
     ],
 )

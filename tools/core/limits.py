@@ -92,7 +92,7 @@ class Usage:
             found: dict[str, dict[Window, float]] = {}
             for name, limit in self._limits.items():
                 own: dict[Window, float] = {
-                    "run": self._run.get(name, 0.0), "session": session.get(name, 0.0), **shared.get(name, {})
+                    Window.RUN: self._run.get(name, 0.0), Window.SESSION: session.get(name, 0.0), **shared.get(name, {})
                 }  # fmt: skip
                 binding = limit.windows(outside=outside)
                 found[name] = {window: value for window, value in own.items() if window in binding}
@@ -167,7 +167,7 @@ class Usage:
             limit = self._limits.get(name)
             if limit is None:
                 continue
-            used: dict[Window, float] = {"run": self._run.get(name, 0.0), "session": own.get(name, 0.0)}
+            used: dict[Window, float] = {Window.RUN: self._run.get(name, 0.0), Window.SESSION: own.get(name, 0.0)}
             binding = limit.windows(outside=session is not None)
             why = excess(name, limit, wanted, {window: value for window, value in used.items() if window in binding})
             if why:

@@ -1,7 +1,7 @@
 """A policy tried on what journals recorded: which decisions would have been others. Nothing is called.
 
-What a limit counts is counted anew: a call that the new policy denies uses nothing up. A call that was refused before the
-policy saw it (unknown, wrong arguments, not of its task, a stop) is left out, and counted.
+What a limit counts is counted anew: a call that the new policy denies uses nothing up. A call that was refused before
+the policy saw it (unknown, wrong arguments, not of its task, a stop) is left out, and counted.
 """
 
 from collections import Counter
@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from tools.core.contract import Action, Effect
+from tools.core.contract import Action
 from tools.core.policy import Policy, ProposedCall, Verdict, Window
 from tools.core.policy.amounts import AmountError, amounts_of
 
 Record = Mapping[str, Any]
-_SPAN_S: dict[Window, float] = {"hour": 3600.0, "day": 86400.0}
+_SPAN_S: dict[Window, float] = {Window.HOUR: 3600.0, Window.DAY: 86400.0}
 _FOREIGN = "belongs to no task"  # in the rule of a risky call outside of every task
 
 
@@ -85,9 +85,18 @@ def replay(journals: Mapping[str, Iterable[Record]], policy: Policy, project: Pr
         if decision.verdict.value != record["decision"]:
             trial.changes.append(
                 Change(
-                    run, str(record["call_id"]), str(record["ts"]), call.name, call.arguments, call.role, call.task,
-                    str(record["decision"]), decision.verdict.value, str(record.get("rule") or ""), decision.rule,
-                )  # fmt: skip
+                    run=run,
+                    call_id=str(record["call_id"]),
+                    at=str(record["ts"]),
+                    call=call.name,
+                    arguments=call.arguments,
+                    role=call.role,
+                    task=call.task,
+                    before=str(record["decision"]),
+                    after=decision.verdict.value,
+                    rule_before=str(record.get("rule") or ""),
+                    rule_after=decision.rule,
+                )
             )
     return trial
 

@@ -1,4 +1,4 @@
-"""The stop: a file in the state folder, whose presence lets no process make another write. Reads and the way back go on.
+"""The stop: a file in the state folder. While it is there no process makes a write; reads and the way back go on.
 
 Anything at that path counts as a stop, also what cannot be read: whoever put it there wanted things to stop.
 """

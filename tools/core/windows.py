@@ -18,8 +18,8 @@ from tools.core.files import write_json
 from tools.core.policy.amounts import TIME_WINDOWS, Limit, Window, excess
 
 FORMAT = 1
-_SLICE_S: dict[Window, int] = {"hour": 60, "day": 900}
-_SPAN_S: dict[Window, int] = {"hour": 3600, "day": 86400}
+_SLICE_S: dict[Window, int] = {Window.HOUR: 60, Window.DAY: 900}
+_SPAN_S: dict[Window, int] = {Window.HOUR: 3600, Window.DAY: 86400}
 Slices = dict[str, dict[str, dict[str, float]]]  # limit -> window -> start of the slice, in seconds -> amount
 
 
@@ -122,8 +122,8 @@ class WindowStore:
             return {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise WindowsError(
-                f"{self._path}, where the use of the last hour and day is kept, cannot be read; a person may remove it, "
-                "and counting starts anew"
+                f"{self._path}, where the use of the last hour and day is kept, cannot be read; a person may remove it, and "
+                "counting starts anew"
             ) from error
 
     @contextlib.contextmanager
@@ -144,5 +144,7 @@ class WindowStore:
 
 def _bounded(limits: Mapping[str, Limit]) -> dict[str, list[Window]]:
     """Limit name -> the time windows that it bounds."""
-    found = {name: [window for window in TIME_WINDOWS if limit.per(window) is not None] for name, limit in limits.items()}
+    found = {
+        name: [window for window in TIME_WINDOWS if limit.per(window) is not None] for name, limit in limits.items()
+    }
     return {name: windows for name, windows in found.items() if windows}

@@ -1,25 +1,30 @@
-"""What a call would use up of the policy's limits, and whether that is too much. The one place where amounts are compared.
-
-Windows: `run` (everything in one journal), `session` (one outside client, or one notebook), and the last `hour` and `day`
-of everybody who uses the state folder.
-"""
+"""What a call would use up of the policy's limits, and whether that is too much: the one place that compares amounts."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from enum import StrEnum
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Window = Literal["run", "session", "hour", "day"]
-WINDOWS: tuple[Window, ...] = ("run", "session", "hour", "day")
-TIME_WINDOWS: tuple[Window, ...] = ("hour", "day")
+
+class Window(StrEnum):
+    """Over what a limit sums up."""
+
+    RUN = "run"  # everything in one journal
+    SESSION = "session"  # one outside client, or one notebook
+    HOUR = "hour"  # the last hour, of everybody who uses the state folder
+    DAY = "day"
+
+
+TIME_WINDOWS = (Window.HOUR, Window.DAY)
 CALLS = "calls"  # every call is one
 COST = "cost_usd"  # declared by actions, and the cost of the models that think
 HIGHEST = 1e15  # an amount above it is a mistake, and a float would no longer count it exactly
 _IN_WORDS: dict[Window, tuple[str, str]] = {
-    "run": ("this run has used", "a run"),
-    "session": ("this session has used", "a session"),
-    "hour": ("were used in the last hour", "an hour"),
-    "day": ("were used in the last day", "a day"),
+    Window.RUN: ("this run has used", "a run"),
+    Window.SESSION: ("this session has used", "a session"),
+    Window.HOUR: ("were used in the last hour", "an hour"),
+    Window.DAY: ("were used in the last day", "a day"),
 }
 
 
@@ -47,7 +52,7 @@ class Limit(BaseModel):
 
     @model_validator(mode="after")
     def _in_order(self) -> "Limit":
-        for window in WINDOWS:
+        for window in Window:
             bound = self.per(window)
             if self.max is not None and bound is not None and self.max > bound:
                 raise ValueError(f"max {self.max:g} is above per_{window} {bound:g}")
@@ -58,10 +63,10 @@ class Limit(BaseModel):
     def per(self, window: Window) -> float | None:
         """The bound of a window."""
         bounds = {
-            "run": self.per_run,
-            "session": self.per_session,
-            "hour": self.per_hour,
-            "day": self.per_day,
+            Window.RUN: self.per_run,
+            Window.SESSION: self.per_session,
+            Window.HOUR: self.per_hour,
+            Window.DAY: self.per_day,
         }
         return bounds[window]
 
@@ -71,10 +76,10 @@ class Limit(BaseModel):
         Args:
             outside: an outside client or a person, not an agent of a run.
         """
-        bound = tuple(window for window in WINDOWS if self.per(window) is not None)
+        bound = tuple(window for window in Window if self.per(window) is not None)
         if not outside:
-            return tuple(window for window in bound if window != "session")
-        own = tuple(window for window in bound if window != "run")
+            return tuple(window for window in bound if window is not Window.SESSION)
+        own = tuple(window for window in bound if window is not Window.RUN)
         return own or bound
 
 
@@ -104,7 +109,7 @@ def amounts_of(arguments: Mapping[str, Any], limited: Mapping[str, str]) -> dict
     return found
 
 
-def excess(name: str, limit: Limit, wanted: float, used: Mapping[str, float]) -> str:
+def excess(name: str, limit: Limit, wanted: float, used: Mapping[Window, float]) -> str:
     """Why an amount is too much, in words; empty: it is within the limit.
 
     Args:
@@ -112,7 +117,7 @@ def excess(name: str, limit: Limit, wanted: float, used: Mapping[str, float]) ->
     """
     if limit.max is not None and wanted > limit.max:
         return f"{name} {wanted:g} is above the policy's limit of {limit.max:g} for one call"
-    for window in WINDOWS:
+    for window in Window:
         bound = limit.per(window)
         if bound is None or window not in used or used[window] + wanted <= bound:
             continue
@@ -124,9 +129,9 @@ def excess(name: str, limit: Limit, wanted: float, used: Mapping[str, float]) ->
     return ""
 
 
-def overdrawn(name: str, limit: Limit, used: Mapping[str, float]) -> str:
-    """Why nothing further may be spent, in words: what is only known afterwards (a model's cost) went over the bound."""
-    for window in WINDOWS:
+def overdrawn(name: str, limit: Limit, used: Mapping[Window, float]) -> str:
+    """Why nothing further may be spent, in words: what is known only afterwards (a model's cost) exceeded the bound."""
+    for window in Window:
         bound = limit.per(window)
         if bound is not None and used.get(window, 0.0) > bound:
             so_far, span = _IN_WORDS[window]

@@ -1,6 +1,7 @@
 """Whether the conditions of a rule or a freeze hold for a call at a time. Pure: the time is an argument."""
 
 import fnmatch
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -106,7 +107,7 @@ def _out_of_bounds(when: When, call: ProposedCall) -> str:
 def _holds(bounds: Bounds, value: Any, what: str) -> bool:
     tests: list[Callable[[], bool]] = []
     if bounds.above is not None or bounds.below is not None:
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - NaN
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
             raise ConditionError(f"{what} {_short(value)} cannot be compared with a number")
         above, below = bounds.above, bounds.below
         tests.append(lambda: (above is None or value > above) and (below is None or value < below))

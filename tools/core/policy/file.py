@@ -70,7 +70,7 @@ class _Strict(BaseModel):
 
 
 class Bounds(_Strict):
-    """A condition on one value; every part that is given must hold. `like` takes `*` and `?`, not a regular expression."""
+    """A condition on one value; every part that is given must hold. `like` takes `*` and `?`, no regular expression."""
 
     above: float | None = Field(default=None, allow_inf_nan=False)
     below: float | None = Field(default=None, allow_inf_nan=False)

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from tools.core.contract import Effect
+from tools.core.policy.amounts import Window
 
 
 class Level(StrEnum):
@@ -57,7 +58,7 @@ class ProposedCall:
     task: str | None = None
     in_task: bool = False
     real: bool = False
-    used: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
+    used: Mapping[str, Mapping[Window, float]] = field(default_factory=dict[str, Mapping[Window, float]])
     asks: bool = False
     preference: str = ""
     preferred: str = ""

@@ -11,7 +11,7 @@ from datetime import date
 from typing import Literal
 
 from tools.core.contract import Effect, Integration
-from tools.core.policy.amounts import CALLS, COST, WINDOWS
+from tools.core.policy.amounts import CALLS, COST, Window
 from tools.core.policy.file import PERSON_ROLE, Bounds, IntegrationPolicy, PolicyFile, Rule, When, minutes_of
 
 _STRICT = {"allow": 0, "ask": 1, "deny": 2}
@@ -107,7 +107,7 @@ def _limits(file: PolicyFile, known: _Known) -> Generator[Finding]:
     for name, limit in file.limits.items():
         where = f"limits.{name}"
         yield from _errors(where, [unknown("limit", name, known.limits)])
-        bounds = [limit.max, *(limit.per(window) for window in WINDOWS)]
+        bounds = [limit.max, *(limit.per(window) for window in Window)]
         if all(bound is None for bound in bounds):
             yield Finding("warning", where, "bounds nothing; give max, per_run, per_session, per_hour or per_day")
         if 0 in bounds:
@@ -269,9 +269,7 @@ def _covers(wide: When, narrow: When) -> bool:
         lambda when: when.task,
         lambda when: when.weekdays,
         lambda when: [effect.value for effect in when.effect] if when.effect else None,
-        lambda when: (
-            when.integration or ({name.partition(".")[0] for name in when.action} if when.action else None)
-        ),
+        lambda when: when.integration or ({name.partition(".")[0] for name in when.action} if when.action else None),
     )
     for of in lists:
         some, all_of = of(narrow), of(wide)
