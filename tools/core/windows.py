@@ -122,8 +122,8 @@ class WindowStore:
             return {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise WindowsError(
-                f"{self._path}, where the use of the last hour and day is kept, cannot be read; a person may remove it, and "
-                "counting starts anew"
+                f"{self._path}, where the use of the hour and the day is kept, cannot be read; a person may remove it, "
+                "and counting starts anew"
             ) from error
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What a call would use up of the policy's limits, and whether that is too much: the one place that compares amounts."""
+"""What a call would use up of the policy's limits, and whether that is too much: amounts are compared here alone."""
 
 from collections.abc import Mapping
 from enum import StrEnum

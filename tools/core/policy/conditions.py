@@ -107,7 +107,7 @@ def _out_of_bounds(when: When, call: ProposedCall) -> str:
 def _holds(bounds: Bounds, value: Any, what: str) -> bool:
     tests: list[Callable[[], bool]] = []
     if bounds.above is not None or bounds.below is not None:
-        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        if not _is_number(value):
             raise ConditionError(f"{what} {_short(value)} cannot be compared with a number")
         above, below = bounds.above, bounds.below
         tests.append(lambda: (above is None or value > above) and (below is None or value < below))
@@ -120,6 +120,12 @@ def _holds(bounds: Bounds, value: Any, what: str) -> bool:
             raise ConditionError(f"{what} {_short(value)} is no text")
         tests.append(lambda: fnmatch.fnmatchcase(str(value), str(bounds.like)))
     return all(test() for test in tests)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, float):
+        return not math.isnan(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _same(value: Any, wanted: Any) -> bool:

@@ -175,7 +175,7 @@ class Policy:
         for rule, missed in ruled:
             verdict = Verdict(rule.then)
             done = {"deny": "denies", "ask": "asks a person for", "allow": "allows"}[rule.then]
-            why = f"the rule {rule.name!r} {done} {name}"
+            why = f'the rule "{rule.name}" {done} {name}'
             # What a rule allows is counted in the step above: the level has its say all the same.
             yield Step(f"rule {rule.name}", None if missed or verdict is Verdict.ALLOW else verdict, missed or why)
         for freeze in self.file.freeze:
@@ -220,7 +220,7 @@ def _allowed(block: IntegrationPolicy, call: ProposedCall, rules: list[Rule]) ->
     if block.allow == "*" or call.action in block.allow:
         return Step("allow", None, "the policy lists it")
     if rules:
-        return Step("allow", None, f"the rule {rules[0].name!r} allows it")
+        return Step("allow", None, f'the rule "{rules[0].name}" allows it')
     return Step("allow", Verdict.DENY, f"the policy does not allow {call.name} (default: deny)")
 
 
