@@ -1,4 +1,4 @@
-"""What is used up: reserved before a call, given back where it did not begin, rebuilt from a journal, by session and time."""
+"""What is used up: reserved before a call, given back where it did not begin, rebuilt, by session and by time."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_what_did_not_begin_is_given_back(result: ToolResult | None, kept: float
 @pytest.mark.parametrize("amount", [-1, float("nan"), float("inf"), True, "5", 10**400, 1e300, [1], {}])
 def test_an_odd_amount_is_refused(amount: Any) -> None:
     usage = Usage({})
-    with pytest.raises(DeniedError, match="trials .*cannot be compared"):
+    with pytest.raises(DeniedError, match=r"trials .*cannot be compared"):
         usage.reserve(call(amount))
     assert usage.used(AGENT) == {}
 
