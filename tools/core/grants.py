@@ -44,7 +44,7 @@ class Grant:
 
     call: str
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    to_stable: bool = False
+    to_stable: bool = field(default=False, compare=False)
 
 
 def grant(call: str, **arguments: Any) -> Grant:
