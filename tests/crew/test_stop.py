@@ -68,7 +68,7 @@ def test_a_run_stopped_during_the_canary_leaves_the_champion_alone(
 
 @pytest.mark.parametrize("after", ["promote_canary", "judge_canary"])
 def test_a_stop_in_the_release_ends_in_its_safe_direction(tmp_path: Path, after: str, mlflow_database: Path) -> None:
-    """Pulled once serving was promoted, it holds the registry's promotion, and serving goes back; before, nothing was."""
+    """Pulled once serving was promoted, it holds that of the registry, and serving goes back."""
     project = make_project(tmp_path / "p", mlflow_database=mlflow_database)
     home = project / ".mlops"
     named: dict[str, str] = {}
