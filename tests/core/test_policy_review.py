@@ -1,5 +1,6 @@
 """A policy looked through: names, rules that never fire or never decide, contradictions, limits."""
 
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,17 @@ def test_the_examples_in_the_shipped_policy_have_no_finding() -> None:
     assert content["rules"] and content["freeze"]
     specs = [load_spec(name) for name in INTEGRATIONS]
     assert review(PolicyFile.model_validate(content), specs, [], today=date(2026, 11, 29)) == []
+
+
+def test_what_the_documentation_shows_is_a_policy_without_a_finding() -> None:
+    text = (CONFIG.parents[1] / "docs" / "policy.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)]
+    assert len(blocks) == 3
+    specs = [load_spec(name) for name in INTEGRATIONS]
+    allowed = {name: {"allow": "*"} for name in INTEGRATIONS}
+    for block in blocks:
+        content = {"integrations": allowed, **block}
+        assert review(PolicyFile.model_validate(content), specs, [], today=date(2026, 11, 29)) == []
 
 
 @pytest.mark.parametrize(
