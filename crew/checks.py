@@ -121,7 +121,7 @@ def _configuration(project: Path, env: Mapping[str, str]) -> list[Check]:
         return found
 
     def policy() -> Policy:
-        loaded = Policy.load(config / "policy.yaml")
+        loaded = Policy.load(config / "policy.yaml", env)
         if stack is not None:
             loaded.check([stack.load_spec(n) for n in stack.own], stack.third_party, str(config / "policy.yaml"))
         return loaded

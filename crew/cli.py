@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from crew.commands import approvals, doctor, ending, run, runs, sample, serve, tools
+from crew.commands import approvals, doctor, ending, policy, run, runs, sample, serve, stop, tools
 from tools.core.child_env import PRIVATE_UMASK
 
 DEBUG = "MLOPS_DEBUG"
@@ -24,6 +24,7 @@ app = typer.Typer(
 
 _COMMANDS: tuple[tuple[str, str, Callable[..., int]], ...] = (
     ("run", "The loop", run.run),
+    ("stop", "The loop", stop.stop),
     ("sample", "The loop", sample.sample),
     ("runs", "Look back", runs.runs),
     ("show", "Look back", runs.show),
@@ -38,6 +39,7 @@ _COMMANDS: tuple[tuple[str, str, Callable[..., int]], ...] = (
 )
 for _name, _panel, _command in _COMMANDS:
     app.command(_name, rich_help_panel=_panel)(_command)
+app.add_typer(policy.app, rich_help_panel="Set up")
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,7 +3,7 @@
 from tasks import canary, establish_champion, register_challenger, settle_canary
 from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, call, data_of
 from tasks.decision import decided
-from tools.core.grants import Grant, grant
+from tools.core.grants import Grant, grant, way_back
 
 ATOMIC = True
 
@@ -75,7 +75,7 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     if serving and serving[-1]:
         found.append(grant("mlflow.promote_version", version=challenger.version, digest=digest))
     if registry and not registry[-1]:
-        found.append(grant("serving.deploy_model", model_uri=champion.model_uri, version=str(champion.version)))
+        found.append(way_back("serving.deploy_model", model_uri=champion.model_uri, version=str(champion.version)))
     return found
 
 

@@ -19,6 +19,7 @@ from tools.core.policy import Policy
 from tools.core.redact import Redactor
 from tools.core.results import ToolResult
 from tools.core.roots import DATA_ROOTS, Roots, roots_from, roots_of_data
+from tools.core.stable import watch
 from tools.core.stack import Stack, read_env
 from tools.core.tool import Path as CallPath
 from tools.core.tool import ServerTool
@@ -98,7 +99,7 @@ def open_gateway(
     specs = [load_spec(name) for name in stack.own]
     policy_path = project / "config" / "policy.yaml"
     if policy is None:
-        policy = Policy.load(policy_path)
+        policy = Policy.load(policy_path, env)
         policy.check(specs, stack.third_party, str(policy_path))
     redactor = Redactor(env, [setting.name for spec in specs for setting in spec.settings if setting.secret])
     return Gateway(
@@ -144,6 +145,7 @@ def default_gateway() -> Gateway:
     with _default_lock:
         if _default is None or _default.is_stopping:
             _default = open_gateway()
+            watch(_default)
             atexit.register(_default.close)
         return _default
 
