@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from crew.commands import approvals, doctor, ending, run, runs, sample, serve, tools
+from crew.commands import approvals, docs, doctor, ending, run, runs, sample, scaffold, serve, tools
 
 DEBUG = "MLOPS_DEBUG"
 USAGE = 2
@@ -34,6 +34,8 @@ _COMMANDS: tuple[tuple[str, str, Callable[..., int]], ...] = (
     ("doctor", "Set up", doctor.doctor),
     ("tools", "Set up", tools.tools),
     ("serve", "Set up", serve.serve),
+    ("scaffold", "Develop", scaffold.scaffold),
+    ("docs", "Develop", docs.docs),
 )
 for _name, _panel, _command in _COMMANDS:
     app.command(_name, rich_help_panel=_panel)(_command)

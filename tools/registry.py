@@ -34,3 +34,8 @@ def load_spec(name: str) -> Integration:
     spec = importlib.import_module(INTEGRATIONS[name]).SPEC
     assert isinstance(spec, Integration), f"{INTEGRATIONS[name]}.SPEC is not an Integration"
     return spec
+
+
+def vendors() -> tuple[str, ...]:
+    """The top-level modules of every vendor's library, which nothing but integrations may import."""
+    return tuple(sorted({module for name in INTEGRATIONS for module in load_spec(name).imports}))

@@ -4,8 +4,8 @@ A remote integration ships one in its `contract.py`:
 
 - `Exchange`s say, for an example, which requests its call sends (method, path, query, body, headers) and what the
   system answers. Whatever else comes, in another order or twice, is an objection.
-- `StandIn` says what every request carries (authentication), which settings point to the server, in what form the system
-  reports errors, and, where a description of its API is published, how a request and its answer are judged by it.
+- `StandIn` says what every request carries (authentication), which settings point to the server, in what form the
+  system reports errors, and, where a description of its API is published, how requests and answers are judged by it.
 
 The vendor's own client is served like the REST kit: this is HTTP.
 """
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 MUTATING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 HOLD_S = 60.0  # at most, for an answer that is held back; the server's end lets it go
@@ -40,7 +40,7 @@ ANY = Any_()
 
 @dataclass(frozen=True)
 class Request:
-    """A request that came. Header names are in lower case; the path is decoded."""
+    """A request that came. Header names are in lower case; the path is as it was sent, quoted."""
 
     method: str
     path: str
@@ -125,6 +125,7 @@ class StandIn:
         errors: the statuses that are played against every request: at least one of 400 and 422, and 401, 404, 429, 500.
         judge: gives what is wrong with a request, or with the stand-in's own answer, by the published description of
             the API.
+        health: what the backend's `health` sends.
         slow_s: seconds in which a call must give up on an answer that does not come; `settings` holds a shorter
             time-out.
         port: where it listens; 0: any free port.
@@ -136,6 +137,7 @@ class StandIn:
     error: Callable[[int, str], Any] = lambda status, text: {"message": text}
     errors: tuple[int, ...] = (400, 401, 403, 404, 409, 422, 429, 500, 503)
     judge: Callable[[Request, Reply], Iterable[str]] = _no_judge
+    health: tuple[Exchange, ...] = ()
     slow_s: float = 10.0
     port: int = 0
 
@@ -237,7 +239,7 @@ def http_server(answer: Callable[[Request], Reply], port: int = 0) -> Iterator[t
             headers = {name.lower(): value for name, value in self.headers.items()}
             body = self.rfile.read(int(headers.get("content-length") or 0))
             query = dict(parse_qsl(parts.query, keep_blank_values=True))
-            reply = answer(Request(self.command, unquote(parts.path), query, headers, body))
+            reply = answer(Request(self.command, parts.path, query, headers, body))
             if reply.hold:
                 ended.wait(HOLD_S)
             if reply.cut or reply.hold:

@@ -62,8 +62,12 @@ class Answer:
         Raises:
             FinalError, UnknownOutcomeError (after a write): a field is missing or of another type; names it.
         """
+        return self.parsed(self.json(), model)
+
+    def parsed(self, content: Any, model: type[Model]) -> Model:
+        """A part of the body as a model; raises as `model` does."""
         try:
-            return model.model_validate(self.json())
+            return model.model_validate(content)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             field = ".".join(str(part) for part in first["loc"]) or "answer"
@@ -158,20 +162,21 @@ class RestClient:
         self,
         path: str,
         paging: Paging,
+        model: type[Model],
         /,
         *,
         limit: int,
         query: Values | None = None,
         ctx: CallContext | None = None,
         **values: Any,
-    ) -> Listing:
-        """A list, page after page, until it ends or holds `limit` items; at most 100 pages.
+    ) -> Listing[Model]:
+        """A list of `model`s, page after page, until it ends or holds `limit` items; at most 100 pages.
 
         Raises:
             FinalError: the next page is on another host, or the same page comes again.
             ToolError: see `faults`.
         """
-        items: list[Any] = []
+        items: list[Model] = []
         asked: Values = {**paging.first(), **(query or {})}
         url: str | None = None
         seen: set[str] = set()
@@ -186,7 +191,7 @@ class RestClient:
                 page = paging.page(answer.json(), answer.headers, number)
             except ValueError as error:
                 raise faults.unreadable(answer.asked, str(error)) from None
-            items += page.items
+            items += [answer.parsed(item, model) for item in page.items]
             last = page.next_query is None and page.next_url is None
             if last or len(items) >= limit:
                 return Listing(items[:limit], last and len(items) <= limit, number)

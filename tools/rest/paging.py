@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -16,12 +18,12 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Listing:
+class Listing(Generic[Item]):
     """A list gathered from its pages. `complete`: there is no more than this."""
 
-    items: list[Any] = field(default_factory=list[Any])
-    complete: bool = True
-    pages: int = 0
+    items: list[Item]
+    complete: bool
+    pages: int
 
 
 @dataclass(frozen=True)

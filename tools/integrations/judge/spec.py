@@ -354,4 +354,5 @@ SPEC = Integration(
     ),
     backend="tools.integrations.judge.backend:JudgeBackend",
     requires=("numpy", "scipy", "pandas"),
+    imports=("scipy",),
 )

@@ -143,6 +143,7 @@ SPEC = Integration(
     ),
     backend="tools.integrations.prometheus.backend:PrometheusBackend",
     requires=("prometheus-client", "httpx"),
+    imports=("prometheus_client",),
     settings=(
         Setting("PROMETHEUS_URL", "URL of a Prometheus server; unset: the embedded store", real=True),
         Setting("PROMETHEUS_TOKEN", "bearer token of that server; unset: none", secret=True),
