@@ -226,8 +226,6 @@ class RestClient:
         form: Mapping[str, str] | None = None,
         key: str | None = None,
     ) -> Answer:
-        import httpx
-
         # `values` None: an address that the server named, on the same origin.
         url = path if values is None else f"{self.base_url}/{fill(path, values).lstrip('/')}"
         asked = self._asked(method, url, writes)
@@ -238,9 +236,7 @@ class RestClient:
             headers[self.service.key_header] = key
         given = {name: _text(value) for name, value in (query or {}).items() if value is not None}
         request: dict[str, Any] = {"headers": headers}
-        if params := {**given, **self._credentials.query}:
-            # httpx would drop the query that an address already has.
-            request["params"] = {**dict(httpx.URL(url).params), **params}
+        request["params"] = self._parameters(url, given)
         if json is not None:
             request["json"] = json
         if form is not None:
@@ -251,9 +247,16 @@ class RestClient:
             if not 300 <= status < 400 or not place or writes or method != "GET":
                 break
             url = self._same_origin(urljoin(url, place), "a redirect")
+            request["params"] = self._parameters(url, {})
         if status not in expected:
             raise faults.refused(asked, status, received, body)
         return Answer(status, received, body, asked, url)
+
+    def _parameters(self, url: str, given: Mapping[str, str]) -> dict[str, str]:
+        """The query of a request: what the address already has, what the call gives, and our credentials."""
+        import httpx
+
+        return {**dict(httpx.URL(url).params), **given, **self._credentials.query}
 
     def _once(self, asked: faults.Asked, method: str, url: str, request: Mapping[str, Any]) -> tuple[int, Any, bytes]:
         """One request and its whole answer: status, headers, body."""
