@@ -27,8 +27,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = copy_of_the_project(tmp_path_factory.mktemp("checkout") / "project")
     before = os.environ.get("MLOPS_PROJECT")
     try:
+        write(New("notebook", "Notebook", remote=False), project)
         assert main(["scaffold", NAME, "--remote", "--title", "Acme Pager", "--project", str(project)]) == 0
-        assert main(["scaffold", "notebook", "--project", str(project)]) == 0
     finally:
         os.environ.pop("MLOPS_PROJECT", None)
         if before is not None:
@@ -169,7 +169,9 @@ def test_an_unconfigured_remote_one_is_not_offered_and_doctor_says_what_it_lacks
 
 # Mutants of the scaffolded integration: what is changed, in which file, and what the suite says of it.
 MUTANTS: dict[str, tuple[str, str, str, str]] = {
-    "a write declared a read": ("spec.py", "effect=Effect.WRITE,", "effect=Effect.READ,", "is declared a read, yet it sends POST"),
+    "a write declared a read": (
+        "spec.py", "effect=Effect.WRITE,", "effect=Effect.READ,", "is declared a read, yet it sends POST",
+    ),
     "a wrong path": ("backend.py", '"POST", "v1/items"', '"POST", "v1/item"', "the system knows POST /api/v1/items"),
     "a wrong method": ("backend.py", '"POST", "v1/items"', '"PUT", "v1/items"', "sends PUT /api/v1/items"),
     "a wrong body": ("backend.py", '{"summary": args.summary}', '{"title": args.summary}', "with the body"),
@@ -224,10 +226,12 @@ MUTANTS: dict[str, tuple[str, str, str, str]] = {
         "health sends POST /api/v1/items",
     ),
     "health that asks nothing": (
-        "backend.py", '        self._client.get("v1/items", query={"limit": 1})\n', "", "health never sends GET /api/v1/items",
+        "backend.py", '        self._client.get("v1/items", query={"limit": 1})\n', "",
+        "health never sends GET /api/v1/items",
     ),
     "an undeclared argument": (
-        "spec.py", 'limit: Annotated[int, Free("bounds what is read")]', "limit: int", "is declared neither Bound nor Free",
+        "spec.py", 'limit: Annotated[int, Free("bounds what is read")]', "limit: int",
+        "is declared neither Bound nor Free",
     ),
     "no example of an action": (
         "contract.py",
