@@ -17,7 +17,9 @@ from tools.core.policy import Policy
 from tools.core.redact import Redactor
 from tools.core.results import ToolResult
 from tools.core.stack import Stack, read_env
-from tools.registry import INTEGRATIONS, load_spec
+from tools.core.tool import Path as CallPath
+from tools.core.tool import ServerTool
+from tools.registry import INTEGRATIONS, load_spec, load_tool
 
 
 def project_folder() -> Path:
@@ -89,7 +91,9 @@ def open_gateway(
     return Gateway(
         stack=stack,
         policy=policy,
-        journal=Journal(home / "runs" / run_id / "journal.jsonl", redactor),
+        journal=Journal(
+            home / "runs" / run_id / "journal.jsonl", redactor, env={**os.environ, **env}, apart_from=(project, home)
+        ),
         approver=Approver(ApprovalStore(home / "approvals"), prompt=prompt, who=_user()),
         redactor=redactor,
         project=project,
@@ -123,14 +127,27 @@ def default_gateway() -> Gateway:
         return _default
 
 
+def tool_of(path: CallPath, name: str, caller: Caller = PERSON) -> ServerTool:
+    """The tool class of a server: its own where it is one of our integrations."""
+    return load_tool(name)(path, caller) if name in INTEGRATIONS else ServerTool(path, name, caller)
+
+
 async def call_tool(tool: str, arguments: Mapping[str, Any], caller: Caller = PERSON) -> ToolResult:
     """Call any tool: `await call_tool("mlflow", {"action": "get_champion", "name": "churn"})`.
 
-    The same path as an agent's call: policy, approval and journal apply. Errors come back as a result's status.
+    The same class and path as an agent's call: policy, approval and journal apply. Errors come back as a result's
+    status; a result reads as a dictionary (`result["version"]`).
     """
-    return await default_gateway().call_tool(tool, arguments, caller)
+    action, rest = _split(arguments)
+    return await tool_of(default_gateway(), tool, caller).acall(action, **rest)
 
 
 def call_tool_sync(tool: str, arguments: Mapping[str, Any], caller: Caller = PERSON) -> ToolResult:
     """`call_tool` where there is no event loop."""
-    return default_gateway().call(tool, arguments, caller)
+    action, rest = _split(arguments)
+    return tool_of(default_gateway(), tool, caller).call(action, **rest)
+
+
+def _split(arguments: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The action's name and the other arguments."""
+    return arguments.get("action"), {name: value for name, value in arguments.items() if name != "action"}

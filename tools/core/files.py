@@ -4,9 +4,26 @@ import json
 import os
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+
+@contextmanager
+def opened_folder(path: Path) -> Generator[int]:
+    """A handle of a folder to open its files by (`dir_fd`), made (0700) if need be.
+
+    Raises:
+        OSError: it cannot be made, or a link or a file is in its place.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 @contextmanager

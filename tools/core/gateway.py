@@ -22,6 +22,7 @@ import anyio.from_thread
 from pydantic import ValidationError
 
 from tools.core.approval import Approver
+from tools.core.bounds import check_arguments, shorten, spill
 from tools.core.calls import PERSON, Call, Caller
 from tools.core.client import Connection, ConnectionLostError, RawResult, TimedOutError
 from tools.core.consent import Consent
@@ -184,12 +185,12 @@ class Gateway:
             call = self._prepare(call_id, tool, arguments, caller)
         except ToolError as error:
             # Nothing was begun, but an attempt is evidence too.
-            given = {name: value for name, value in arguments.items() if name != "action"}
+            given = shorten({name: value for name, value in arguments.items() if name != "action"})
             decision = "deny" if isinstance(error, DeniedError) else "invalid"
             self.journal.append(
-                "intent", call_id=call_id, server=tool, action=arguments.get("action"), arguments=given,
-                role=caller.role, task=caller.task, effect=None, decision=decision, rule=error.message, level=None,
-                real=None,
+                "intent", call_id=call_id, server=shorten(tool), action=shorten(arguments.get("action")),
+                arguments=given, role=caller.role, task=caller.task, effect=None, decision=decision, rule=error.message,
+                level=None, real=None,
             )  # fmt: skip
             return self._finish(call_id, failure(error), started, attempts=0)
         decision = self.policy.decide(self._question(call))
@@ -228,6 +229,7 @@ class Gateway:
         """
         if self.is_stopping:
             raise FinalError("the run is being stopped; no further call is made")
+        check_arguments({"tool": tool, **arguments})
         if tool not in self.stack.names:
             raise FixableError(f"unknown tool {tool!r}; valid tools: {', '.join(self.stack.names)}")
         # A model that must fill every parameter sends null for those it leaves out.
@@ -347,6 +349,12 @@ class Gateway:
     def _finish(self, call_id: str, result: ToolResult, started: float, attempts: int) -> ToolResult:
         clean = ToolResult.model_validate(self._redactor.data(result.model_dump(mode="json")))
         clean.call_id = call_id
+        if clean.data is not None:
+            try:
+                clean.data = {**spill(clean.data, self.home / "runs" / self.run_id / "files" / "results", call_id)}
+            except OSError as error:
+                clean = failure(FinalError(f"the result is too large to hand on and cannot be kept: {error.strerror}"))
+                clean.call_id = call_id
         self.journal.append(
             "outcome", call_id=call_id, status=clean.status.value, message=clean.message, data=clean.data,
             error=clean.error.model_dump(mode="json") if clean.error else None,
