@@ -102,10 +102,10 @@ def test_an_integration_works_over_every_transport(name: str, transport: str, tm
                 if number == 0:
                     suite.check_wrong_calls_are_fixable(spec, call)
                 for example in tried:
+                    if transport == "in-process" and play is None:
+                        suite.check_no_secret(spec, example, settings, tmp_path)
                     suite.check_example(spec, example, suite.replayed(call, example, play))
-                    suite.check_read_leaves_no_trace(
-                        spec, example, suite.replayed(call, example, play), tmp_path / ".mlops"
-                    )
+                    suite.check_read_leaves_no_trace(spec, example, suite.replayed(call, example, play), tmp_path)
 
 
 @pytest.mark.parametrize("name", REMOTE)
@@ -137,3 +137,4 @@ def test_a_real_server_that_does_not_answer_is_a_clear_error_within_seconds(name
     example = next((e for e in suite.examples_of(spec) if e.exchanges), suite.examples_of(spec)[0])
     with connected(spec, "in-process", tmp_path, suite.unreachable_of(spec)) as gateway:
         suite.check_unreachable(spec, example, caller(gateway, spec))
+    suite.check_no_secret(spec, example, suite.unreachable_of(spec), tmp_path)

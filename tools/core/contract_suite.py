@@ -28,7 +28,7 @@ from tools.core.arguments import declared
 from tools.core.contract import Action, Args, Backend, CallContext, Data, Effect, Integration, QuestionArgs
 from tools.core.errors import ErrorKind, MissingDependencyError
 from tools.core.examples import Example, contract_of, examples_of, standin_of, unreachable_of
-from tools.core.remote_suite import check_standin
+from tools.core.remote_suite import check_shows_none, check_standin
 from tools.core.results import Status, ToolResult
 from tools.core.schema import input_schema, output_schema
 from tools.core.standin import Play
@@ -224,13 +224,13 @@ def check_example(spec: Integration, example: Example, call: Call) -> None:
         assert "Traceback" not in result.message and "\n" not in result.message, result.message
 
 
-def check_read_leaves_no_trace(spec: Integration, example: Example, call: Call, home: Path) -> None:
-    """A repeated read changes no file but the run's own (the first one may make an embedded store)."""
+def check_read_leaves_no_trace(spec: Integration, example: Example, call: Call, project: Path) -> None:
+    """A repeated read changes no file of the project but the run's own (the first one may make an embedded store)."""
     if spec.action(example.action).effect is not Effect.READ:
         return
-    before = _files(home)
+    before = _files(project)
     call(example.action, example.arguments)
-    changed = {str(path) for path, _ in before.items() ^ _files(home).items()}
+    changed = {str(path) for path, _ in before.items() ^ _files(project).items()}
     assert not changed, f"{spec.name}.{example.action} reads, yet it changed {', '.join(sorted(changed))}"
 
 
@@ -290,11 +290,29 @@ def _address(url: str) -> str:
     return url.split("://")[-1].split("/")[0]
 
 
-def _files(home: Path) -> dict[Path, str]:
-    """Content of the files in the state folder, but for the runs' own, caches and databases' working files."""
+def check_no_secret(spec: Integration, example: Example, settings: Mapping[str, str], project: Path) -> None:
+    """With a planted value in every secret setting, what the backend itself answers shows none of them."""
+    from tools.core.dispatch import run_action
+
+    secrets = {s.name: f"planted-{s.name.lower()}-4711" for s in spec.settings if s.secret and s.name not in settings}
+    # A secret that also points to a real system would have us call it.
+    secrets = {s.name: secrets[s.name] for s in spec.settings if s.name in secrets and not s.real}
+    if not secrets:
+        return
+    backend = spec.load_backend(spec.resolve_settings({**settings, **secrets}))
+    try:
+        context = CallContext(project=project, home=project / ".mlops", run_id="contract")
+        result = run_action(spec, backend, example.action, example.arguments, context)
+    finally:
+        backend.close()
+    check_shows_none(f"{spec.name}.{example.action}", secrets, result.model_dump_json())
+
+
+def _files(project: Path) -> dict[Path, str]:
+    """Content of the project's files, but for the runs' own, caches and databases' working files."""
     found: dict[Path, str] = {}
-    for path in home.rglob("*"):
-        name = path.relative_to(home)
-        if path.is_file() and name.parts[0] != "runs" and not name.name.endswith(WORKING_FILES):
+    for path in project.rglob("*"):
+        name = path.relative_to(project)
+        if path.is_file() and name.parts[:2] != (".mlops", "runs") and not name.name.endswith(WORKING_FILES):
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
