@@ -54,7 +54,7 @@ def connected(spec: Integration, transport: str, project: Path, settings: Mappin
     @contextmanager
     def gateway(server: str) -> Iterator[Gateway]:
         (project / "config" / "stack.yaml").write_text(f"servers: {{{spec.name}: {{{server}}}}}")
-        with open_gateway(project, run_id="contract", policy=policy, env=env) as opened:
+        with open_gateway(project, policy=policy, env=env) as opened:
             yield opened
 
     if transport != "http":

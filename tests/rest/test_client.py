@@ -197,7 +197,7 @@ def test_a_secret_address_is_shown_by_its_host_alone() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "", "host:80", "ftp://host", "https://", "https://ada:pw-pw-pw@host/", "https://host/?key=abcabc", "https://host/#x",
+        "", "host:80", "ftp://host", "https://", "https://ada:pw-pw-pw@host/?x", "https://host/?key=abcabc", "https://host/#x",
         "http://host:99999", "https://ho st/", "http://[::1",
     ],
 )  # fmt: skip
@@ -207,6 +207,17 @@ def test_an_address_that_is_none_names_its_setting_and_not_its_value(value: str)
     assert (
         "ACME_URL" in told.value.message and "pw-pw-pw" not in told.value.message and "abcabc" not in told.value.message
     )
+
+
+def test_the_user_and_password_of_an_address_are_credentials_and_never_shown() -> None:
+    with http_server(lambda r: Reply(403, {"message": f"no, {r.headers['authorization']}"})) as (url, _):
+        service = Service("Acme", "ACME_URL")
+        client = RestClient(service, {"ACME_URL": url.replace("//", "//ada:hunter%32-long@") + "/api"})
+        with pytest.raises(NeedsPersonError) as told:
+            client.get("x")
+        client.close()
+    assert f"{url}/api/x" in told.value.message and "ACME_URL" in told.value.message
+    assert "hunter" not in told.value.message and "YWRhOmh1" not in told.value.message
 
 
 @pytest.mark.parametrize("token", ["two\nlines-of-it", "über-token-value"])

@@ -7,7 +7,7 @@ import base64
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from tools.core.errors import NeedsPersonError
 
@@ -148,6 +148,12 @@ class Service:
         headers: dict[str, str] = {}
         query: dict[str, str] = {}
         secrets: dict[str, str] = {}
+        address = urlsplit((settings.get(self.url) or "").strip())
+        if address.username or address.password:  # as a browser takes them
+            pair = {"user": unquote(address.username or ""), "password": unquote(address.password or "")}
+            found = Basic("user", "password").credentials(pair)
+            headers |= found.headers
+            secrets |= {f"{name} of {self.url}": value for name, value in found.secrets.items()}
         for auth in self.auths:
             found = auth.credentials(settings)
             headers |= found.headers
@@ -160,11 +166,11 @@ class Service:
         return tuple(name for auth in self.auths for name in auth.settings())
 
     def base_url(self, settings: Settings) -> str:
-        """The address, checked, without a trailing slash.
+        """The address, checked, without a trailing slash and without the user and password that may be in it.
 
         Raises:
-            NeedsPersonError: unset, no URL, or a URL with a user, a query or a fragment. Never shows the value, which
-                may hold a secret.
+            NeedsPersonError: unset, no URL, or a URL with a query or a fragment. Never shows the value, which may hold
+                a secret.
         """
         value = (settings.get(self.url) or "").strip()
         if not value:
@@ -176,14 +182,11 @@ class Service:
             raise NeedsPersonError(f"{self.url} is not a URL; it must look like https://host/path") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise NeedsPersonError(f"{self.url} must be a URL such as https://host/path")
-        if parts.username is not None or parts.password is not None:
-            also = f"; put them into {' and '.join(self.auth_settings())}" if self.auth_settings() else ""
-            raise NeedsPersonError(f"{self.url} holds a user or a password, which belong in no address{also}")
         if parts.query or parts.fragment:
             raise NeedsPersonError(f"{self.url} must end with its path, without ? and #")
         if any(char.isspace() or not char.isprintable() for char in value):
             raise NeedsPersonError(f"{self.url} holds a space or a control character")
-        return value.rstrip("/")
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
 
     def read_timeout_s(self, settings: Settings) -> float:
         """Seconds between two pieces of an answer.

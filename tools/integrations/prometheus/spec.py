@@ -147,5 +147,6 @@ SPEC = Integration(
     settings=(
         Setting("PROMETHEUS_URL", "URL of a Prometheus server; unset: the embedded store", real=True),
         Setting("PROMETHEUS_TOKEN", "bearer token of that server; unset: none", secret=True),
+        Setting("PROMETHEUS_TIMEOUT_S", "seconds to wait for that server's answer", default="60"),
     ),
 )
