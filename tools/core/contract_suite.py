@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -246,7 +246,7 @@ def check_unreachable(spec: Integration, example: Example, call: Call) -> None:
 
 
 @contextmanager
-def staged(spec: Integration) -> Iterator[list[tuple[list[Example], dict[str, str], Play | None]]]:
+def staged(spec: Integration) -> Generator[list[tuple[list[Example], dict[str, str], Play | None]]]:
     """The examples with the settings they run under: those that need no system, and those that its stand-in answers."""
     alone = [example for example in examples_of(spec) if not example.exchanges]
     played = [example for example in examples_of(spec) if example.exchanges]

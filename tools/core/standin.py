@@ -12,7 +12,7 @@ The vendor's own client is served like the REST kit: this is HTTP.
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -146,7 +146,7 @@ class StandIn:
         return {name: value.replace("{url}", url) for name, value in self.settings.items()}
 
     @contextmanager
-    def serving(self) -> "Iterator[Play]":
+    def serving(self) -> "Generator[Play]":
         """The server, for a while."""
         play = Play(self)
         with http_server(play.answer, self.port) as (url, ended):
@@ -226,7 +226,7 @@ class Play:
 
 
 @contextmanager
-def http_server(answer: Callable[[Request], Reply], port: int = 0) -> Iterator[tuple[str, threading.Event]]:
+def http_server(answer: Callable[[Request], Reply], port: int = 0) -> Generator[tuple[str, threading.Event]]:
     """A server on loopback that answers by a function; gives its address, and an event that lets held answers go."""
     ended = threading.Event()
 

@@ -241,13 +241,14 @@ class RestClient:
             request["json"] = json
         if form is not None:
             request["data"] = dict(form)
-        for _ in range(MAX_REDIRECTS + 1):
-            status, received, body = self._once(asked, method, url, request)
+        status, received, body = self._once(asked, method, url, request)
+        for _ in range(MAX_REDIRECTS):
             place = received.get("location")
-            if not 300 <= status < 400 or not place or writes or method != "GET":
+            if not 300 <= status < 400 or not place or method != "GET":
                 break
             url = self._same_origin(urljoin(url, place), "a redirect")
             request["params"] = self._parameters(url, {})
+            status, received, body = self._once(asked, method, url, request)
         if status not in expected:
             raise faults.refused(asked, status, received, body)
         return Answer(status, received, body, asked, url)
