@@ -218,7 +218,7 @@ def _facts(spec: Integration, env: Mapping[str, str], transport: str) -> Integra
         transport=transport,
     )  # fmt: skip
     missing = spec.missing()
-    unset = [s for s in spec.settings if s.required and not env.get(s.name)]
+    unset = spec.lacks(env)
     if missing:
         found.state = "off" if spec.extra else "broken"
         found.detail, found.fix = f"not installed: {', '.join(missing)}", spec.install_command()

@@ -146,6 +146,23 @@ class Stack:
             return True
         return spec.is_real(self.env) or self._own(name).transport == "http"
 
+    def usable(self, name: str) -> str | None:
+        """Why a server's calls cannot work as things are set up, for a person; None where they can.
+
+        Only an integration without an embedded form can be unusable: its required settings, or its library, are
+        missing. A server of its own over HTTP has its settings itself.
+        """
+        spec = self.spec(name)
+        if spec is None or spec.embedded or self._own(name).transport == "http":
+            return None
+        if lacking := spec.lacks(self.env):
+            return (
+                f"{spec.title} is not configured: set {', '.join(s.name for s in lacking)} in the environment or .env"
+            )
+        if missing := spec.missing():
+            return f"{spec.title} needs {', '.join(missing)}, which is not installed; run: {spec.install_command()}"
+        return None
+
     def config(self, name: str) -> ServerConfig:
         """How the server is reached."""
         if name in self.third_party:

@@ -362,4 +362,5 @@ SPEC = Integration(
     ),
     backend="tools.integrations.judge.backend:JudgeBackend",
     requires=("numpy", "scipy", "pandas"),
+    imports=("scipy",),
 )
