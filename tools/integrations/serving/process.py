@@ -77,6 +77,7 @@ class EngineProcess:
         )  # fmt: skip
         log = folder / LOG_FILE
         with log.open("ab") as stderr:
+            os.fchmod(stderr.fileno(), 0o600)
             process = subprocess.Popen(
                 [sys.executable, "-m", "tools.integrations.serving.engine"],
                 stdin=subprocess.PIPE,
