@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from tools.core.errors import FinalError, FixableError, NeedsPersonError, RetryableError, ToolError
+from tools.core.files import open_private
 from tools.integrations.serving.engine import HOST, EngineConfig
 
 START_TIMEOUT_S = 60.0
@@ -22,7 +23,7 @@ STOP_TIMEOUT_S = 5.0
 GROUP_TIMEOUT_S = 2.0  # reached only where nobody collects ended orphans (a container without init)
 ADMIN_TIMEOUT_S = 150.0
 LOG_FILE = "engine.log"
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
+PROJECT_ROOT = Path(__file__).resolve().parents[3]
 
 
 class EngineProcess:
@@ -68,7 +69,7 @@ class EngineProcess:
         token = secrets.token_urlsafe(24)
         config = EngineConfig(str(folder), port, token, tracking_uri, registry_uri, challenger_timeout_s)
         log = folder / LOG_FILE
-        with log.open("ab") as stderr:
+        with open_private(log) as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-m", "tools.integrations.serving.engine"],
                 stdin=subprocess.PIPE,
@@ -116,7 +117,7 @@ class EngineProcess:
             raise self.lost(error) from error
         if response.is_success:
             return response.json()
-        message = response.json().get("error", response.text)[:400]
+        message = _message(response)
         match response.status_code:
             case 409 | 400:
                 raise FixableError(message)
@@ -156,6 +157,14 @@ class EngineProcess:
         """End the engine and its model processes, and wait for them."""
         self._client.close()
         _end(self._process)
+
+
+def _message(response: httpx.Response) -> str:
+    """What the engine says is wrong."""
+    try:
+        return str(response.json()["error"])[:400]
+    except (ValueError, KeyError, TypeError):  # not one of our answers
+        return response.text[:400] or "no reason given"
 
 
 def _environment() -> dict[str, str]:
