@@ -7,7 +7,7 @@ Who may come in is decided here and in `http_guard`; what a caller may do is the
 import contextlib
 import secrets
 import socket
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,9 +18,8 @@ from mcp.server.lowlevel import Server
 from tools.core.errors import FinalError, NeedsPersonError
 from tools.core.files import write_private
 from tools.core.http_guard import Guard, bounded_protocol, is_loopback, own_names
+from tools.core.stack import SERVER_TOKEN, token_file
 
-TOKEN = "MLOPS_SERVER_TOKEN"
-TOKENS_FOLDER = "server-tokens"
 MIN_PUBLIC_TOKEN_CHARS = 16  # where other machines can try
 MAX_BODY_BYTES = 4 * 2**20
 MAX_SESSIONS = 64
@@ -34,15 +33,16 @@ class Door:
     Args:
         host, port: port 0 picks a free one.
         token: the bearer token; None: none is asked for.
-        token_file: folder for the file that tells this user's own clients a token that was made here; None: the token
-            was set by a person, or there is none.
+        home: the state folder, where this user's own clients find a token that was made here.
+        made: the token was made here, for as long as the server runs.
         names: further names in Host under which the server is reached (behind a proxy).
     """
 
     host: str
     port: int
     token: str | None
-    tokens: Path | None = None
+    home: Path
+    made: bool = False
     names: tuple[str, ...] = ()
 
 
@@ -54,18 +54,17 @@ def open_door(
     Raises:
         NeedsPersonError: other machines can reach the address, and a person has set no (long enough) token.
     """
-    token = env.get(TOKEN)
+    token = env.get(SERVER_TOKEN)
     if not is_loopback(host):
         reach = f"serving on {host} lets other machines call the tools"
         if no_token or not token:
-            raise NeedsPersonError(f"{reach}: set {TOKEN} first (at least {MIN_PUBLIC_TOKEN_CHARS} characters)")
+            raise NeedsPersonError(f"{reach}: set {SERVER_TOKEN} first (at least {MIN_PUBLIC_TOKEN_CHARS} characters)")
         if len(token) < MIN_PUBLIC_TOKEN_CHARS:
-            raise NeedsPersonError(f"{reach}: {TOKEN} needs at least {MIN_PUBLIC_TOKEN_CHARS} characters")
-    if no_token:
-        return Door(host, port, None, names=tuple(names))
-    if token:
-        return Door(host, port, token, names=tuple(names))
-    return Door(host, port, secrets.token_urlsafe(32), home / TOKENS_FOLDER, tuple(names))
+            raise NeedsPersonError(f"{reach}: {SERVER_TOKEN} needs at least {MIN_PUBLIC_TOKEN_CHARS} characters")
+    made = not token and not no_token
+    if made:
+        token = secrets.token_urlsafe(32)
+    return Door(host, port, None if no_token else token, home, made, tuple(names))
 
 
 async def serve_http(
@@ -100,6 +99,7 @@ async def serve_http(
 
     class StoppableServer(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            file.unlink(missing_ok=True)
             on_stop()
             super().handle_exit(sig, frame)
 
@@ -120,20 +120,15 @@ async def serve_http(
     )
     listener = _listen(door)
     port = listener.getsockname()[1]
-    with _told_token(door, port, tell):
-        shown = f"[{door.host}]" if ":" in door.host else door.host
-        tell(f"MCP at http://{shown}:{port}/mcp")
-        await StoppableServer(config).serve(sockets=[listener])
-
-
-def local_token(home: Path, port: int) -> str | None:
-    """The token that a server of this user, on this machine, made for itself; None where there is none."""
-    from tools.core.files import read_private
-
+    file = token_file(door.home, port)
+    file.unlink(missing_ok=True)  # of a server that was killed
+    _tell_token(door, file, tell)
+    shown = f"[{door.host}]" if ":" in door.host else door.host
+    tell(f"MCP at http://{shown}:{port}/mcp")
     try:
-        return read_private(home / TOKENS_FOLDER / str(port)).strip() or None
-    except (OSError, ValueError):
-        return None
+        await StoppableServer(config).serve(sockets=[listener])
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def _listen(door: Door) -> socket.socket:
@@ -149,23 +144,14 @@ def _listen(door: Door) -> socket.socket:
     return listener
 
 
-@contextlib.contextmanager
-def _told_token(door: Door, port: int, tell: Callable[[str], None]) -> Generator[None]:
+def _tell_token(door: Door, file: Path, tell: Callable[[str], None]) -> None:
     """Say once what a client must carry; a token that was made here is in a file for as long as it is valid."""
     if door.token is None:
         tell("WARNING: no token is asked for: every program and every user of this machine may call these tools")
     if not is_loopback(door.host):
         tell("WARNING: other machines can connect, and HTTP does not hide the token: put TLS in front")
-    if door.tokens is None:
-        yield
-        return
-    assert door.token is not None
-    file = door.tokens / str(port)
-    door.tokens.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_private(file, door.token)
-    tell(f"Clients need this token, valid until this server ends (set {TOKEN} for one of your own): {door.token}")
-    tell(f"It is also in {file}, where mlops-crew finds it by itself")
-    try:
-        yield
-    finally:
-        file.unlink(missing_ok=True)
+    if door.made and door.token is not None:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_private(file, door.token)
+        tell(f"Clients need this token, valid until this server ends (set {SERVER_TOKEN} for your own): {door.token}")
+        tell(f"It is also in {file}, where mlops-crew finds it by itself")

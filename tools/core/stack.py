@@ -11,12 +11,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tools.core.contract import Integration
+from tools.core.files import read_private
+from tools.core.http_guard import is_loopback
+from tools.core.meta import GATEWAY_KEY
 from tools.core.yamlfile import ConfigError, load_yaml_model
 
+SERVER_TOKEN = "MLOPS_SERVER_TOKEN"
+TOKENS_FOLDER = "server-tokens"
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "SSL_CERT_FILE", "MLOPS_HOME")
 
 
@@ -151,9 +157,9 @@ class Stack:
             return self._third_party_config(self._file.mcpServers[name])
         own = self._own(name)
         if own.transport == "http":
-            token = self.env.get("MLOPS_SERVER_TOKEN")
+            token = _local_token(self._home, own.url) or self.env.get(SERVER_TOKEN)
             headers = {"Authorization": f"Bearer {token}"} if token else {}
-            return ServerConfig("http", url=own.url, headers=headers)
+            return ServerConfig("http", url=own.url, headers=headers, gateway_key=self.env.get(GATEWAY_KEY) or "")
         if own.transport == "stdio":
             settings = [setting.name for setting in self.load_spec(name).settings]
             # Least privilege: a server's process gets its own settings and no other secret.
@@ -191,3 +197,19 @@ def read_env(project: Path) -> dict[str, str]:
 
     from_file = {key: value for key, value in dotenv_values(project / ".env").items() if value is not None}
     return {**from_file, **os.environ}
+
+
+def token_file(home: Path, port: int) -> Path:
+    """Where a server that made its own token leaves it, for clients of the same user on the same machine."""
+    return home / TOKENS_FOLDER / str(port)
+
+
+def _local_token(home: Path, url: str) -> str | None:
+    """The token that a server of this user made for itself; None where there is none."""
+    parts = urlsplit(url)
+    if not is_loopback(parts.hostname or "") or parts.port is None:
+        return None
+    try:
+        return read_private(token_file(home, parts.port)).strip() or None
+    except (OSError, ValueError):
+        return None
