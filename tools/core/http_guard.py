@@ -168,9 +168,9 @@ class Guard:
             site.lower() not in ("none", "same-origin") for site in sites
         ):
             raise _RefusedError(403, "requests of web pages are refused")
-        if self._token is not None and scope["path"] not in self._open_paths:
-            if not bearer_matches(scope["headers"], self._token):
-                raise _RefusedError(401, "missing or wrong bearer token", [(b"www-authenticate", b"Bearer")])
+        guarded = self._token is not None and scope["path"] not in self._open_paths
+        if guarded and not bearer_matches(scope["headers"], self._token or ""):
+            raise _RefusedError(401, "missing or wrong bearer token", [(b"www-authenticate", b"Bearer")])
         if scope["method"] in WITH_BODY:
             types = _values(scope, b"content-type")
             media, _, rest = types[0].lower().partition(";") if len(types) == 1 else ("", "", "")

@@ -21,6 +21,7 @@ from mcp.server.lowlevel import Server
 from mcp.shared.context import RequestContext
 from pydantic import TypeAdapter
 
+from tools.core.arguments import Bound, declared, roles
 from tools.core.contract import Action, Backend, CallContext, Effect, Integration
 from tools.core.dispatch import failure, run_action, translate
 from tools.core.errors import (
@@ -149,12 +150,12 @@ class IntegrationServer:
         name = f"{self.spec.name}.{action.name}"
         if action.asks:
             return NeedsPersonError(f"{name} asks a person, and only the gateway of mlops-crew can do that")
-        if action.effect is Effect.RISKY and not self._allow_risky:
-            return DeniedError(
-                f"{name} is risky, and no policy or person stands in front of this server: call it through mlops-crew "
-                f"(over HTTP with the same {GATEWAY_KEY} on both sides), or start the server with --allow-risky"
-            )
-        return None
+        if self._allow_risky or _is_safe(action):
+            return None
+        return DeniedError(
+            f"{name} is not safe without a policy, and none stands in front of this server: call it through mlops-crew "
+            f"(over HTTP with the same {GATEWAY_KEY} on both sides), or start the server with --allow-risky"
+        )
 
     def _as_mcp(self, result: ToolResult) -> types.CallToolResult:
         if self._redactor is not None:
@@ -182,6 +183,14 @@ class IntegrationServer:
                 return failure(UnknownOutcomeError(f"{stopped}; read the state back before repeating it"))
             except Exception as error:  # noqa: BLE001 - the backend's module or constructor failed
                 return failure(translate(self.spec, name, error))
+
+
+def _is_safe(action: Action) -> bool:
+    """Whether anybody may call it: it changes no production, and has no argument that only the gateway can fill in or
+    resolve (what code runs, which model or file is opened)."""
+    fields = action.args.model_fields.values()
+    plain = not any(isinstance(declared(info), Bound) or any(roles(info)) for info in fields)
+    return plain and action.effect is not Effect.RISKY
 
 
 def as_mcp(result: ToolResult) -> types.CallToolResult:

@@ -6,7 +6,7 @@ from tools.core.calls import PERSON, Caller
 from tools.core.contract import Action, Integration
 from tools.core.gateway import Gateway
 from tools.core.results import ToolResult
-from tools.core.schema import model_of
+from tools.core.schema import agent_tool_name, model_of
 
 if TYPE_CHECKING:
     from crewai.tools import BaseTool
@@ -52,8 +52,3 @@ class IntegrationTool:
             )
 
         return [make(action) for action in self.spec.actions if allowed is None or action.name in allowed]
-
-
-def agent_tool_name(integration: str, action: str) -> str:
-    """How an agent names an action: unique over all integrations."""
-    return f"{integration}_{action}"
