@@ -67,10 +67,10 @@ def _serve(arguments: argparse.Namespace, project: Path, env: dict[str, str]) ->
         allow_risky=arguments.allow_risky,
     )
     if door is not None or key is None:
-        what = "EVERYTHING, risky actions too," if arguments.allow_risky else "only what needs neither"
+        may = "everything, risky actions too" if arguments.allow_risky else "only what is harmless without them"
         _tell(
-            f"WARNING: no policy, approval or journal stands in front of this server; clients other than mlops-crew may do "
-            f"{what} here. For outside clients start: mlops-crew serve --integration {spec.name}"
+            "WARNING: no policy, approval or journal stands in front of this server. Clients other than mlops-crew may "
+            f"do {may}; for outside clients start: mlops-crew serve --integration {spec.name}"
         )
     _end_on_sigterm(server, stopping)
     try:

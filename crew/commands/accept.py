@@ -62,7 +62,5 @@ def _show(server: str, differences: "list[Difference]", listed: dict[str, dict[s
 
 def _agreed(server: str) -> bool:
     if not sys.stdin.isatty():
-        raise CommandError(
-            f"nobody is here to look at them: add --yes once you have, or run it in a terminal ({server})"
-        )
+        raise CommandError("nobody is here to look at them: run it in a terminal, or add --yes once you have")
     return input(f"Accept the tools of {server} as they are now? [y/N] ").strip().lower() in ("y", "yes")

@@ -179,7 +179,7 @@ JSON = {"Content-Type": "application/json"}
     "body",
     [
         b"", b"[]", b"nonsense", b'{"rows": []}', b'{"rows": [1]}', b'{"rows": [{}]}', b'{"rows": "x"}',
-        b'{"rows": [{"amount": NaN}]}', b'{"rows": [{"amount": 1e999}]}', b'{"rows": [{"amount": 99999999999999999999999}]}',
+        b'{"rows": [{"amount": NaN}]}', b'{"rows": [{"amount": 1e999}]}', b'{"rows": [{"amount": 1' + b"0" * 20 + b"}]}",  # noqa: E501
         b'{"rows": [{"amount": ' + b"[" * 5000 + b"]" * 5000 + b"}]}", b'{"rows": [{"amount": {"a": 1}}]}',
         b'{"rows": [{"amount": 1, "amount": 2}]}', b'{"rows": [{"plan": "\\ud800"}]}', b'{"rows": [{"plan": "\xff"}]}',
         b'{"rows": [{"amount": 1}], "request_id": "a b"}', b'{"rows": [{"amount": 1}], "request_id": {"a": 1}}',

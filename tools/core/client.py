@@ -29,7 +29,7 @@ from tools.core.foreign import MAX_MESSAGE_CHARS, MAX_RESULT_BYTES, capped, clea
 from tools.core.http_guard import is_loopback
 from tools.core.meta import GATEWAY_KEY, META_CALL, CallMeta, GatewayKey
 from tools.core.server import IntegrationServer
-from tools.core.stack import ServerConfig
+from tools.core.stack import ServerConfig, made_token
 from tools.core.stdio import Tail, stdio_transport
 
 CONNECT_TIMEOUT_S = 30.0
@@ -202,6 +202,8 @@ class Connection:
                 if _was_not_sent(_innermost(self._error), call_id):
                     raise RetryableError(f"cannot reach the MCP server {self.name}", tried=self._where())
                 cause = _innermost(self._error)
+                if isinstance(cause, httpx.HTTPStatusError) and cause.response.status_code in (401, 403):
+                    raise RetryableError(f"the server {self.name} refused the token; the call did not begin")
                 why = f": {cause.message}" if isinstance(cause, ToolError) else ""
                 raise ConnectionLostError(f"the server {self.name} went away during {tool}{why}")
 
@@ -339,10 +341,13 @@ class Connection:
 
         # No time limit on reading: a call's own limit ends it, however long it is.
         limits = httpx.Timeout(self._connect_timeout_s, read=None)
+        headers = dict(self.config.headers)
+        if self.config.token_file is not None and (token := made_token(self.config.token_file)):
+            headers["Authorization"] = f"Bearer {token}"
         hooks: dict[str, list[Callable[..., Any]]] = {"response": [_bound_response]} if self.config.third_party else {}
         async with (
             httpx.AsyncClient(
-                headers=dict(self.config.headers),
+                headers=headers,
                 timeout=limits,
                 event_hooks=hooks,
                 trust_env=not is_loopback(urlsplit(self.config.url).hostname or ""),  # loopback needs no proxy

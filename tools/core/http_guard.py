@@ -1,4 +1,4 @@
-"""What stands in front of every HTTP port of ours: who may come in, how much they may send, how slowly, how many at once.
+"""What stands in front of every HTTP port of ours: who may come in, how much they send, how slowly, how many at once.
 
 `Guard` is ASGI middleware: names in Host (a web page that resolves its own name to this machine is refused), Origin,
 token, content type, size and time of a body. `bounded_protocol` is a uvicorn protocol that also bounds what happens

@@ -1,9 +1,9 @@
 """What our gateway tells one of our servers beside the arguments of a call, and how the server knows who told it.
 
 Any MCP client can write what it likes into `_meta`. Run id, call id, time limit and the answer to a question therefore
-count only with a proof made by a key that the gateway and the server share, over exactly this call: made at construction
-where both are in one process, handed over in the environment of a process that the gateway starts, and set as
-`MLOPS_GATEWAY_KEY` on both sides of HTTP. Without it the server's own values apply.
+count only with a proof made by a key that the gateway and the server share, over exactly this call. In one process the
+key is handed over at construction, to a process that the gateway starts in its environment, and over HTTP it is set as
+`MLOPS_GATEWAY_KEY` on both sides. Without it the server's own values apply.
 """
 
 import hmac

@@ -37,6 +37,7 @@ class ServerConfig:
     Args:
         command, env, cwd: of stdio; `env` is all that the process gets.
         url, headers: of http.
+        token_file: where one of ours leaves a token that it made for itself, read when it is connected to.
         gateway_key: of one of ours over http; what we send beside the arguments is believed with it only.
         third_party: the server is somebody else's: nothing it sends is trusted, and everything is bounded.
         timeout_s: seconds for one call; None: what the action says.
@@ -48,6 +49,7 @@ class ServerConfig:
     cwd: Path | None = None
     url: str = ""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    token_file: Path | None = None
     gateway_key: str = ""
     third_party: bool = False
     timeout_s: float | None = None
@@ -203,9 +205,14 @@ class Stack:
             return self._third_party_config(self._file.mcpServers[name])
         own = self._own(name)
         if own.transport == "http":
-            token = _local_token(self._home, own.url) or self.env.get(SERVER_TOKEN)
-            headers = {"Authorization": f"Bearer {token}"} if token else {}
-            return ServerConfig("http", url=own.url, headers=headers, gateway_key=self.env.get(GATEWAY_KEY) or "")
+            token = self.env.get(SERVER_TOKEN)
+            return ServerConfig(
+                "http",
+                url=own.url,
+                headers={"Authorization": f"Bearer {token}"} if token else {},
+                token_file=_made_token_file(self._home, own.url),
+                gateway_key=self.env.get(GATEWAY_KEY) or "",
+            )
         if own.transport == "stdio":
             settings = [setting.name for setting in self.load_spec(name).settings]
             # Least privilege: a server's process gets its own settings and no other secret.
@@ -259,12 +266,14 @@ def token_file(home: Path, port: int) -> Path:
     return home / TOKENS_FOLDER / str(port)
 
 
-def _local_token(home: Path, url: str) -> str | None:
+def made_token(file: Path) -> str | None:
     """The token that a server of this user made for itself; None where there is none."""
-    parts = urlsplit(url)
-    if not is_loopback(parts.hostname or "") or parts.port is None:
-        return None
     try:
-        return read_private(token_file(home, parts.port)).strip() or None
+        return read_private(file).strip() or None
     except (OSError, ValueError):
         return None
+
+
+def _made_token_file(home: Path, url: str) -> Path | None:
+    parts = urlsplit(url)
+    return token_file(home, parts.port) if is_loopback(parts.hostname or "") and parts.port is not None else None

@@ -103,7 +103,7 @@ def _send_one(client: httpx.Client, row: dict[str, Any], request_id: str, unit: 
 
 
 def secret_ids(keys: Sequence[str]) -> list[str]:
-    """Request ids of a batch: each key (what its request is routed by, the same in every run) and the batch's secret."""
+    """Request ids: each key (what its request is routed by, the same in every run) and a secret of the batch."""
     nonce = secrets.token_hex(16)
     return [f"{key}-{nonce}" for key in keys]
 
