@@ -21,6 +21,7 @@ BODY_TIMEOUT_S = 30.0
 DISCARD_S = 2.0
 MAX_CONNECTIONS = 256
 RETRY_AFTER_S = 2
+REFUSED_S = 1.0
 WITH_BODY = ("POST", "PUT", "PATCH")
 
 Scope = MutableMapping[str, Any]
@@ -289,7 +290,9 @@ def bounded_protocol(
                         b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: %d\r\nConnection: close\r\n"
                         b"Content-Length: 0\r\n\r\n" % RETRY_AFTER_S
                     )
-                    transport.close()
+                    # Closed once its request came (it would not hear the answer otherwise), or does not come.
+                    self.transport = transport
+                    self.loop.call_later(REFUSED_S, transport.abort)
                     return
                 del alive[idle]
                 idle.transport.abort()
@@ -305,6 +308,7 @@ def bounded_protocol(
 
         def data_received(self, data: bytes) -> None:
             if self.refused:
+                self.transport.close()
                 return
             super().data_received(data)
             if self.in_request():
