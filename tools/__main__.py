@@ -15,7 +15,7 @@ from types import FrameType
 import anyio
 
 from tools.core.errors import ToolError
-from tools.core.http_server import Door, open_door, serve_http
+from tools.core.http_door import Door, open_door, serve_http
 from tools.core.meta import GATEWAY_KEY, GatewayKey
 from tools.core.redact import Redactor
 from tools.core.server import IntegrationServer, serve_stdio

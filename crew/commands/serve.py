@@ -52,7 +52,7 @@ def serve(
     import anyio
 
     from tools.core.gateway_server import GatewayServer
-    from tools.core.http_server import open_door, serve_http
+    from tools.core.http_door import open_door, serve_http
     from tools.core.server import serve_stdio
     from tools.session import open_gateway, open_stack
 

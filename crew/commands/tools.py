@@ -120,8 +120,7 @@ def _integration(
 
 def definition_tokens(integration: str, action: "Action") -> int:
     """About how many tokens a model reads for one action's definition."""
-    from tools.core.schema import input_schema
-    from tools.core.tool import agent_tool_name
+    from tools.core.schema import agent_tool_name, input_schema
 
     definition = {
         "name": agent_tool_name(integration, action.name),

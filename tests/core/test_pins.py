@@ -148,8 +148,8 @@ def test_a_hostile_server_is_held_to_what_was_accepted(tmp_path: Path, flag: Pat
         found = call("search")
         assert found.ok and SECRET not in str(found.data) and "FAKE_SECRET" not in str(found.data)
         huge = call("huge")
-        assert huge.ok and huge.data is not None and len(huge.data["text"]) < 300_000
-        assert "1,000,000 bytes" in huge.data["text"] and len(huge.for_agent()) < 300_000
+        assert huge.ok and huge.data is not None and huge.data["bytes"] > 1_000_000, "what is large goes to a file"
+        assert len(huge.for_agent()) < 10_000 and sum(len(str(block)) for block in huge.content) < 300_000
         lie = call("lie")
         assert lie.call_id != "c9999" and lie.data == {"status": "ok", "call_id": "c9999"}
         ask = call("ask")

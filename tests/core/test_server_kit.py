@@ -23,7 +23,7 @@ from mcp.client.streamable_http import streamable_http_client
 from tests.core.fake import SECRET, SPEC, effects, make_gateway
 from tools.core.contract import Effect
 from tools.core.errors import ErrorKind
-from tools.core.http_server import MAX_BODY_BYTES, MAX_SESSIONS
+from tools.core.http_door import MAX_BODY_BYTES, MAX_SESSIONS
 from tools.core.meta import META_ANSWER, META_CALL, META_RUN, META_TIMEOUT
 from tools.core.results import Status, ToolResult
 from tools.core.server import MAX_TEXT_CHARS, as_mcp, tool_definition

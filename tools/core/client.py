@@ -25,7 +25,15 @@ from mcp.shared.session import ProgressFnT
 
 from tools.core.contract import Answer
 from tools.core.errors import FinalError, NeedsPersonError, RetryableError, ToolError
-from tools.core.foreign import MAX_MESSAGE_CHARS, MAX_RESULT_BYTES, capped, clean_text, cut, kept_blocks
+from tools.core.foreign import (
+    MAX_BLOCKS_BYTES,
+    MAX_MESSAGE_CHARS,
+    MAX_RESULT_BYTES,
+    capped,
+    clean_text,
+    cut,
+    kept_blocks,
+)
 from tools.core.http_guard import is_loopback
 from tools.core.meta import GATEWAY_KEY, META_CALL, CallMeta, GatewayKey
 from tools.core.server import IntegrationServer
@@ -216,7 +224,7 @@ class Connection:
             capped(result.structuredContent, MAX_RESULT_BYTES),
             cut(text, MAX_RESULT_BYTES),
             bool(result.isError),
-            kept_blocks(blocks, MAX_RESULT_BYTES),
+            kept_blocks(blocks, MAX_BLOCKS_BYTES),
         )
 
     def _words(self, text: str) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 MAX_DESCRIPTION_CHARS = 1_000
 MAX_SCHEMA_BYTES = 16 * 1024
 MAX_SCHEMA_DEPTH = 12
-MAX_RESULT_BYTES = 256 * 1024
+MAX_RESULT_BYTES = 8 * 2**20  # of one result; what is beyond the cap of any result goes to a file later
+MAX_BLOCKS_BYTES = 256 * 1024
 MAX_MESSAGE_CHARS = 300
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

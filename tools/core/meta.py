@@ -8,7 +8,6 @@ key is handed over at construction, to a process that the gateway starts in its 
 
 import hmac
 import json
-import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 from tools.core.contract import Answer
 from tools.core.errors import FinalError
+from tools.core.names import is_name
 
 META_RUN = "mlops/run_id"
 META_CALL = "mlops/call_id"
@@ -25,13 +25,6 @@ META_PROOF = "mlops/proof"
 GATEWAY_KEY = "MLOPS_GATEWAY_KEY"
 MIN_KEY_CHARS = 16
 MAX_TIMEOUT_S = 24 * 3600.0
-
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*")
-
-
-def is_run_id(value: str) -> bool:
-    """Whether a run id may be the name of a folder: letters, digits, `-`, `_` and single dots between them."""
-    return len(value) <= 100 and _RUN_ID.fullmatch(value) is not None
 
 
 @dataclass(frozen=True)
@@ -83,7 +76,7 @@ class GatewayKey:
         if not hmac.compare_digest(proof, self._proof(tool, arguments, named)):
             return None
         run_id, call_id, timeout_s = (named.get(name) for name in (META_RUN, META_CALL, META_TIMEOUT))
-        if not isinstance(run_id, str) or not isinstance(call_id, str) or not is_run_id(run_id):
+        if not isinstance(run_id, str) or not isinstance(call_id, str) or not is_name(run_id):
             return None
         if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= MAX_TIMEOUT_S:
             return None

@@ -28,6 +28,7 @@ from tools.core.errors import (
     CallCancelled,
     DeniedError,
     FinalError,
+    FixableError,
     NeedsPersonError,
     RetryableError,
     ToolError,
@@ -36,6 +37,7 @@ from tools.core.errors import (
 from tools.core.meta import GATEWAY_KEY, CallMeta, GatewayKey
 from tools.core.redact import Redactor
 from tools.core.results import Status, ToolResult
+from tools.core.roots import Roots, roots_from
 from tools.core.schema import input_schema, output_schema
 
 PROGRESS_EVERY_S = 0.1
@@ -56,6 +58,7 @@ class IntegrationServer:
         redactor: applied to results; None where the gateway, in the same process, does it.
         gateway_key: shared with the gateway that calls; what else comes with a call counts only with its proof.
         allow_risky: callers without that proof may do what is risky; nobody is asked and nothing is journalled then.
+        roots: what paths may lead to; by default what the project and `MLOPS_DATA_ROOTS` give.
     """
 
     def __init__(
@@ -70,10 +73,12 @@ class IntegrationServer:
         redactor: Redactor | None = None,
         gateway_key: GatewayKey | None = None,
         allow_risky: bool = False,
+        roots: Roots | None = None,
     ) -> None:
         self.spec = spec
         self._key = gateway_key
         self._allow_risky = allow_risky
+        self._roots = roots or roots_from(env, project, home, run_id)
         self._redactor = redactor
         self._env = env
         self._project = project
@@ -96,7 +101,13 @@ class IntegrationServer:
 
     def warm(self) -> None:
         """Have the backend get ready; see `Backend.warm`. In the calling thread."""
-        ctx = CallContext(project=self._project, home=self._home, run_id=self._run_id, is_cancelled=self._is_stopping)
+        ctx = CallContext(
+            project=self._project,
+            home=self._home,
+            run_id=self._run_id,
+            roots=self._roots,
+            is_cancelled=self._is_stopping,
+        )
         with self._one_at_a_time:
             if not self._is_stopping():
                 self._load().warm(ctx)
@@ -131,10 +142,16 @@ class IntegrationServer:
             last_sent = now
             anyio.from_thread.run(_send_progress, request, token, done, total, self._clean(message) or None)
 
+        run_id = meta.run_id if meta else self._run_id
+        try:
+            roots = self._roots.of_run(run_id)  # it becomes the name of a folder
+        except FixableError as error:
+            return self._as_mcp(failure(error))
         ctx = CallContext(
             project=self._project,
             home=self._home,
-            run_id=meta.run_id if meta else self._run_id,
+            run_id=run_id,
+            roots=roots,
             report_progress=report,
             is_cancelled=is_cancelled,
             answer=meta.answer if meta else None,

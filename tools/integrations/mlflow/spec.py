@@ -124,7 +124,7 @@ class ScoredRows(Data):
 
 
 class RegisterModelArgs(Args):
-    model_uri: Annotated[ModelRef, Bound()] = Field(description="model URI or run ID")
+    model_uri: Annotated[ModelRef, Bound()] = Field(description="logged model")
     name: ModelName = Field(description="registered model")
     note: Annotated[str, Free("a note on the version")] = Field("", description="why")
 

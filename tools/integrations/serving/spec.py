@@ -6,18 +6,19 @@ from pydantic import Field
 
 from tools.core.arguments import Bound, ModelName, ModelRef, ReadPath, Seed, Target, Task
 from tools.core.contract import Action, Args, Data, Effect, Integration, Limited, NoArgs, Setting
+from tools.core.names import Name, NameOrEmpty
 from tools.modeling.search import Count, Index
 
 
 class DeployArgs(Args):
-    model_uri: Annotated[ModelRef, Bound()] = Field(min_length=1, description="models:/… or path")
-    version: Annotated[str, Bound()] = Field(min_length=1, description="version label")
+    model_uri: Annotated[ModelRef, Bound()] = Field(description="models:/…")
+    version: Annotated[Name, Bound()] = Field(description="version label")
     name: ModelName = Field("model", description="model name")
 
 
 class CanaryArgs(Args):
-    model_uri: Annotated[ModelRef, Bound()] = Field(min_length=1, description="models:/… or path")
-    version: Annotated[str, Bound()] = Field(min_length=1, description="version label")
+    model_uri: Annotated[ModelRef, Bound()] = Field(description="models:/…")
+    version: Annotated[Name, Bound()] = Field(description="version label")
     percent: Annotated[float, Bound()] = Limited("traffic_percent", "its share of requests", 5.0, ge=0, le=100)
     seed: Annotated[int, Bound()] = Field(0, description="routing seed")
 
@@ -27,7 +28,7 @@ class SetTrafficArgs(Args):
 
 
 class PromoteArgs(Args):
-    version: Annotated[str, Bound()] = Field("", description="refuse any other canary")
+    version: Annotated[NameOrEmpty, Bound()] = Field("", description="refuse any other canary")
     keep_former: Annotated[bool, Bound()] = Field(True, description="old champion shadow-scores on")
 
 
@@ -221,5 +222,8 @@ SPEC = Integration(
         ),
         Setting("MLFLOW_TRACKING_URI", "where models: and runs: URIs are looked up; unset: the embedded MLflow store"),
         Setting("MLFLOW_REGISTRY_URI", "model registry, where it is not the tracking server"),
+        Setting("MLFLOW_TRACKING_USERNAME", "user of a server with basic authentication"),
+        Setting("MLFLOW_TRACKING_PASSWORD", "password of that user", secret=True),
+        Setting("MLFLOW_TRACKING_TOKEN", "bearer token of the server", secret=True),
     ),
 )
