@@ -146,9 +146,11 @@ class Guard:
         self._body_timeout_s = body_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        if scope["type"] != "http":
+            raise ValueError("only HTTP is served")
         try:
             self._check(scope)
             if scope["method"] in WITH_BODY:

@@ -97,6 +97,7 @@ async def _serve(config: EngineConfig, listener: socket.socket) -> None:
         uvicorn.Config(
             make_app(router, config.token),
             http=bounded_protocol(),
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
