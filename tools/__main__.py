@@ -5,6 +5,7 @@ offered what is safe there; `mlops-crew serve --integration NAME` is the server 
 """
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -44,6 +45,8 @@ def main() -> int:
 
 def _serve(arguments: argparse.Namespace, project: Path, env: dict[str, str]) -> int:
     """Serve until the client or a signal ends it. Raises `ToolError` where it cannot be served so."""
+    # The SDK warns of every call of a tool that is not listed; the gateway may call those too.
+    logging.getLogger("mcp.server.lowlevel.server").setLevel(logging.ERROR)
     home = state_folder(project, env)
     key = GatewayKey.from_env(env)
     env.pop(GATEWAY_KEY, None)

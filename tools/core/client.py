@@ -414,19 +414,18 @@ class Connection:
 
 async def listed_tools(name: str, config: ServerConfig) -> list[dict[str, Any]]:
     """The tools of a server, asked once over a connection of its own. Raises `ToolError`."""
+    found: list[types.Tool] | ToolError = []
     async with anyio.create_task_group() as tasks:
         connection = Connection(name, config, None)
         try:
             found = await connection.list_tools(tasks)
-        except ToolError as error:
-            problem = error
-        else:
-            problem = None
+        except ToolError as error:  # raised below: a task group would wrap it
+            found = error
         finally:
             with anyio.CancelScope(shield=True):
                 await connection.close()
-    if problem is not None:
-        raise problem
+    if isinstance(found, ToolError):
+        raise found
     return definitions(found)
 
 

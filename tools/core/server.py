@@ -87,6 +87,7 @@ class IntegrationServer:
         self._is_stopping = is_stopping
         self._backend: Backend | None = None
         self._one_at_a_time = threading.Lock()
+        self._turns: anyio.CapacityLimiter | None = None
         self._actions = {action.name: action for action in spec.actions}
         self.mcp: Server[Any, Any] = Server(spec.name, instructions=spec.summary)
         self.mcp.list_tools()(self._list_tools)
@@ -128,7 +129,8 @@ class IntegrationServer:
         if action is not None and (refused := self._refusal(action, meta)) is not None:
             return self._as_mcp(failure(refused))
         token = request.meta.progressToken if request.meta else None
-        deadline = time.monotonic() + (meta or action).timeout_s if meta or action else None
+        bounded = meta or action  # an action's own time limit, where nobody we believe gives one
+        deadline = time.monotonic() + bounded.timeout_s if bounded is not None else None
         last_sent = 0.0
 
         def is_cancelled() -> bool:
@@ -156,7 +158,10 @@ class IntegrationServer:
             is_cancelled=is_cancelled,
             answer=meta.answer if meta else None,
         )
-        result = await anyio.to_thread.run_sync(self._run, name, arguments, ctx)
+        if self._turns is None:
+            self._turns = anyio.CapacityLimiter(1)
+        # Calls wait for their turn here, not in the threads that the calls of all other servers need too.
+        result = await anyio.to_thread.run_sync(self._run, name, arguments, ctx, limiter=self._turns)
         result.call_id = meta.call_id if meta else ""
         return self._as_mcp(result)
 
