@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from crew.commands.accept import ACCEPT, accept
 from crew.commands.console import Colour, CommandError, JsonOption, ProjectOption, paint, place_of, print_json, table
 
 if TYPE_CHECKING:
@@ -19,12 +20,27 @@ _VERDICTS: dict[str, Colour] = {"allow": "green", "ask": "yellow", "deny": "red"
 
 
 def tools(
-    role: Annotated[str, typer.Argument(help="One role (default: all).", show_default=False)] = "",
+    role: Annotated[
+        str, typer.Argument(help="One role (default: all), or accept.", metavar="[ROLE|accept]", show_default=False)
+    ] = "",
+    server: Annotated[
+        str, typer.Argument(help="With accept: the third-party server whose tools you accept.", show_default=False)
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="With accept: accept without being asked.")] = False,
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Show what each role may do: actions, effects, what the policy says, and tokens of the definitions."""
+    """Show what each role may do: actions, effects, what the policy says, and tokens of the definitions.
+
+    `mlops-crew tools accept SERVER` shows what a third-party server offers and what has changed, and accepts it.
+    """
     place = place_of(project)
+    if role == ACCEPT:
+        if not server:
+            raise CommandError("name the server: mlops-crew tools accept SERVER", code=2)
+        return accept(place, server, yes=yes)
+    if server:
+        raise CommandError(f"got {role} and {server}; valid: one role, or accept SERVER", code=2)
 
     from crew.goal import load_goal
     from crew.roles import MANAGER, load_roles
@@ -106,8 +122,7 @@ def _integration(
 
 def definition_tokens(integration: str, action: "Action") -> int:
     """About how many tokens a model reads for one action's definition."""
-    from tools.core.schema import input_schema
-    from tools.core.tool import agent_tool_name
+    from tools.core.schema import agent_tool_name, input_schema
 
     definition = {
         "name": agent_tool_name(integration, action.name),

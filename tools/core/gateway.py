@@ -24,10 +24,10 @@ from pydantic import ValidationError
 from tools.core.approval import Approver
 from tools.core.bounds import check_arguments, shorten, spill
 from tools.core.calls import PERSON, Call, Caller
-from tools.core.client import Connection, ConnectionLostError, RawResult, TimedOutError
+from tools.core.client import Connection, ConnectionLostError, RawResult, TimedOutError, definitions
 from tools.core.consent import Consent
 from tools.core.contract import Action, Answer, Effect
-from tools.core.dispatch import check_paths, failure, validate_arguments
+from tools.core.dispatch import MAX_MESSAGE_CHARS, check_paths, failure, validate_arguments
 from tools.core.errors import (
     DeniedError,
     ErrorKind,
@@ -41,6 +41,7 @@ from tools.core.errors import (
 from tools.core.grants import bind
 from tools.core.journal import Journal
 from tools.core.limits import Usage
+from tools.core.meta import GatewayKey
 from tools.core.policy import Decision, Level, Policy, ProposedCall, Verdict
 from tools.core.redact import Redactor
 from tools.core.results import ErrorInfo, Status, ToolResult
@@ -183,9 +184,12 @@ class Gateway:
             self.at_work.end()
 
     def tools(self, server: str) -> list[dict[str, Any]]:
-        """The tools of a third-party server as `{"name", "description", "inputSchema"}`, asked of the server itself."""
-        found = self._start().call(self._list, server)
-        return [{"name": t.name, "description": t.description or "", "inputSchema": t.inputSchema} for t in found]
+        """The tools of a third-party server as `{"name", "description", "inputSchema"}`: those a person has accepted.
+
+        Raises:
+            ConfigError: what was accepted cannot be read.
+        """
+        return self.stack.pins.tools(server)
 
     def _submit(self, tool: str, arguments: Mapping[str, Any], caller: Caller) -> "Future[ToolResult]":
         return self._start().start_task_soon(self._call, tool, dict(arguments), caller)
@@ -220,6 +224,8 @@ class Gateway:
             role=caller.role, task=caller.task, effect=call.effect.value, decision=decision.verdict.value,
             rule=decision.rule, level=decision.level.value, real=self.stack.is_real(call.server),
         )  # fmt: skip
+        if decision.verdict is not Verdict.DENY and (unknown := self._unaccepted(call)) is not None:
+            return self._finish(call.id, unknown, started, attempts=0)
         answer = self._consent.stated(call) if decision.verdict is Verdict.ALLOW else None
         if decision.verdict is Verdict.ASK:
             decision, answer = await self._consent.ask(call, decision, lambda: self._decide(call))
@@ -271,7 +277,7 @@ class Gateway:
             return Call(
                 id=call_id, server=tool, action=action_name, caller=caller, arguments=given,
                 effect=self.policy.effect_of(tool, action_name), limited={}, may_repeat=False,
-                timeout_s=THIRD_PARTY_TIMEOUT_S, definition=None,
+                timeout_s=self.stack.timeout_s(tool) or THIRD_PARTY_TIMEOUT_S, definition=None,
             )  # fmt: skip
         action = spec.action(str(action_name))
         if caller.role is not None:
@@ -294,6 +300,16 @@ class Gateway:
 
     def _stopped(self, call: Call) -> str:
         return self.stop_switch.refusal(call.name, call.effect, to_stable=self._to_stable(call))
+
+    def _unaccepted(self, call: Call) -> ToolResult | None:
+        """The result of a call of somebody else's tool that no person has accepted; nobody is asked about it."""
+        if call.definition is not None:
+            return None
+        try:
+            self.stack.pins.require(call.server, call.action)
+        except NeedsPersonError as error:
+            return failure(error).model_copy(update={"status": Status.NEEDS_APPROVAL})
+        return None
 
     def _proposed(self, call: Call) -> ProposedCall:
         preference, preferred = self._consent.preference(call)
@@ -362,7 +378,11 @@ class Gateway:
             )  # fmt: skip
 
         assert self._tasks is not None
-        raw = await self._connection(call.server).call(
+        connection = self._connection(call.server)
+        if call.definition is None:
+            listed = await connection.list_tools(self._tasks)
+            self.stack.pins.check(call.server, call.action, definitions(listed))
+        raw = await connection.call(
             self._tasks, call.action, call.arguments, run_id=self.run_id, call_id=call.id,
             timeout_s=call.timeout_s, on_progress=on_progress, answer=answer,
         )  # fmt: skip
@@ -375,16 +395,14 @@ class Gateway:
         except Exception as error:  # noqa: BLE001 - the call that needs it will fail the same way, and tell
             _log.info("getting %s ready failed: %s", server, error)
 
-    async def _list(self, server: str) -> list[Any]:
-        assert self._tasks is not None
-        return await self._connection(server).list_tools(self._tasks)
-
     def _connection(self, name: str) -> Connection:
         if name not in self._connections:
-            self._connections[name] = Connection(name, self.stack.config(name), lambda: self._make_server(name))
+            self._connections[name] = Connection(
+                name, self.stack.config(name), lambda key: self._make_server(name, key)
+            )
         return self._connections[name]
 
-    def _make_server(self, name: str) -> IntegrationServer:
+    def _make_server(self, name: str, key: GatewayKey) -> IntegrationServer:
         return IntegrationServer(
             self.stack.load_spec(name),
             env=self.stack.env,
@@ -392,6 +410,7 @@ class Gateway:
             home=self.home,
             run_id=self.run_id,
             is_stopping=self._stopping.is_set,
+            gateway_key=key,
             roots=self.roots,
         )
 
@@ -403,6 +422,7 @@ class Gateway:
     def _finish(self, call_id: str, result: ToolResult, started: float, attempts: int) -> ToolResult:
         clean = ToolResult.model_validate(self._redactor.data(result.model_dump(mode="json")))
         clean.call_id = call_id
+        clean.content = self._redactor.data(result.content)
         if clean.data is not None:
             try:
                 clean.data = {**spill(clean.data, self.home / "runs" / self.run_id / "files" / "results", call_id)}
@@ -461,6 +481,7 @@ def _typed(call: Call, raw: RawResult) -> ToolResult:
 def _from_third_party(raw: RawResult) -> ToolResult:
     data = raw.structured if raw.structured is not None else {"text": raw.text}
     if raw.is_error:
-        error = ErrorInfo(kind=ErrorKind.FIXABLE, message=raw.text or "the server reported an error without a text")
-        return ToolResult(status=Status.FAILED, message=error.message, error=error)
-    return ToolResult(status=Status.OK, data=data)
+        text = raw.text[:MAX_MESSAGE_CHARS] or "the server reported an error without a text"
+        error = ErrorInfo(kind=ErrorKind.FIXABLE, message=text)
+        return ToolResult(status=Status.FAILED, message=text, error=error, content=raw.blocks)
+    return ToolResult(status=Status.OK, data=data, content=raw.blocks)
