@@ -13,7 +13,9 @@ from typing import Any, Literal
 from crew.roles import Roles
 from tasks.base import Evidence, Inputs, TaskResult
 from tasks.goal import Goal
-from tools.core.gateway import Caller, Gateway
+from tools.core.calls import Caller
+from tools.core.gateway import Gateway
+from tools.core.grants import Scope
 from tools.core.journal import Journal, JournalError
 from tools.core.results import ToolResult
 
@@ -139,10 +141,7 @@ class Run:
             role=current.agent,
             task=current.task,
             granted=self.roles.agents[current.agent].granted,
-            # Tools of other people are the policy's to decide: no task of ours knows them.
-            risky=None
-            if self.gateway.stack.spec(tool) is None
-            else self.roles.definitions[current.task].may_risk(self.inputs()),
+            scope=self.scope(),
         )
         try:
             result = self.gateway.call(tool, arguments, caller)
@@ -153,6 +152,12 @@ class Run:
             action = str(arguments.get("action"))
             current.calls.append((tool, action, {k: v for k, v in arguments.items() if k != "action"}, result))
         return result
+
+    def scope(self) -> Scope:
+        """What binds the current task's calls, as things stand."""
+        definition = self.roles.definitions[self._on().task]
+        grants = None if definition.grants is None else tuple(definition.grants(self.inputs(), self.evidence()))
+        return Scope(self.goal.bound(self.seed), grants)
 
     def check(self) -> None:
         """Raise what must end the run."""

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from tasks.goal import Goal
+from tools.core.grants import Grant, OneOf
 from tools.core.results import Status, ToolResult
 
 
@@ -126,6 +127,20 @@ class Evidence:
             if (name, done) == (tool, action) and result.ok
         ]
 
+    def made(self, call: str, field: str, **arguments: Any) -> OneOf:
+        """The values of a result's field over the successful calls with these arguments; what a grant may bind to.
+
+        Args:
+            call: `integration.action`.
+        """
+        tool, _, action = call.partition(".")
+        found = [
+            data[field]
+            for given, data in self.all(tool, action)
+            if all(given.get(name) == value for name, value in arguments.items()) and data.get(field) is not None
+        ]
+        return OneOf(tuple(dict.fromkeys(found)))
+
     def succeeded(self, tool: str, action: str) -> bool:
         return self.last(tool, action) is not None
 
@@ -138,9 +153,10 @@ class TaskDefinition:
     """One task's Python side. `runbook` is None for a task that exists in YAML alone.
 
     `atomic`: the task changes production in several steps, so a stop waits until it is done. `warms`: integrations that
-    later tasks will need, which may get ready while this one works. `risky`: the risky actions that belong to the task,
-    as `integration.action`; no agent may take another one in it, whatever its role may. None for a task of YAML alone:
-    the policy decides. `withheld`: those of them that earlier results rule out.
+    later tasks will need, which may get ready while this one works. `calls`: the actions that the task uses, as
+    `integration.action`, each with the bound arguments that its caller must state because a grant leaves a choice.
+    `grants`: the calls that belong to the task as things stand, with their arguments; no agent may make another one in
+    it. None for a task of YAML alone: its role may do what it is granted, and a person decides what is risky.
     """
 
     name: str
@@ -149,14 +165,8 @@ class TaskDefinition:
     guardrail: Guardrail | None = None
     atomic: bool = False
     warms: tuple[str, ...] = ()
-    risky: frozenset[str] | None = None
-    withheld: Callable[[Inputs], frozenset[str]] | None = None
-
-    def may_risk(self, inputs: Inputs) -> frozenset[str] | None:
-        """The risky actions that belong to the task, as things stand."""
-        if self.risky is None or self.withheld is None:
-            return self.risky
-        return self.risky - self.withheld(inputs)
+    calls: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    grants: Callable[[Inputs, Evidence], list[Grant]] | None = None
 
 
 def load_task(name: str) -> TaskDefinition:
@@ -172,8 +182,8 @@ def load_task(name: str) -> TaskDefinition:
         guardrail=getattr(module, "guardrail", None),
         atomic=getattr(module, "ATOMIC", False),
         warms=getattr(module, "WARMS", ()),
-        risky=frozenset(getattr(module, "RISKY", ())),
-        withheld=getattr(module, "withheld", None),
+        calls=module.CALLS,
+        grants=module.grants,
     )
 
 

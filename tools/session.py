@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tools.core.approval import ApprovalStore, Approver, Prompt
-from tools.core.gateway import PERSON, Caller, Gateway
+from tools.core.calls import PERSON, Caller
+from tools.core.gateway import Gateway
 from tools.core.journal import Journal
 from tools.core.policy import Policy
 from tools.core.redact import Redactor

@@ -11,8 +11,8 @@ from tests.core.fake import SECRET, make_gateway
 from tests.core.test_approval import answer
 from tools.core import approval as approval_module
 from tools.core.approval import Approval, ApprovalError, ApprovalStore, Pick
+from tools.core.calls import Caller
 from tools.core.errors import ErrorKind
-from tools.core.gateway import Caller
 from tools.core.results import Status
 
 STDIO = {"servers": {"fake": {"transport": "stdio"}}}

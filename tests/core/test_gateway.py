@@ -13,8 +13,9 @@ import pytest
 from tests.core import fake
 from tests.core.fake import SECRET, effects, make_gateway
 from tools.core import gateway as gateway_module
+from tools.core.calls import Caller
 from tools.core.errors import ErrorKind, FinalError
-from tools.core.gateway import Caller, Gateway
+from tools.core.gateway import Gateway
 from tools.core.journal import JournalError, read_journal
 from tools.core.results import Status
 

@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from tools.core.arguments import Bound
 from tools.core.errors import CallCancelled, FixableError, MissingDependencyError, NeedsPersonError
 
 PARAM_LIMIT = "limit"
@@ -109,12 +110,12 @@ class QuestionArgs(Args):
     """Base of the arguments of an action that `asks`."""
 
     # Dictionaries, not `Option`: a model would pay for its schema on every request.
-    topic: Annotated[str, AfterValidator(_said)] = Field(description="tradeoff or canary_deadline")
-    question: Annotated[str, AfterValidator(_said)] = Field(description="one sentence")
-    options: Annotated[list[dict[str, Any]], BeforeValidator(_from_json), AfterValidator(_options)] = Field(
+    topic: Annotated[str, AfterValidator(_said), Bound()] = Field(description="tradeoff or canary_deadline")
+    question: Annotated[str, AfterValidator(_said), Bound()] = Field(description="one sentence")
+    options: Annotated[list[dict[str, Any]], BeforeValidator(_from_json), AfterValidator(_options), Bound()] = Field(
         description="2 to 4 of {name, title, consequences, numbers, preferences}"
     )
-    plot: str = Field("", description="path of its plot")
+    plot: Annotated[str, Bound()] = Field("", description="path of its plot")
 
     @property
     def offered(self) -> list[Option]:

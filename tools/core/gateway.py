@@ -12,8 +12,6 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,9 +21,11 @@ import anyio.abc
 import anyio.from_thread
 from pydantic import ValidationError
 
-from tools.core.approval import Approval, Approver, call_hash
+from tools.core.approval import Approver
+from tools.core.calls import PERSON, Call, Caller
 from tools.core.client import Connection, ConnectionLostError, RawResult, TimedOutError
-from tools.core.contract import PREFERENCE, Action, Answer, Effect, QuestionArgs
+from tools.core.consent import Consent
+from tools.core.contract import Action, Answer, Effect
 from tools.core.dispatch import failure, validate_arguments
 from tools.core.errors import (
     DeniedError,
@@ -37,8 +37,10 @@ from tools.core.errors import (
     ToolError,
     UnknownOutcomeError,
 )
+from tools.core.grants import bind
 from tools.core.journal import Journal
-from tools.core.policy import Decision, Level, Policy, Question, Verdict
+from tools.core.limits import Usage
+from tools.core.policy import Level, Policy, Question, Verdict
 from tools.core.redact import Redactor
 from tools.core.results import ErrorInfo, Status, ToolResult
 from tools.core.server import IntegrationServer
@@ -50,38 +52,6 @@ _log = logging.getLogger(__name__)
 ATTEMPTS = 3  # of reads and idempotent calls that failed with a passing fault
 BACKOFF_S = 0.3
 THIRD_PARTY_TIMEOUT_S = 120.0
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who asks. `role` None is a person; `granted` is what the role's YAML names (`integration` or
-    `integration.action`); a role without it may use nothing. `risky` is what of the risky actions belongs to the task;
-    None: the policy alone decides."""
-
-    role: str | None = None
-    task: str | None = None
-    granted: frozenset[str] | None = None
-    risky: frozenset[str] | None = None
-
-
-PERSON = Caller()
-
-
-@dataclass
-class _Call:
-    """One call on its way through the gateway."""
-
-    id: str
-    server: str
-    action: str
-    caller: Caller
-    effect: Effect
-    arguments: dict[str, Any]
-    limited: dict[str, str]
-    may_repeat: bool
-    timeout_s: float
-    definition: Action | None
-    asked: QuestionArgs | None = None  # of a question to a person
 
 
 class Gateway:
@@ -118,16 +88,23 @@ class Gateway:
         self.run_id = run_id
         self.project = project
         self.home = home
-        self._approver = approver
         self._redactor = redactor
-        self._preferences = dict(preferences or {})
         self._connections: dict[str, Connection] = {}
-        self._used: dict[str, float] = {}
+        self._usage = Usage()
         # A journal may be continued; its call ids must stay unique.
         self._count = sum(record["kind"] == "intent" for record in journal.records())
         self._closed = False
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self._consent = Consent(
+            run_id=run_id,
+            approver=approver,
+            journal=journal,
+            redactor=redactor,
+            preferences=preferences or {},
+            timeout_s=policy.approval_timeout_s,
+            is_stopping=self._stopping.is_set,
+        )
         self._tasks: anyio.abc.TaskGroup | None = None
         self._exit = ExitStack()
         self._portal: anyio.from_thread.BlockingPortal | None = None
@@ -206,11 +183,12 @@ class Gateway:
         try:
             call = self._prepare(call_id, tool, arguments, caller)
         except ToolError as error:
-            # Nothing was decided or begun, but an attempt is evidence too.
+            # Nothing was begun, but an attempt is evidence too.
             given = {name: value for name, value in arguments.items() if name != "action"}
+            decision = "deny" if isinstance(error, DeniedError) else "invalid"
             self.journal.append(
                 "intent", call_id=call_id, server=tool, action=arguments.get("action"), arguments=given,
-                role=caller.role, task=caller.task, effect=None, decision="invalid", rule=error.message, level=None,
+                role=caller.role, task=caller.task, effect=None, decision=decision, rule=error.message, level=None,
                 real=None,
             )  # fmt: skip
             return self._finish(call_id, failure(error), started, attempts=0)
@@ -220,9 +198,9 @@ class Gateway:
             role=caller.role, task=caller.task, effect=call.effect.value, decision=decision.verdict.value,
             rule=decision.rule, level=decision.level.value, real=self.stack.is_real(call.server),
         )  # fmt: skip
-        answer = self._stated(call) if decision.verdict is Verdict.ALLOW else None
+        answer = self._consent.stated(call) if decision.verdict is Verdict.ALLOW else None
         if decision.verdict is Verdict.ASK:
-            decision, answer = await self._ask_person(call, decision)
+            decision, answer = await self._consent.ask(call, decision, lambda: self.policy.decide(self._question(call)))
             if decision.verdict is Verdict.ASK:
                 result = ToolResult(
                     status=Status.NEEDS_APPROVAL,
@@ -232,7 +210,7 @@ class Gateway:
                 return self._finish(call.id, result, started, attempts=0)
         if decision.verdict is Verdict.DENY:
             return self._finish(call.id, failure(DeniedError(decision.rule)), started, attempts=0)
-        self._use(call)
+        self._usage.add(call)
         try:
             result, attempts = await self._attempt(call, str(intent["ts"]), answer)
         except BaseException as error:  # the waiting caller was cancelled, or we have a bug: the record says so
@@ -241,8 +219,13 @@ class Gateway:
             raise
         return self._finish(call.id, result, started, attempts)
 
-    def _prepare(self, call_id: str, tool: str, arguments: dict[str, Any], caller: Caller) -> _Call:
-        """Validate. Raises `FixableError` for an unknown tool or action, or wrong arguments."""
+    def _prepare(self, call_id: str, tool: str, arguments: dict[str, Any], caller: Caller) -> Call:
+        """Validate and bind.
+
+        Raises:
+            FixableError: an unknown tool or action, or wrong arguments.
+            DeniedError: the call does not belong to the task, or asks for another value than a bound one.
+        """
         if self.is_stopping:
             raise FinalError("the run is being stopped; no further call is made")
         if tool not in self.stack.names:
@@ -254,34 +237,24 @@ class Gateway:
         if spec is None:
             if not isinstance(action_name, str):
                 raise FixableError(f"{tool}: 'action' must name one of the server's tools, got {action_name!r}")
-            return _Call(
+            return Call(
                 id=call_id, server=tool, action=action_name, caller=caller, arguments=given,
                 effect=self.policy.effect_of(tool, action_name), limited={}, may_repeat=False,
                 timeout_s=THIRD_PARTY_TIMEOUT_S, definition=None,
             )  # fmt: skip
         action = spec.action(str(action_name))
+        if caller.role is not None:
+            given = bind(f"{tool}.{action.name}", action, given, caller.scope, lambda some: _normal(action, some))
         typed = validate_arguments(action, given)
-        return _Call(
+        return Call(
             id=call_id, server=tool, action=action.name, caller=caller,
             arguments=typed.model_dump(mode="json", exclude_none=True), effect=action.effect, limited=action.limits(),
             may_repeat=action.effect is Effect.READ or action.idempotent, timeout_s=action.timeout_s, definition=action,
             asked=typed if action.asks else None,
         )  # fmt: skip
 
-    def _preference(self, call: _Call) -> tuple[str, str]:
-        """What the goal states on a question's topic, and the option that it names; empty where there is none."""
-        if call.asked is None:
-            return "", ""
-        stated = self._preferences.get(call.asked.topic, "")
-        return stated, next((option.name for option in call.asked.offered if stated in option.words), "")
-
-    def _stated(self, call: _Call) -> Answer | None:
-        """The answer to a question that the policy lets the goal's preference decide."""
-        stated, preferred = self._preference(call)
-        return Answer(preferred, PREFERENCE, f"the goal prefers {stated}", _now()) if preferred else None
-
-    def _question(self, call: _Call) -> Question:
-        preference, preferred = self._preference(call)
+    def _question(self, call: Call) -> Question:
+        preference, preferred = self._consent.preference(call)
         return Question(
             integration=call.server,
             action=call.action,
@@ -291,47 +264,15 @@ class Gateway:
             role=call.caller.role,
             granted=call.caller.granted,
             task=call.caller.task,
-            risky=call.caller.risky,
+            in_task=call.caller.scope.grants is not None,
             real=self.stack.is_real(call.server),
-            used=dict(self._used),
+            used=self._usage.used,
             asks=call.asked is not None,
             preference=preference,
             preferred=preferred,
         )
 
-    async def _ask_person(self, call: _Call, decision: Decision) -> tuple[Decision, Answer | None]:
-        """The decision after the answer: allow, deny, or still ask where there was none. And what was chosen."""
-        if self._approver is None:
-            return Decision(Verdict.ASK, f"{decision.rule}; nobody can be asked here", decision.level), None
-        now = time.time()
-        approval = Approval(
-            id=f"{self.run_id}-{call.id}", run_id=self.run_id, integration=call.server, action=call.action,
-            arguments=self._redactor.data(call.arguments), role=call.caller.role, reason=decision.rule,
-            call_hash=call_hash(self.run_id, call.server, call.action, call.arguments),
-            created_ts=now, expires_ts=now + self.policy.approval_timeout_s, asks=call.asked is not None,
-        )  # fmt: skip
-        self.journal.append("approval_requested", call_id=call.id, approval=approval.model_dump())
-        decided = await anyio.to_thread.run_sync(self._approver.ask, approval, lambda: self.is_stopping)
-        bound = decided.call_hash == call_hash(self.run_id, call.server, call.action, call.arguments)
-        chosen = {"chosen": decided.chosen} if call.asked is not None else {}
-        self.journal.append(
-            "approval_decided", call_id=call.id, approval_id=approval.id, state=decided.state, by=decided.decided_by,
-            note=decided.note, call_hash=decided.call_hash, **chosen,
-        )  # fmt: skip
-        answer = _answer_in(decided, call.asked)
-        if bound and (decided.state == "approved" if call.asked is None else answer is not None):
-            # While the person thought, other calls may have used up what a run may use.
-            again = self.policy.decide(self._question(call))
-            if again.verdict is Verdict.DENY:
-                return again, None
-            rule = f"approved by {decided.decided_by}" if answer is None else f"chosen by {decided.decided_by}"
-            return Decision(Verdict.ALLOW, rule, decision.level), answer
-        if decided.state == "rejected":
-            note = f": {decided.note}" if decided.note else ""
-            return Decision(Verdict.DENY, f"rejected by {decided.decided_by}{note}", decision.level), None
-        return Decision(Verdict.ASK, f"{decision.rule}; nobody answered approval {approval.id}", decision.level), None
-
-    async def _attempt(self, call: _Call, begun: str, answer: Answer | None) -> tuple[ToolResult, int]:
+    async def _attempt(self, call: Call, begun: str, answer: Answer | None) -> tuple[ToolResult, int]:
         """Call, and repeat what may be repeated. Nothing else in the project repeats a call."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -358,7 +299,7 @@ class Gateway:
             await anyio.sleep(BACKOFF_S * attempt)
         raise AssertionError("unreachable")
 
-    async def _send(self, call: _Call, answer: Answer | None) -> ToolResult:
+    async def _send(self, call: Call, answer: Answer | None) -> ToolResult:
         async def on_progress(progress: float, total: float | None, message: str | None) -> None:
             self.journal.publish(
                 {"kind": "progress", "call_id": call.id, "server": call.server, "action": call.action, "done": progress,
@@ -398,13 +339,6 @@ class Gateway:
             is_stopping=self._stopping.is_set,
         )
 
-    def _use(self, call: _Call) -> None:
-        amounts = {limit: call.arguments.get(argument) for argument, limit in call.limited.items()}
-        amounts["calls"] = 1
-        for limit, amount in amounts.items():
-            if isinstance(amount, int | float):
-                self._used[limit] = self._used.get(limit, 0.0) + amount
-
     def _next_id(self) -> str:
         with self._lock:
             self._count += 1
@@ -441,18 +375,11 @@ async def _task_group() -> AsyncGenerator[anyio.abc.TaskGroup]:
         yield group
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _normal(action: Action, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return validate_arguments(action, arguments).model_dump(mode="json", exclude_none=True)
 
 
-def _answer_in(decided: Approval, asked: QuestionArgs | None) -> Answer | None:
-    """What a person chose, if it is one of the options that were asked about."""
-    if asked is None or decided.state != "chosen" or decided.chosen not in {option.name for option in asked.offered}:
-        return None
-    return Answer(decided.chosen, decided.decided_by, decided.note, _now())
-
-
-def _typed(call: _Call, raw: RawResult) -> ToolResult:
+def _typed(call: Call, raw: RawResult) -> ToolResult:
     """The server's answer as a checked `ToolResult`."""
     if call.definition is None:
         return _from_third_party(raw)

@@ -16,10 +16,11 @@ import anyio.to_thread
 import mcp.types as types
 from mcp.server.lowlevel import Server
 
+from tools.core.calls import Caller
 from tools.core.contract import Effect
 from tools.core.dispatch import failure
 from tools.core.errors import FinalError, FixableError
-from tools.core.gateway import Caller, Gateway
+from tools.core.gateway import Gateway
 from tools.core.journal import JournalError, Record
 from tools.core.policy import Question, Verdict
 from tools.core.results import Status, ToolResult

@@ -87,7 +87,8 @@ class Question:
         role: who asks; None for a person (command line, notebook).
         granted: what that role may use, as `integration` or `integration.action`; None when a person asks.
         task: in which task the role asks.
-        risky: the risky actions that belong to that task, as `integration.action`; None: any that the policy allows.
+        in_task: the call belongs to a task of ours, with exactly these arguments; what is risky otherwise waits for a
+            person, whatever the level.
         real: the call goes to a real system rather than an embedded one.
         used: limit name -> what the run has used up so far.
         asks: the call is a question to a person.
@@ -103,7 +104,7 @@ class Question:
     role: str | None = None
     granted: frozenset[str] | None = None
     task: str | None = None
-    risky: frozenset[str] | None = None
+    in_task: bool = False
     real: bool = False
     used: Mapping[str, float] = field(default_factory=dict[str, float])
     asks: bool = False
@@ -187,11 +188,6 @@ class Policy:
         if granted is not None and not granted & {question.integration, name}:
             usable = ", ".join(sorted(granted)) or "nothing"
             return Decision(Verdict.DENY, f"role {question.role} may not use {name}; it may use: {usable}", level)
-        if question.risky is not None and question.effect is Effect.RISKY and name not in question.risky:
-            own = ", ".join(sorted(question.risky)) or "none"
-            return Decision(
-                Verdict.DENY, f"{name} is risky and not part of task {question.task}; its risky actions: {own}", level
-            )
         if block is None:
             return Decision(Verdict.DENY, f"the policy has no block for {question.integration} (default: deny)", level)
         if question.action in block.forbid:
@@ -207,6 +203,8 @@ class Policy:
             return Decision(Verdict.ASK, f"the policy asks a person for every {name}", level)
         if question.asks:
             return _choice(question, level)
+        if question.effect is Effect.RISKY and question.role is not None and not question.in_task:
+            return Decision(Verdict.ASK, f"risky {name} belongs to no task here, so a person decides", level)
         if level is Level.SUPERVISED and question.effect is Effect.RISKY:
             return Decision(Verdict.ASK, f"autonomy level supervised: risky {name} waits for a person", level)
         return Decision(Verdict.ALLOW, f"autonomy level {level.value} allows {question.effect.value}", level)

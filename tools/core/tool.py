@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tools.core.calls import PERSON, Caller
 from tools.core.contract import Action, Integration
-from tools.core.gateway import PERSON, Caller, Gateway
+from tools.core.gateway import Gateway
 from tools.core.results import ToolResult
 from tools.core.schema import model_of
 

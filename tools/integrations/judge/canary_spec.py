@@ -1,9 +1,10 @@
 """The judge's actions on a canary: how many requests it needs, is it safe, does its promotion hold."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tools.core.arguments import Bound, Free, Metric, ReadPath, Task
 from tools.core.contract import Action, Args, Data
 from tools.modeling.search import Index
 
@@ -11,31 +12,39 @@ VerdictName = Literal["promote", "rollback", "wait"]
 
 
 class CanaryJudgeArgs(Args):
-    evidence: str = Field(description="evidence")
-    metric: str = Field(description="metric")
-    task: str = Field(description="task")
-    alpha: float = Field(0.05, description="level")
-    tolerance: float | None = Field(None, description="accepted loss")
-    max_latency_ms: float | None = Field(None, description="p95 limit")
-    max_error_rate: float | None = Field(None, description="limit")
-    min_requests: int = Field(100, description="labelled")
+    evidence: Annotated[ReadPath, Bound()] = Field(description="evidence")
+    metric: Metric = Field(description="metric")
+    task: Task = Field(description="task")
+    alpha: Annotated[float, Bound("goal.canary.alpha")] = Field(0.05, description="level")
+    tolerance: Annotated[float | None, Bound("goal.canary.tolerance")] = Field(None, description="accepted loss")
+    max_latency_ms: Annotated[float | None, Bound("goal.max_latency_ms")] = Field(None, description="p95 limit")
+    max_error_rate: Annotated[float | None, Bound("goal.canary.max_error_rate")] = Field(None, description="limit")
+    min_requests: Annotated[int, Bound()] = Field(100, description="labelled")
     # Factories keep the defaults out of the schema, which a model pays for on each request.
-    label_delay: Index = Field(default_factory=lambda: 0, description="in requests")
-    min_label_share: float = Field(default_factory=lambda: 0.9, description="labelled")
-    champion_holdout: str = Field(default_factory=str, description="its scores")
-    challenger_holdout: str = Field(default_factory=str, description="its scores")
+    label_delay: Annotated[Index, Bound("goal.canary.label_delay")] = Field(
+        default_factory=lambda: 0, description="in requests"
+    )
+    min_label_share: Annotated[float, Bound("goal.canary.min_label_share")] = Field(
+        default_factory=lambda: 0.9, description="labelled"
+    )
+    champion_holdout: Annotated[ReadPath, Bound()] = Field(default_factory=str, description="its scores")
+    challenger_holdout: Annotated[ReadPath, Bound()] = Field(default_factory=str, description="its scores")
 
 
 class ProbationArgs(Args):
-    evidence: str = Field(description="evidence Parquet")
-    metric: str = Field(description="goal's metric")
-    task: str = Field(description="task type")
-    start: int = Field(0, ge=0, description="first request not judged yet")
-    alpha: float = Field(0.05, description="false alarm rate")
-    tolerance: float | None = Field(None, description="accepted quality loss")
-    max_latency_ms: float | None = Field(None, description="p95 limit")
-    max_error_rate: float | None = Field(None, description="failure limit")
-    label_delay: int = Field(0, ge=0, description="requests until labels")
+    evidence: Annotated[ReadPath, Bound()] = Field(description="evidence Parquet")
+    metric: Metric = Field(description="goal's metric")
+    task: Task = Field(description="task type")
+    start: Annotated[int, Bound()] = Field(0, ge=0, description="first request not judged yet")
+    alpha: Annotated[float, Bound("goal.canary.alpha")] = Field(0.05, description="false alarm rate")
+    tolerance: Annotated[float | None, Bound("goal.canary.tolerance")] = Field(
+        None, description="accepted quality loss"
+    )
+    max_latency_ms: Annotated[float | None, Bound("goal.max_latency_ms")] = Field(None, description="p95 limit")
+    max_error_rate: Annotated[float | None, Bound("goal.canary.max_error_rate")] = Field(
+        None, description="failure limit"
+    )
+    label_delay: Annotated[int, Bound("goal.canary.label_delay")] = Field(0, ge=0, description="requests until labels")
 
 
 class CheckResult(Data):
@@ -107,9 +116,11 @@ class ProbationVerdict(Data):
 
 
 class PlanArgs(Args):
-    loss: float = Field(description="loss of accuracy to find")
-    disagreement: float = Field(0.1, description="share where one model errs")
-    alpha: float = Field(0.05, description="false rollback rate")
+    loss: Annotated[float, Free("a plan decides nothing")] = Field(description="loss of accuracy to find")
+    disagreement: Annotated[float, Free("a plan decides nothing")] = Field(
+        0.1, description="share where one model errs"
+    )
+    alpha: Annotated[float, Free("a plan decides nothing")] = Field(0.05, description="false rollback rate")
 
 
 class CanaryPlan(Data):

@@ -1,22 +1,23 @@
 """The judge's actions on a champion: is it still good, does retraining pay, is a challenger better."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tools.core.arguments import Bound, Metric, ReadPath, Seed, Task
 from tools.core.contract import Action, Args, Data
 
 UrgencyName = Literal["none", "watch", "soon", "now"]
 
 
 class RetrainingArgs(Args):
-    reference_scores: str = Field(description="champion's scores before")
-    current_scores: str = Field(description="its scores now")
-    metric: str = Field(description="goal's metric")
-    task: str = Field(description="task type")
-    min_metric: float | None = Field(None, description="goal's minimum")
-    drift_share: float | None = Field(None, description="share of drifted columns")
-    alpha: float = Field(0.01, description="false alarm rate")
+    reference_scores: Annotated[ReadPath, Bound()] = Field(description="champion's scores before")
+    current_scores: Annotated[ReadPath, Bound()] = Field(description="its scores now")
+    metric: Metric = Field(description="goal's metric")
+    task: Task = Field(description="task type")
+    min_metric: Annotated[float | None, Bound("goal.min_metric")] = Field(None, description="goal's minimum")
+    drift_share: Annotated[float | None, Bound()] = Field(None, description="share of drifted columns")
+    alpha: Annotated[float, Bound()] = Field(0.01, description="false alarm rate")
 
 
 class RetrainingDecision(Data):
@@ -38,12 +39,16 @@ class RetrainingDecision(Data):
 
 
 class RetrainingPlanArgs(Args):
-    reference_scores: str = Field(description="champion's scores before")
-    current_scores: str = Field(description="its scores now")
-    task: str = Field(description="task type")
-    cost: float = Field(description="of retraining, in rows answered without a model")
-    horizon: int | None = Field(None, description="rows ahead; none: as many as now")
-    train_rows: int | None = Field(None, description="first current rows, for training")
+    reference_scores: Annotated[ReadPath, Bound()] = Field(description="champion's scores before")
+    current_scores: Annotated[ReadPath, Bound()] = Field(description="its scores now")
+    task: Task = Field(description="task type")
+    cost: Annotated[float, Bound("goal.retrain.cost")] = Field(
+        description="of retraining, in rows answered without a model"
+    )
+    horizon: Annotated[int | None, Bound("goal.retrain.horizon")] = Field(
+        None, description="rows ahead; none: as many as now"
+    )
+    train_rows: Annotated[int | None, Bound()] = Field(None, description="first current rows, for training")
 
 
 class RetrainingPlan(Data):
@@ -64,12 +69,12 @@ class RetrainingPlan(Data):
 
 
 class CompareArgs(Args):
-    champion_scores: str = Field(description="scores Parquet")
-    challenger_scores: str = Field(description="same rows")
-    metric: str = Field(description="goal's metric")
-    task: str = Field(description="task type")
-    alpha: float = Field(0.05, description="two-sided level")
-    min_effect: float = Field(0.0, description="smallest gain that counts")
+    champion_scores: Annotated[ReadPath, Bound()] = Field(description="scores Parquet")
+    challenger_scores: Annotated[ReadPath, Bound()] = Field(description="same rows")
+    metric: Metric = Field(description="goal's metric")
+    task: Task = Field(description="task type")
+    alpha: Annotated[float, Bound()] = Field(0.05, description="two-sided level")
+    min_effect: Annotated[float, Bound()] = Field(0.0, description="smallest gain that counts")
 
 
 class ModelComparison(Data):
@@ -89,11 +94,11 @@ class ModelComparison(Data):
 
 
 class PerformanceArgs(Args):
-    reference_scores: str = Field(description="labelled")
-    current_scores: str = Field(description="newer")
-    metric: str = Field(description="metric")
-    task: str = Field(description="task")
-    seed: int = Field(0, description="seed")
+    reference_scores: Annotated[ReadPath, Bound()] = Field(description="labelled")
+    current_scores: Annotated[ReadPath, Bound()] = Field(description="newer")
+    metric: Metric = Field(description="metric")
+    task: Task = Field(description="task")
+    seed: Seed = Field(0, description="seed")
 
 
 class PerformanceEstimate(Data):

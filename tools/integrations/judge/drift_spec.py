@@ -1,21 +1,22 @@
 """The judge's action on data: did it drift."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tools.core.arguments import Bound, ReadPath
 from tools.core.contract import Action, Args, Data
 
 
 class DriftArgs(Args):
     """Two files; or without `current`, the counts of two data sets that another tool made."""
 
-    reference: str = Field(description="older")
-    current: str = Field("", description="newer")
-    importance: str | None = Field(None, description="JSON by column")
-    exclude: list[str] = Field(default_factory=list[str], description="skip")
-    alpha: float = Field(0.01, description="false alarm rate")
-    min_effect: float = Field(0.05, description="share of rows")
+    reference: Annotated[ReadPath, Bound()] = Field(description="older")
+    current: Annotated[ReadPath, Bound()] = Field("", description="newer")
+    importance: Annotated[ReadPath | None, Bound()] = Field(None, description="JSON by column")
+    exclude: Annotated[list[str], Bound()] = Field(default_factory=list[str], description="skip")
+    alpha: Annotated[float, Bound()] = Field(0.01, description="false alarm rate")
+    min_effect: Annotated[float, Bound()] = Field(0.05, description="share of rows")
 
 
 class MovedColumn(Data):
