@@ -15,7 +15,7 @@ share of the distance from "never" to "every batch" that is recovered.
   programming over the trailing-window models.
 - no change: the last label (bike_hourly: the last value), known one row later, which no batch rule may use.
 
---suite runs the simulated streams of `bench/retrain_suite.py`, with a smaller model, instead of the real ones. "gain" is
+--suite runs the simulated streams of `bench/retrain_suite.py`, with a smaller model, instead of the real ones. "gain":
 the share of the error of "never" that a rule takes away, averaged over the streams that drift; "gap" is the sum of
 these gains over that of "every batch" (single gaps mean nothing where every batch gains nothing, as on recurring
 concepts). What to doubt: the suite's drifts are ours.
