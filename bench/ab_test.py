@@ -23,8 +23,9 @@ from scipy.stats import chi2, norm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tools.judge.ab.outcomes import Design, Units, ratio_log_e
 from tools.judge.ab.plan import SamplePlan, plan, rate_variance
-from tools.judge.ab.verdict import RATIO_LEVEL, Design, Units, judge, ratio_log_e
+from tools.judge.ab.verdict import RATIO_LEVEL, judge
 from tools.judge.sequential import log_threshold
 
 ALPHA, POWER, RATE, MDE, EVERY = 0.05, 0.8, 0.2, 0.05, 100

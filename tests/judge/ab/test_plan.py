@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from tools.judge.ab.outcomes import Design, Units
 from tools.judge.ab.plan import plan, rate_variance, standard_times
-from tools.judge.ab.verdict import Design, Units, judge
+from tools.judge.ab.verdict import judge
 
 
 def rates(seed: int, count: int, champion: float, challenger: float, share: float = 0.5) -> Units:

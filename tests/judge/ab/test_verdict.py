@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from tools.judge.ab.verdict import RATIO_LEVEL, Design, Judged, Units, judge, pseudo_outcomes, ratio_log_e
+from tools.judge.ab.outcomes import Design, Units, pseudo_outcomes, ratio_log_e
+from tools.judge.ab.verdict import RATIO_LEVEL, Judged, judge
 from tools.judge.sequential import log_threshold
 
 

@@ -15,7 +15,7 @@ from tools.core.contract import CallContext
 from tools.core.errors import FixableError
 from tools.integrations.judge.ab_spec import AbJudgeArgs, AbPlanArgs
 from tools.integrations.judge.canary_spec import CanaryJudgeArgs
-from tools.judge.ab.verdict import Design, Units
+from tools.judge.ab.outcomes import Design, Units
 from tools.judge.canary.proxies import Holdout
 from tools.judge.canary.quality import Evidence
 from tools.judge.estimates import Scores, Task, positive_class

@@ -15,7 +15,7 @@ from math import ceil
 import numpy as np
 from scipy.stats import norm
 
-from tools.judge.ab.verdict import MULTIPLES, pseudo_variance
+from tools.judge.ab.outcomes import MULTIPLES, pseudo_variance
 from tools.judge.sequential import log_threshold
 
 PATHS = 3_000
