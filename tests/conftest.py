@@ -3,7 +3,7 @@
 import os
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 from tools.core.contract import CallContext
 from tools.core.dispatch import run_action
 from tools.core.results import ToolResult
+from tools.core.roots import Roots
 from tools.registry import load_spec
 
 
@@ -31,6 +32,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         signal.default_int_handler(number, frame)
 
     signal.signal(signal.SIGTERM, stop)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _keys_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Journals and approvals are signed with keys that lie outside the project; no test touches those of the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLOPS_KEYS", str(tmp_path_factory.mktemp("keys_of") / "keys"))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -66,12 +75,17 @@ def real_data() -> Path:
 
 
 class Project:
-    """A temporary project: calls actions straight at the backends, without gateway or policy."""
+    """A temporary project: calls actions straight at the backends, without gateway or policy.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        data: folders outside that it reads too.
+    """
+
+    def __init__(self, root: Path, data: Iterable[Path] = ()) -> None:
         self.root = root
         self.backends: dict[str, Any] = {}
-        self.ctx = CallContext(project=root, home=root / ".mlops", run_id="test")
+        roots = Roots(root, root / ".mlops", "test", (root, *data))
+        self.ctx = CallContext(project=root, home=root / ".mlops", run_id="test", roots=roots)
 
     def call(self, integration: str, action: str, **arguments: Any) -> ToolResult:
         spec = load_spec(integration)

@@ -15,6 +15,7 @@ from tools.integrations.judge.canary_spec import (
     ProxyResult,
 )
 from tools.integrations.judge.details import write_details
+from tools.integrations.judge.judged import answered
 
 if TYPE_CHECKING:
     from tools.judge.canary.checks import Check
@@ -39,6 +40,7 @@ class CanaryActions(Backend):
         check_range("max_error_rate", args.max_error_rate, 0, 1)
         check_range("min_label_share", args.min_label_share, 0, 1 + 1e-12)
         evidence = read_evidence(ctx.path(args.evidence), task)
+        judged = answered(ctx.path(args.evidence))
         rules = Rules(
             args.metric,
             task,
@@ -73,6 +75,9 @@ class CanaryActions(Backend):
             disagreement=found.disagreement,
             checks=_checks(found.checks),
             proxies=_proxies(found.proxies),
+            champion_digest=judged.champion,
+            challenger_digest=judged.challenger,
+            evidence_digest=judged.evidence,
             trajectory_path=_write_trajectory(found, args, ctx),
             message=f"{found.verdict.capitalize()} after {found.requests} requests: {found.reasons[0]}",
         )
@@ -85,6 +90,7 @@ class CanaryActions(Backend):
 
         task = check_task_and_metric(args)
         evidence = read_evidence(ctx.path(args.evidence), task)
+        judged = answered(ctx.path(args.evidence))
         if args.start > len(evidence):
             raise FixableError(f"start is {args.start}, but {args.evidence} has {len(evidence)} requests")
         rules = Rules(
@@ -100,6 +106,8 @@ class CanaryActions(Backend):
             reasons=found.reasons,
             requests=found.requests,
             labelled=found.labelled,
+            champion_digest=judged.challenger,
+            evidence_digest=judged.evidence,
             label_share=found.label_share,
             measure=found.measure,
             former_value=found.former_value,

@@ -12,6 +12,7 @@ from tools.integrations.judge.champion_spec import (
     RetrainingPlan,
     RetrainingPlanArgs,
 )
+from tools.integrations.judge.judged import scored
 
 LEVEL = 0.05  # of an estimate's interval
 CONTRADICTED = 0.01  # below this p-value labels contradict the scores: as rare a false alarm as that of drift
@@ -99,6 +100,9 @@ class ChampionActions(Backend):
             raise FixableError(f"min_effect must be 0 or more; got {args.min_effect:g}")
         champion = read_scores(ctx.path(args.champion_scores), task)
         challenger = read_scores(ctx.path(args.challenger_scores), task)
+        digests = [scored(ctx.path(path)) for path in (args.champion_scores, args.challenger_scores)]
+        if digests[0].rows != digests[1].rows:
+            raise FixableError("the two files of scores are not of the same rows; score both models on one file")
         try:
             found = compare(champion, challenger, args.metric, task, args.alpha, args.min_effect)
         except ValueError as error:
@@ -118,6 +122,9 @@ class ChampionActions(Backend):
             difference_high=high,
             p_value=found.p_value,
             rows=len(champion),
+            champion_digest=digests[0].model,
+            challenger_digest=digests[1].model,
+            rows_digest=digests[0].rows,
             method=found.method,
             reason=reason,
             message=f"{'The challenger is better' if found.better else 'The champion stays'}: {reason}.",

@@ -88,6 +88,9 @@ class ModelComparison(Data):
     difference_high: float
     p_value: float
     rows: int
+    champion_digest: str | None  # SHA-256 over the files of the models that were scored
+    challenger_digest: str | None
+    rows_digest: str | None  # SHA-256 of the file of the rows
     method: str
     reason: str
     message: str

@@ -17,4 +17,5 @@ SPEC = Integration(
     actions=(*CHAMPION_ACTIONS, *CANARY_ACTIONS, *DRIFT_ACTIONS, *OUTLOOK_ACTIONS, *AB_ACTIONS),
     backend="tools.integrations.judge.backend:JudgeBackend",
     requires=("numpy", "scipy", "pandas"),
+    imports=("scipy",),
 )
