@@ -1,8 +1,8 @@
 """What README.md and the pages below docs show runs, and their tables say what the code says.
 
 Every fenced block is run or read by the project's own loaders, but those marked `<!-- not run: reason -->`. A block
-whose first line is a comment with a path is that file; the others in docs/goal.md are sections of a goal, which
-`test_docs` reads.
+whose first line is a comment with a path is that file; the others are sections of a goal
+(docs/goal.md, read by `test_docs`) or of a policy (docs/policy.md, read by `core/test_policy_review`).
 """
 
 import ast
@@ -127,13 +127,13 @@ def with_registry(folder: Path, mlflow_database: Path) -> Path:
 
 
 def test_every_block_is_run_read_or_left_out_for_a_reason() -> None:
-    assert {block.kind for block in BLOCKS} <= {*SHELL, "python", "yaml", "json", "text"}
+    assert {block.kind for block in BLOCKS} <= {*SHELL, "console", "python", "yaml", "json", "text"}
     assert all(len(block.reason) > 20 for block in BLOCKS if block.reason)
     left_out = sum(bool(block.reason) for block in BLOCKS)
     assert sum(text.count("<!-- not run:") for text in PAGES.values()) == left_out < len(BLOCKS) / 2
     assert {block.kind for block in BLOCKS if block.reason} <= set(SHELL)
     fragments = {block.page for block in blocks("yaml") if not block.file}
-    assert fragments == {"docs/goal.md"}
+    assert fragments == {"docs/goal.md", "docs/policy.md"}
 
 
 def test_the_readme_is_short() -> None:
@@ -146,6 +146,15 @@ def test_the_commands_shown_work(shown: Block, folder: Path, environment: dict[s
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "No run yet" in done.stdout and "Nothing waits" in done.stdout
+
+
+def test_every_command_named_on_a_page_exists() -> None:
+    known = {name for name, _, _ in cli._COMMANDS} | {"policy"}
+    named = {
+        name for text in PAGES.values() for name in re.findall(r"(?:`|\$ |^)mlops-crew ([a-z]+)", text, re.MULTILINE)
+    }
+    assert len(named) > 10
+    assert named - known == set()
 
 
 def test_the_call_shown_goes_through_the_gateway(
