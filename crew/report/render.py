@@ -12,7 +12,7 @@ from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
 from crew import words
 from crew.report import charts, drift, evidence, story, svg, timeline
-from crew.report.collect import Run, read_run
+from crew.report.collect import RecordedRun, read_run
 from tools.core.files import write_text
 
 FORMAT = 1
@@ -45,7 +45,7 @@ def write_report(run_folder: Path) -> ReportPaths:
     return paths
 
 
-def report_facts(run: Run) -> dict[str, Any]:
+def report_facts(run: RecordedRun) -> dict[str, Any]:
     """Everything the report shows, as JSON data; the keys are in the order of the page."""
     decisions = story.decisions(run)
     return evidence.finite(
@@ -95,7 +95,7 @@ def report_facts(run: Run) -> dict[str, Any]:
     )
 
 
-def report_html(run: Run, facts: dict[str, Any]) -> str:
+def report_html(run: RecordedRun, facts: dict[str, Any]) -> str:
     """The page. Everything that comes from the run is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -125,7 +125,7 @@ def report_html(run: Run, facts: dict[str, Any]) -> str:
     )
 
 
-def _charts(run: Run, facts: dict[str, Any]) -> dict[str, Any]:
+def _charts(run: RecordedRun, facts: dict[str, Any]) -> dict[str, Any]:
     drifted, canary, compared = facts["drift"], facts["canary"], facts["comparison"]
     trajectory = canary["trajectory"] if canary else {}
     course, course_key = timeline.evidence_course(trajectory)
@@ -162,7 +162,7 @@ def _histograms(found: dict[str, Any]) -> list[dict[str, Any]]:
     return [item for item in drawn if item["svg"]]
 
 
-def _marks(run: Run) -> list[tuple[float, str]]:
+def _marks(run: RecordedRun) -> list[tuple[float, str]]:
     """The decision points of the metric chart."""
     marks: list[tuple[float, str]] = []
     for call in run.calls:
@@ -183,7 +183,7 @@ def _minimum(goal: dict[str, Any]) -> float | None:
     return evidence.number_of(constraints.get("min_metric")) if isinstance(constraints, dict) else None
 
 
-def _usage(run: Run) -> dict[str, Any]:
+def _usage(run: RecordedRun) -> dict[str, Any]:
     used = [step for step in run.steps if step.tokens]
     costs = [step.cost_usd for step in used if step.cost_usd is not None]
     return {

@@ -18,8 +18,8 @@ import pandas as pd
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests import odd_models
 from tests.conftest import Project
+from tests.helpers import odd_models
 from tools.core.errors import FinalError, FixableError
 from tools.core.results import Status
 from tools.integrations.serving.labels import record
