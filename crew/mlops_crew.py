@@ -18,7 +18,7 @@ from crew.roles import load_roles
 from crew.run import Run
 from tasks.base import TaskFailedError, TaskResult
 from tasks.goal import Goal
-from tools.core.approval import Prompt
+from tools.core.channels import Prompt
 from tools.core.errors import ToolError
 from tools.core.gateway import Gateway
 from tools.core.journal import Journal, JournalError, Record

@@ -1,6 +1,5 @@
 """Opens the gateway from a project folder: the one place that puts policy, journal, stack and approvals together."""
 
-import getpass
 import os
 import secrets
 import threading
@@ -9,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tools.core.approval import ApprovalStore, Approver, Prompt
+from tools.core.approval import ApprovalStore
 from tools.core.calls import PERSON, Caller
+from tools.core.channels import Approver, Prompt
 from tools.core.gateway import Gateway
 from tools.core.journal import Journal
 from tools.core.policy import Policy
@@ -90,21 +90,13 @@ def open_gateway(
         stack=stack,
         policy=policy,
         journal=Journal(home / "runs" / run_id / "journal.jsonl", redactor),
-        approver=Approver(ApprovalStore(home / "approvals"), prompt=prompt, who=_user()),
+        approver=Approver(ApprovalStore(home / "approvals", env=env, apart_from=(project, home)), prompt=prompt),
         redactor=redactor,
         project=project,
         home=home,
         run_id=run_id,
         preferences=preferences,
     )
-
-
-def _user() -> str:
-    """Who answers approvals here. A container's user may have no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
 
 
 _default: Gateway | None = None

@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import Field
 
 from tools import registry
-from tools.core.approval import ApprovalStore, Approver, Prompt
+from tools.core.approval import ApprovalStore
+from tools.core.channels import Approver, Prompt
 from tools.core.contract import (
     Action,
     Args,

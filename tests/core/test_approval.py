@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.core.fake import effects, make_gateway
-from tools.core import approval as approval_module
-from tools.core.approval import Approval, ApprovalError, ApprovalStore, Approver, call_hash
+from tools.core import channels
+from tools.core.approval import Approval, ApprovalError, ApprovalStore, call_hash
+from tools.core.channels import Approver
 from tools.core.results import Status
 
 SUPERVISED = {"autonomy": "supervised", "approval_timeout_s": 20, "integrations": {"fake": {"allow": "*"}}}
@@ -19,7 +20,7 @@ SUPERVISED = {"autonomy": "supervised", "approval_timeout_s": 20, "integrations"
 
 @pytest.fixture(autouse=True)
 def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(approval_module, "POLL_S", 0.01)
+    monkeypatch.setattr(channels, "POLL_S", 0.01)
 
 
 @pytest.fixture
@@ -102,10 +103,10 @@ def test_of_many_answers_at_the_same_time_one_wins(store: ApprovalStore) -> None
 def test_an_approval_is_used_once(store: ApprovalStore) -> None:
     store.create(make())
     store.decide("run-c1", "approved", by="ann")
-    store.consume("run-c1")
+    store.spend("run-c1")
     assert store.get("run-c1").state == "used"
     with pytest.raises(ApprovalError, match="used"):
-        store.consume("run-c1")
+        store.spend("run-c1")
 
 
 @pytest.mark.parametrize("state", ["pending", "rejected"])
@@ -114,7 +115,7 @@ def test_what_was_not_approved_cannot_be_used(store: ApprovalStore, state: str) 
     if state == "rejected":
         store.decide("run-c1", "rejected", by="ann")
     with pytest.raises(ApprovalError, match="not approved"):
-        store.consume("run-c1")
+        store.spend("run-c1")
 
 
 def test_an_answer_after_the_expiry_is_refused(store: ApprovalStore) -> None:
