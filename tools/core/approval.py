@@ -355,9 +355,7 @@ class ApprovalStore:
             assert folder is not None
             return folder.claim(f"{approval_id}.used")
 
-    def _answer(
-        self, approval: Approval, state: State, by: str | None, note: str, via: str, **more: Any
-    ) -> Approval:
+    def _answer(self, approval: Approval, state: State, by: str | None, note: str, via: str, **more: Any) -> Approval:
         with self._alone() as folder:
             found, _ = self._standing(folder, approval)
             if found.state == "pending":

@@ -21,7 +21,7 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from tools.core.approval import Approval, ApprovalError, ApprovalStore, Edited, Pick, Rejected
-from tools.core.clean import clean_line, clean_text, shown
+from tools.core.clean import clean_line, shown
 from tools.core.errors import NeedsPersonError
 from tools.core.person import person
 
@@ -91,7 +91,7 @@ class TerminalChannel:
             asked, store = self._waiting.get()
             if self._is_over(asked, store):
                 continue
-            answer = self._prompt(asked, lambda: self._is_over(asked, store))
+            answer = self._prompt(asked, partial(self._is_over, asked, store))
             # Another channel may have answered meanwhile; the first answer stands.
             with contextlib.suppress(ApprovalError):
                 take(store, asked, answer, by=self._who or person(), via=self.name)

@@ -1,8 +1,8 @@
 """Text from outside as a person may be shown it: the one cleaner of terminal, HTML and notebooks.
 
 Column names, categories, model names, reasons, goals and whatever a server says are other people's text. What could
-repaint a terminal, reorder or hide words, or be read as something else becomes the mark � where it stood; the rest stays
-as it is. Nothing is ever dropped without a mark, so a cleaned text cannot hide that there was something.
+repaint a terminal, reorder or hide words, or be read as something else becomes the mark � where it stood; the rest
+stays as it is. Nothing is ever dropped without a mark, so a cleaned text cannot hide that there was something.
 
 Pure. Never decides about a call, and never changes what is journalled, signed or sent.
 """
@@ -50,19 +50,6 @@ def clean_data(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [clean_data(item) for item in value]
     return value
-
-
-def clean_painted(text: str) -> str:
-    """Text of several lines that we coloured ourselves: our colours stay, everything else is cleaned.
-
-    Only for the last step before a terminal. A colour in somebody else's text does not survive, because that was
-    cleaned before it was coloured.
-    """
-    parts = _COLOUR.split(text)
-    return "".join(part if place % 2 else clean_text(part) for place, part in enumerate(parts))
-
-
-_COLOUR = re.compile("(\x1b\\[(?:0|1|2|31|32|33)m)")
 
 
 def columns(text: str) -> int:
@@ -115,8 +102,8 @@ def shown(value: Any, width: int) -> str:
         return line
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_DIGITS]
     tail = f" ({len(text):,} characters, sha256 {digest})"
-    if width < len(tail) + 8:
-        tail = f" (sha256 {digest})"
+    if width < len(tail) + 12:
+        tail = f" #{digest[:8]}"
     return cut(line, max(width - len(tail), 4)) + tail
 
 

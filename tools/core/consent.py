@@ -159,9 +159,7 @@ class Consent:
             leave = await self._leave(call, decision, decided, anew)
         elif decided.state == "rejected":
             note = f": {decided.note}" if decided.note else ""
-            leave = Leave(
-                Decision(Verdict.DENY, f"rejected by {decided.decided_by}{note}", decision.level), call
-            )
+            leave = Leave(Decision(Verdict.DENY, f"rejected by {decided.decided_by}{note}", decision.level), call)
         else:
             return Leave(_still(decision, f"nobody answered approval {asked.id}"), call)
         if leave.decision.verdict is not Verdict.ALLOW:
