@@ -28,8 +28,8 @@ EFFECTS = {
 class _Row:
     """A name and its text; at most `most` lines of it are shown.
 
-    `is_value`: somebody else's text, so that what is cut is told by its hash. `about`: of an argument, what it is, shown
-    where there is room; None: it is no argument, and is never left out.
+    `is_value`: somebody else's text, so that what is cut is told by its hash. `about`: of an argument, what it is,
+    shown where there is room; None: it is no argument, and is never left out.
     """
 
     name: str

@@ -136,11 +136,6 @@ class Display:
                 self._try(lambda: sink.block("ERROR", clean_text(message).split("\n"), "bad"))
                 self._try(sink.resume)
 
-    def effect_of(self, call_id: str) -> str:
-        """The effect of a call as its intent told it; empty when it is not known."""
-        with self._lock:
-            return str(self._narrator.intents.get(call_id, {}).get("effect") or "")
-
     def write(self, text: str) -> None:
         """Write lines of text, cleaned; for whoever has paused the display."""
         with self._lock:

@@ -26,7 +26,6 @@ class Screen(Protocol):
     def pause(self) -> None: ...
     def resume(self) -> None: ...
     def write(self, text: str) -> None: ...
-    def effect_of(self, call_id: str) -> str: ...
 
 
 def terminal_prompt(screen: Screen) -> Prompt:
@@ -121,7 +120,7 @@ def _choose(screen: Screen, approval: Approval, answered: Callable[[], bool]) ->
 
 def _put(screen: Screen, approval: Approval) -> None:
     size = shutil.get_terminal_size((WIDTH, HEIGHT))
-    screen.write(question(approval, screen.effect_of(approval.call_id), size.columns, size.lines))
+    screen.write(question(approval, "", size.columns, size.lines))
 
 
 def _ask(screen: Screen, ask: str, answered: Callable[[], bool]) -> str | None:

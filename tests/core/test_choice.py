@@ -218,7 +218,8 @@ class TestTheStore:
             store.create(
                 Approval(
                     id=name, run_id="run", integration="fake", action="pick", role=None, reason="r", call_hash="h",
-                    arguments={"options": OPTIONS} if asks else {}, created_ts=now - asks, expires_ts=now + 60, asks=asks,
+                    arguments={"options": OPTIONS} if asks else {}, asks=asks, created_ts=now - asks,
+                    expires_ts=now + 60,
                 )
             )  # fmt: skip
         return store
