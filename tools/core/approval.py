@@ -97,6 +97,7 @@ class Approval(BaseModel):
     edited: dict[str, Any] = Field(default_factory=dict)
     via: str = ""
     answer_signature: str = ""
+    spent: bool = False
 
     @property
     def options(self) -> list[Option]:
@@ -251,7 +252,7 @@ class ApprovalStore:
         """The newest question of that very call which was not acted on: what a run finds that was cut off."""
         fitting = [
             a for a in self._all()
-            if (a.run_id, a.call_hash) == (run_id, exact_call)
+            if (a.run_id, a.call_hash, a.spent) == (run_id, exact_call, False)
             and (a.state in ("approved", "chosen", "rejected") or (a.state == "pending" and a.expires_ts > time.time()))
         ]  # fmt: skip
         return max(fitting, key=lambda approval: approval.created_ts, default=None)
@@ -344,9 +345,9 @@ class ApprovalStore:
             ApprovalError: it is not approved or chosen, or was used before.
         """
         approval = self.get(approval_id)
-        if approval.state not in ("approved", "chosen"):
+        if approval.state not in ("approved", "chosen", "used"):
             raise ApprovalError(f"approval {approval_id} is {approval.state}, not approved")
-        if not self.retire(approval_id):
+        if approval.spent or not self.retire(approval_id):
             raise ApprovalError(f"approval {approval_id} is already used")
 
     def retire(self, approval_id: str) -> bool:
@@ -416,8 +417,10 @@ class ApprovalStore:
         if flaw:
             return asked, flaw
         found = _answered(asked, answer)
-        used = folder.exists(f"{asked.id}.used")
-        return (found.model_copy(update={"state": "used"}) if used else found), ""
+        if folder.exists(f"{asked.id}.used"):
+            state = "used" if found.state in ("approved", "chosen") else found.state
+            found = found.model_copy(update={"state": state, "spent": True})
+        return found, ""
 
     def _flaw(self, asked: Approval, answer: SignedAnswer) -> str:
         """Why an answer does not count; empty where it does."""
@@ -452,7 +455,7 @@ def _answered(asked: Approval, answer: SignedAnswer) -> Approval:
     )  # fmt: skip
 
 
-_STANDING = {"signature", "state", "decided_by", "note", "chosen", "edited", "via", "answer_signature"}
+_STANDING = {"signature", "state", "decided_by", "note", "chosen", "edited", "via", "answer_signature", "spent"}
 
 
 def _question_payload(approval: Approval) -> bytes:

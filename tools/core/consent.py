@@ -241,11 +241,14 @@ class Consent:
         return tell
 
     def _reminder(self, call: Call, asked: Approval, approver: Approver) -> Callable[[float], None]:
-        """Says where to answer, at once and every ten seconds, unless the person looks at the question anyway."""
+        """Says where to answer every ten seconds, unless the person looks at the question anyway.
+
+        At once it is told by the record of the question.
+        """
         if any(channel.in_view for channel in (*approver.channels, *call.caller.channels)):
             return lambda _waited_s: None
         how = "choose" if asked.asks else "approve"
-        last = -REMIND_EVERY_S
+        last = 0.0
 
         def remind(waited_s: float) -> None:
             nonlocal last

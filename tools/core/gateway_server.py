@@ -17,11 +17,14 @@ import mcp.types as types
 from mcp.server.lowlevel import Server
 
 from tools.core.calls import Caller
+from tools.core.channels import Channel, ElicitChannel, Elicited
+from tools.core.clean import clean_line
 from tools.core.contract import Effect
 from tools.core.dispatch import failure
 from tools.core.errors import FinalError, FixableError
 from tools.core.gateway import Gateway
 from tools.core.journal import JournalError, Record
+from tools.core.person import person
 from tools.core.policy import Question, Verdict
 from tools.core.results import Status, ToolResult
 from tools.core.server import tool_definition
@@ -121,13 +124,31 @@ class GatewayServer:
             valid = ", ".join([*self._own, *(await self._third_party())])
             return _as_mcp(failure(FixableError(f"unknown tool {name!r}; valid tools: {valid}")))
         # The journal tells our call's records apart by its task.
-        caller = Caller(role=ROLE, task=f"request {next(self._numbers)}", granted=self._granted)
+        caller = Caller(
+            role=ROLE, task=f"request {next(self._numbers)}", granted=self._granted, channels=self._elicitation()
+        )
         with self._reported(str(caller.task)):
             try:
                 result = await self._gateway.call_tool(offer.server, {**arguments, "action": offer.action}, caller)
             except JournalError as error:
                 result = failure(FinalError(f"{error}; nothing may be done without a record"))
         return _as_mcp(result)
+
+    def _elicitation(self) -> tuple[Channel, ...]:
+        """How the client's person is asked, where the client says that it can show a form."""
+        request = self.mcp.request_context
+        session = request.session
+        if not session.check_client_capability(types.ClientCapabilities(elicitation=types.ElicitationCapability())):
+            return ()
+        named = clean_line(session.client_params.clientInfo.name if session.client_params else "")[:60]
+        # What a client says of itself proves nothing: over stdio it runs as our user, over HTTP it has the token.
+        who = person() if request.request is None else "a holder of the server's token"
+
+        async def elicit(message: str, schema: dict[str, Any]) -> Elicited:
+            told = await session.elicit_form(message, schema, related_request_id=request.request_id)
+            return Elicited(told.action, told.content or {})
+
+        return (ElicitChannel(elicit, asyncio.get_running_loop(), f"{who}, in the client {named or 'without a name'}"),)
 
     @contextlib.contextmanager
     def _reported(self, task: str) -> Generator[None]:
