@@ -324,8 +324,8 @@ class ApprovalStore:
         refusal.signature = sign(self._key(), _payload("refusal", refusal))
         with self._alone() as folder:
             if self._standing(folder, answered)[0].answer_signature == answered.answer_signature:
+                folder.remove(f"{answered.id}.answer")  # first: whoever reads the refusal may answer again at once
                 folder.write(f"{answered.id}.refused", _file(refusal))
-                folder.remove(f"{answered.id}.answer")
 
     def refusal_of(self, answered: Approval) -> str:
         """Why that answer was not taken; empty where it was, or where nobody has read it yet."""
