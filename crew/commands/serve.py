@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crew.commands.console import CommandError, ProjectOption, place_of
+from crew.commands.console import CommandError, ProjectOption, place_of, say
 from crew.commands.ending import end_at_once
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def serve(
 
 def _tell(text: str) -> None:
     """To standard error: standard output belongs to the protocol."""
-    print(text, file=sys.stderr, flush=True)
+    say(text, sys.stderr)
 
 
 def _end_on_signals(gateway: "Gateway") -> None:

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from crew.commands.accept import ACCEPT, accept
-from crew.commands.console import Colour, CommandError, JsonOption, ProjectOption, paint, place_of, print_json, table
+from crew.commands.console import (
+    Colour,
+    CommandError,
+    JsonOption,
+    ProjectOption,
+    paint,
+    place_of,
+    print_json,
+    say,
+    table,
+)
 
 if TYPE_CHECKING:
     from crew.roles import AgentConfig
@@ -62,8 +72,8 @@ def tools(
         return 0
     for entry in found:
         _print_role(entry)
-    print(f"The numbers are tokens, estimated at {CHARS_PER_TOKEN:g} characters each. ask: waits for a person.")
-    print("Arguments have limits too, see config/policy.yaml.")
+    say(f"The numbers are tokens, estimated at {CHARS_PER_TOKEN:g} characters each. ask: waits for a person.")
+    say("Arguments have limits too, see config/policy.yaml.")
     return 0
 
 
@@ -134,16 +144,16 @@ def definition_tokens(integration: str, action: "Action") -> int:
 
 def _print_role(entry: dict[str, Any]) -> None:
     heading = paint(f"{entry['title']} ({entry['role']})", "bold")
-    print(f"{heading}  about {entry['tokens']:,} tokens of definitions")
+    say(f"{heading}  about {entry['tokens']:,} tokens of definitions")
     if not entry["integrations"]:
-        print("  uses nothing")
+        say("  uses nothing")
     for item in entry["integrations"]:
         if item["unusable"]:
-            print(f"  {item['integration']}: not offered. {item['unusable']}")
+            say(f"  {item['integration']}: not offered. {item['unusable']}")
             continue
         where = "a real system" if item["real"] else "embedded"
         missing = f", not installed: {item['install']}" if item["install"] else ""
-        print(f"  {item['integration']}: {item['level']}, {where}{missing}")
+        say(f"  {item['integration']}: {item['level']}, {where}{missing}")
         rows = [
             [
                 a["action"],
@@ -154,5 +164,5 @@ def _print_role(entry: dict[str, Any]) -> None:
             ]
             for a in item["actions"]
         ]
-        print(table(rows, indent=4, colours=[{2: _VERDICTS[a["verdict"]]} for a in item["actions"]]))
-    print()
+        say(table(rows, indent=4, colours=[{2: _VERDICTS[a["verdict"]]} for a in item["actions"]]))
+    say()

@@ -21,11 +21,11 @@ import anyio.abc
 import anyio.from_thread
 from pydantic import ValidationError
 
-from tools.core.approval import Approver
 from tools.core.bounds import check_arguments, shorten, spill
 from tools.core.calls import PERSON, Call, Caller
+from tools.core.channels import Approver
 from tools.core.client import Connection, ConnectionLostError, RawResult, TimedOutError, definitions
-from tools.core.consent import Consent
+from tools.core.consent import Consent, state_text
 from tools.core.contract import Action, Answer, Effect
 from tools.core.dispatch import MAX_MESSAGE_CHARS, check_paths, failure, validate_arguments
 from tools.core.errors import (
@@ -118,6 +118,7 @@ class Gateway:
             preferences=preferences or {},
             timeout_s=policy.approval_timeout_s,
             is_stopping=self._stopping.is_set,
+            read_state=self._read_state,
         )
         self._tasks: anyio.abc.TaskGroup | None = None
         self._exit = ExitStack()
@@ -227,8 +228,17 @@ class Gateway:
         if decision.verdict is not Verdict.DENY and (unknown := self._unaccepted(call)) is not None:
             return self._finish(call.id, unknown, started, attempts=0)
         answer = self._consent.stated(call) if decision.verdict is Verdict.ALLOW else None
+        approval_id = ""
         if decision.verdict is Verdict.ASK:
-            decision, answer = await self._consent.ask(call, decision, lambda: self._decide(call))
+            try:
+                leave = await self._consent.ask(
+                    call, decision, lambda edits: self._anew(call_id, tool, arguments, caller, edits)
+                )
+            except BaseException:  # the waiting caller gave up; nothing was begun
+                gone = FinalError("the caller gave up while a person was asked; nothing was done")
+                self._finish(call.id, failure(gone), started, attempts=0)
+                raise
+            decision, answer, approval_id, call = leave.decision, leave.answer, leave.approval_id, leave.call
             if decision.verdict is Verdict.ASK:
                 result = ToolResult(
                     status=Status.NEEDS_APPROVAL,
@@ -247,6 +257,11 @@ class Gateway:
             self._usage.settle(held, None)
             return self._finish(call.id, failure(DeniedError(stopped)), started, attempts=0)
         try:
+            self._consent.spend(approval_id)
+        except DeniedError as error:
+            self._usage.settle(held, None)
+            return self._finish(call.id, failure(error), started, attempts=0)
+        try:
             result, attempts = await self._attempt(call, str(intent["ts"]), answer)
             self._usage.settle(held, result)
         except BaseException as error:  # the waiting caller was cancelled, or we have a bug: the record says so
@@ -254,6 +269,34 @@ class Gateway:
             self._finish(call.id, failure(lost), started, attempts=1)
             raise
         return self._finish(call.id, result, started, attempts)
+
+    def _anew(
+        self, call_id: str, tool: str, arguments: Mapping[str, Any], caller: Caller, edits: Mapping[str, Any]
+    ) -> tuple[Call, Decision]:
+        """The call with what a person changed, held against grants, limits and the policy as they are now.
+
+        Raises:
+            ToolError: the changed call is not valid, or does not belong to the task.
+        """
+        call = self._prepare(call_id, tool, {**arguments, **edits}, caller)
+        return call, self.policy.decide(self._question(call))
+
+    async def _read_state(self, call: Call) -> str | None:
+        """What the call would change, read by the action that its contract names; None where it names none."""
+        back = getattr(call.definition, "read_back", None)
+        spec = self.stack.spec(call.server)
+        if back is None or spec is None:
+            return None
+        action = spec.action(back.action)
+        arguments = _normal(action, back.arguments(call.arguments))
+        read = Call(
+            id=call.id, server=call.server, action=action.name, caller=call.caller, arguments=arguments,
+            effect=action.effect, limited={}, may_repeat=True, timeout_s=action.timeout_s, definition=action,
+        )  # fmt: skip
+        result, _ = await self._attempt(read, "", None)
+        if result.error is not None and result.status is not Status.NO_DATA:
+            raise FinalError(result.message)
+        return state_text(result.data, getattr(back, "state", ()))
 
     def _prepare(self, call_id: str, tool: str, arguments: dict[str, Any], caller: Caller) -> Call:
         """Validate and bind.

@@ -20,11 +20,14 @@ import mcp.types as types
 from mcp.server.lowlevel import Server
 
 from tools.core.calls import Caller
+from tools.core.channels import Channel, ElicitChannel, Elicited
+from tools.core.clean import clean_line
 from tools.core.contract import Effect
 from tools.core.dispatch import failure
 from tools.core.errors import FinalError, FixableError, RetryableError
 from tools.core.gateway import Gateway
 from tools.core.journal import JournalError, Record
+from tools.core.person import person
 from tools.core.policy import ProposedCall
 from tools.core.schema import agent_tool_name
 from tools.core.server import as_mcp, tool_definition
@@ -141,7 +144,7 @@ class GatewayServer:
             return as_mcp(failure(RetryableError(f"{CALLS_AT_ONCE} calls of this client are under way; wait for one")))
         # The journal tells our call's records apart by its task.
         task = f"request {next(self._numbers)}"
-        caller = Caller(role=ROLE, task=task, granted=self._granted, session=session)
+        caller = Caller(role=ROLE, task=task, granted=self._granted, session=session, channels=self._elicitation())
         self._under_way[session] += 1
         try:
             with self._reported(task):
@@ -157,6 +160,22 @@ class GatewayServer:
     def _session(self) -> str:
         """Which client asks: a name of ours for its MCP session, not one that it gives itself."""
         return self._sessions.setdefault(self.mcp.request_context.session, f"mcp-{secrets.token_hex(4)}")
+
+    def _elicitation(self) -> tuple[Channel, ...]:
+        """How the client's person is asked, where the client says that it can show a form."""
+        request = self.mcp.request_context
+        session = request.session
+        if not session.check_client_capability(types.ClientCapabilities(elicitation=types.ElicitationCapability())):
+            return ()
+        named = clean_line(session.client_params.clientInfo.name if session.client_params else "")[:60]
+        # What a client says of itself proves nothing: over stdio it runs as our user, over HTTP it has the token.
+        who = person() if request.request is None else "a holder of the server's token"
+
+        async def elicit(message: str, schema: dict[str, Any]) -> Elicited:
+            told = await session.elicit_form(message, schema, related_request_id=request.request_id)
+            return Elicited(told.action, told.content or {})
+
+        return (ElicitChannel(elicit, asyncio.get_running_loop(), f"{who}, in the client {named or 'without a name'}"),)
 
     @contextlib.contextmanager
     def _reported(self, task: str) -> Generator[None]:
