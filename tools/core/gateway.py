@@ -279,7 +279,7 @@ class Gateway:
             ToolError: the changed call is not valid, or does not belong to the task.
         """
         call = self._prepare(call_id, tool, {**arguments, **edits}, caller)
-        return call, self.policy.decide(self._question(call))
+        return call, self._decide(call)
 
     async def _read_state(self, call: Call) -> str | None:
         """What the call would change, read by the action that its contract names; None where it names none."""
