@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from crew.commands import approvals, doctor, ending, run, runs, sample, serve, tools
+from crew.commands import approvals, docs, doctor, ending, policy, run, runs, sample, scaffold, serve, stop, tools
 from tools.core.child_env import PRIVATE_UMASK
 
 DEBUG = "MLOPS_DEBUG"
@@ -24,6 +24,7 @@ app = typer.Typer(
 
 _COMMANDS: tuple[tuple[str, str, Callable[..., int]], ...] = (
     ("run", "The loop", run.run),
+    ("stop", "The loop", stop.stop),
     ("sample", "The loop", sample.sample),
     ("runs", "Look back", runs.runs),
     ("show", "Look back", runs.show),
@@ -35,9 +36,12 @@ _COMMANDS: tuple[tuple[str, str, Callable[..., int]], ...] = (
     ("doctor", "Set up", doctor.doctor),
     ("tools", "Set up", tools.tools),
     ("serve", "Set up", serve.serve),
+    ("scaffold", "Develop", scaffold.scaffold),
+    ("docs", "Develop", docs.docs),
 )
 for _name, _panel, _command in _COMMANDS:
     app.command(_name, rich_help_panel=_panel)(_command)
+app.add_typer(policy.app, rich_help_panel="Set up")
 
 
 def _print_version(wanted: bool) -> None:

@@ -8,8 +8,17 @@ from tasks import establish_champion, register_challenger, train_challenger
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
 from tasks.common import slices
 from tasks.goal import Goal
+from tools.core.grants import Grant, grant, one_of
 
-RISKY = ("serving.deploy_model", "serving.start_canary", "serving.set_traffic")
+GOAL_BOUND = ("target", "task", "seed")
+CALLS: dict[str, tuple[str, ...]] = {
+    "serving.deploy_model": (),
+    "serving.start_canary": (),
+    "serving.set_traffic": ("percent",),
+    "serving.send_traffic": (),
+    "serving.record_labels": (),
+    "judge.judge_canary": (),
+}
 
 
 class Result(TaskResult):
@@ -21,6 +30,8 @@ class Result(TaskResult):
     champion_value: float | None
     challenger_value: float | None
     evidence_path: str
+    challenger_digest: str = Field("", description="SHA-256 of the challenger's files, as judged")
+    evidence_digest: str = Field("", description="SHA-256 of the evidence, as judged")
     reasons: list[str]
     next_row: int = Field(description="first row of the live slice that was not sent")
 
@@ -50,14 +61,12 @@ def runbook(inputs: Inputs) -> Runbook:
                 version=str(challenger.version),
                 percent=goal.canary.percent,
                 seed=inputs.seed,
+                digest=inputs.need("train_challenger", train_challenger.Result).challenger_digest,
             )
         ),
         "starting the canary",
     )
-    trained = inputs.get("train_challenger", train_challenger.Result)
-    expected: dict[str, Any] = {}
-    if trained is not None and trained.champion_scores and trained.challenger_scores:
-        expected = {"champion_holdout": trained.champion_scores, "challenger_holdout": trained.challenger_scores}
+    expected = _expected(inputs)
     # Requests whose labels can be known within the limit; those after them are sent only to let time pass.
     limit = goal.canary.max_requests + goal.canary.label_delay_requests
     start, batch, exposed = 0, 0, True
@@ -94,6 +103,8 @@ def runbook(inputs: Inputs) -> Runbook:
         champion_value=judged["champion_value"],
         challenger_value=judged["challenger_value"],
         evidence_path=sent["evidence_path"],
+        challenger_digest=judged["challenger_digest"] or "",
+        evidence_digest=judged["evidence_digest"],
         reasons=judged["reasons"],
         next_row=start,
         summary=_story(judged),
@@ -155,6 +166,52 @@ def _story(judged: dict[str, Any]) -> str:
     )
 
 
+def _expected(inputs: Inputs) -> dict[str, str]:
+    """What both models scored on the holdout, as arguments of the judge."""
+    trained = inputs.get("train_challenger", train_challenger.Result)
+    if trained is None or not trained.champion_scores or not trained.challenger_scores:
+        return {}
+    return {"champion_holdout": trained.champion_scores, "challenger_holdout": trained.challenger_scores}
+
+
+def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
+    goal = inputs.goal
+    champion = inputs.need("establish_champion", establish_champion.Result)
+    challenger = inputs.need("register_challenger", register_challenger.Result)
+    sent = done.all("serving", "send_traffic")
+    found = [
+        grant("serving.deploy_model", model_uri=champion.model_uri, version=str(champion.version)),
+        grant(
+            "serving.start_canary",
+            model_uri=challenger.model_uri,
+            version=str(challenger.version),
+            percent=goal.canary.percent,
+            seed=inputs.seed,
+            digest=inputs.need("train_challenger", train_challenger.Result).challenger_digest,
+        ),
+        grant("serving.set_traffic", percent=one_of(0.0, goal.canary.percent)),
+    ]
+    if any(judged["verdict"] != "wait" for _, judged in done.all("judge", "judge_canary")):
+        return found  # a verdict is final: it cannot be judged away with more requests
+    found.append(next_batch(traffic(inputs, sent[-1][1]["next_start"] if sent else 0, len(sent))))
+    if sent:
+        evidence = sent[-1][1]["evidence_path"]
+        found.append(grant("judge.judge_canary", evidence=evidence, **_expected(inputs)))
+        found += granted_labels(inputs, sent[-1][1])
+    return found
+
+
+def next_batch(arguments: dict[str, Any]) -> Grant:
+    """The one batch of requests that may be sent next: which rows are evidence is nobody's choice."""
+    return Grant("serving.send_traffic", {name: value for name, value in arguments.items() if name not in GOAL_BOUND})
+
+
+def granted_labels(inputs: Inputs, sent: dict[str, Any]) -> list[Grant]:
+    """The recording of late labels, where they come late."""
+    table = label_table(inputs, sent)
+    return [] if table is None else [grant("serving.record_labels", evidence=table["evidence"], labels=table["labels"])]
+
+
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
     judged = evidence.last("judge", "judge_canary")
     if judged is None:
@@ -163,6 +220,12 @@ def guardrail(result: Result, evidence: Evidence) -> list[str]:
         return [f"verdict is {result.verdict!r}, the judge said {judged['verdict']!r}"]
     if result.undecided != (result.verdict == "wait"):
         return ["undecided must be true exactly where the verdict is 'wait'"]
+    compared = evidence.inputs.need("train_challenger", train_challenger.Result).challenger_digest
+    digest = judged["challenger_digest"] or ""
+    if result.challenger_digest != digest or result.evidence_digest != judged["evidence_digest"]:
+        return ["challenger_digest and evidence_digest must be those of the judge's last verdict"]
+    if compared and digest != compared:
+        return ["the canary is not of the model that was compared with the champion"]
     if not evidence.succeeded("serving", "send_traffic"):
         return ["no traffic was sent to the canary"]
     return []

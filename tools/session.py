@@ -1,6 +1,5 @@
 """Opens the gateway from a project folder: the one place that puts policy, journal, stack and approvals together."""
 
-import getpass
 import os
 import secrets
 import threading
@@ -9,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tools.core.approval import ApprovalStore, Approver, Prompt
+from tools.core.approval import ApprovalStore
 from tools.core.calls import PERSON, Caller
+from tools.core.channels import Approver, Prompt
 from tools.core.errors import FixableError
 from tools.core.files import private_folder
 from tools.core.gateway import Gateway
@@ -19,9 +19,12 @@ from tools.core.policy import Policy
 from tools.core.redact import Redactor
 from tools.core.results import ToolResult
 from tools.core.roots import DATA_ROOTS, Roots, roots_from, roots_of_data
+from tools.core.stable import watch
 from tools.core.stack import Stack, read_env
+from tools.core.tool import Path as CallPath
+from tools.core.tool import ServerTool
 from tools.core.yamlfile import ConfigError
-from tools.registry import INTEGRATIONS, load_spec
+from tools.registry import INTEGRATIONS, load_spec, load_tool
 
 
 def project_folder() -> Path:
@@ -96,14 +99,18 @@ def open_gateway(
     specs = [load_spec(name) for name in stack.own]
     policy_path = project / "config" / "policy.yaml"
     if policy is None:
-        policy = Policy.load(policy_path)
+        policy = Policy.load(policy_path, env)
         policy.check(specs, stack.third_party, str(policy_path))
     redactor = Redactor(env, [setting.name for spec in specs for setting in spec.settings if setting.secret])
     return Gateway(
         stack=stack,
         policy=policy,
-        journal=Journal(home / "runs" / run_id / "journal.jsonl", redactor),
-        approver=Approver(ApprovalStore(home / "approvals"), prompt=prompt, who=_user()),
+        journal=Journal(
+            home / "runs" / run_id / "journal.jsonl", redactor, env={**os.environ, **env}, apart_from=(project, home)
+        ),
+        approver=Approver(
+            ApprovalStore(home / "approvals", env={**os.environ, **env}, apart_from=(project, home)), prompt=prompt
+        ),
         redactor=redactor,
         project=project,
         home=home,
@@ -120,14 +127,6 @@ def _goal_roots(project: Path, home: Path, data: Sequence[str], folders: Sequenc
         raise ConfigError(f"data.roots of the goal: {error.message}") from error
 
 
-def _user() -> str:
-    """Who answers approvals here. A container's user may have no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
-
-
 _default: Gateway | None = None
 _default_lock = threading.Lock()
 
@@ -140,18 +139,32 @@ def default_gateway() -> Gateway:
     with _default_lock:
         if _default is None or _default.is_stopping:
             _default = open_gateway()
+            watch(_default)
             atexit.register(_default.close)
         return _default
+
+
+def tool_of(path: CallPath, name: str, caller: Caller = PERSON) -> ServerTool:
+    """The tool class of a server: its own where it is one of our integrations."""
+    return load_tool(name)(path, caller) if name in INTEGRATIONS else ServerTool(path, name, caller)
 
 
 async def call_tool(tool: str, arguments: Mapping[str, Any], caller: Caller = PERSON) -> ToolResult:
     """Call any tool: `await call_tool("mlflow", {"action": "get_champion", "name": "churn"})`.
 
-    The same path as an agent's call: policy, approval and journal apply. Errors come back as a result's status.
+    The same class and path as an agent's call: policy, approval and journal apply. Errors come back as a result's
+    status; a result reads as a dictionary (`result["version"]`).
     """
-    return await default_gateway().call_tool(tool, arguments, caller)
+    action, rest = _split(arguments)
+    return await tool_of(default_gateway(), tool, caller).acall(action, **rest)
 
 
 def call_tool_sync(tool: str, arguments: Mapping[str, Any], caller: Caller = PERSON) -> ToolResult:
     """`call_tool` where there is no event loop."""
-    return default_gateway().call(tool, arguments, caller)
+    action, rest = _split(arguments)
+    return tool_of(default_gateway(), tool, caller).call(action, **rest)
+
+
+def _split(arguments: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The action's name and the other arguments."""
+    return arguments.get("action"), {name: value for name, value in arguments.items() if name != "action"}

@@ -1,8 +1,10 @@
 """What the DVC integration can do: stage data slices, version them, list and restore versions."""
 
+from typing import Annotated
+
 from pydantic import Field, field_validator
 
-from tools.core.arguments import ReadPath, WritePath
+from tools.core.arguments import Bound, Free, ReadPath, Target, WritePath
 from tools.core.contract import Action, Args, Data, Effect, Integration, NoArgs, Setting
 from tools.core.names import Name
 
@@ -10,15 +12,15 @@ from tools.core.names import Name
 class StageDataArgs(Args):
     """Either `reference` and `current`, or one `source` that is split in time order."""
 
-    reference: ReadPath | None = Field(None, description="older file")
-    current: ReadPath | None = Field(None, description="newer file")
-    source: ReadPath | None = Field(None, description="one file instead")
-    time_column: str | None = Field(None, description="else row order")
-    reference_share: float = Field(0.5, description="of source")
-    target: str = Field(description="label")
-    name: Name = Field("snapshot", description="folder")
-    baseline_share: float = Field(0.8, description="of reference")
-    allow_unlabelled: bool = Field(False, description="current rows without label apart")
+    reference: Annotated[ReadPath | None, Bound()] = Field(None, description="older file")
+    current: Annotated[ReadPath | None, Bound()] = Field(None, description="newer file")
+    source: Annotated[ReadPath | None, Bound()] = Field(None, description="one file instead")
+    time_column: Annotated[str | None, Bound()] = Field(None, description="else row order")
+    reference_share: Annotated[float, Bound()] = Field(0.5, description="of source")
+    target: Target = Field(description="label")
+    name: Annotated[Name, Bound()] = Field("snapshot", description="folder")
+    baseline_share: Annotated[float, Bound()] = Field(0.8, description="of reference")
+    allow_unlabelled: Annotated[bool, Bound()] = Field(False, description="current rows without label apart")
 
     # Checked here and not in the schema, which models pay for on every request.
     @field_validator("reference_share", "baseline_share")
@@ -52,9 +54,9 @@ class StagedData(Data):
 
 
 class VersionDataArgs(Args):
-    paths: list[ReadPath] = Field(min_length=1, description="files or folders")
-    name: Name = Field("snapshot", description="data set name")
-    message: str | None = Field(None, description="why")
+    paths: Annotated[list[ReadPath], Bound()] = Field(min_length=1, description="files or folders")
+    name: Annotated[Name, Bound()] = Field("snapshot", description="data set name")
+    message: Annotated[str | None, Free("a note in the version")] = Field(None, description="why")
 
 
 class DataVersion(Data):
@@ -87,8 +89,8 @@ class Versions(Data):
 
 
 class RestoreVersionArgs(Args):
-    version: str = Field(min_length=4, description="version id or its start")
-    out: WritePath = Field(description="new or empty folder")
+    version: Annotated[str, Free("one that was recorded")] = Field(min_length=4, description="version id or its start")
+    out: Annotated[WritePath, Free("held to the run's own folders")] = Field(description="new or empty folder")
 
 
 class RestoredVersion(Data):
@@ -142,6 +144,7 @@ SPEC = Integration(
     ),
     backend="tools.integrations.dvc.backend:DVCBackend",
     requires=("dvc",),
+    imports=("dvc", "dvc_data"),
     settings=(
         Setting(
             name="DVC_REPO",

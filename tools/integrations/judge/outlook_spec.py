@@ -1,10 +1,10 @@
-"""The judge's actions on metric series: forecast a threshold crossing, burn rates, anomaly scores."""
+"""The judge's actions on metric series: make one of scores, forecast a threshold crossing, burn rates."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tools.core.arguments import FileAndColumn, ReadPath
+from tools.core.arguments import Bound, FileAndColumn, ReadPath, Task
 from tools.core.contract import Action, Args, Data
 
 OutlookName = Literal["crossing", "crossed", "no_crossing", "not_forecastable"]
@@ -13,11 +13,11 @@ SERIES = "range JSON or CSV (time,value)"
 
 
 class SeriesArgs(Args):
-    scores: ReadPath = Field(description="scores Parquet")
-    measure: str = Field(description="metric, loss, drift")
-    task: str = Field(description="task type")
-    reference: ReadPath = Field("", description="for drift")
-    times: FileAndColumn = Field("", description="file:column")
+    scores: Annotated[ReadPath, Bound()] = Field(description="scores Parquet")
+    measure: Annotated[str, Bound()] = Field(description="metric, loss, drift")
+    task: Task = Field(description="task type")
+    reference: Annotated[ReadPath, Bound()] = Field("", description="for drift")
+    times: Annotated[FileAndColumn, Bound()] = Field("", description="file:column")
 
 
 class ScoreSeries(Data):
@@ -34,10 +34,10 @@ class ScoreSeries(Data):
 
 
 class ForecastArgs(Args):
-    series: ReadPath = Field(description=SERIES)
-    threshold: float = Field(description="value to reach")
-    horizon_s: float = Field(3600.0, description="ahead")
-    side: Literal["above", "below"] = Field("above", description="bad side")
+    series: Annotated[ReadPath, Bound()] = Field(description=SERIES)
+    threshold: Annotated[float, Bound()] = Field(description="value to reach")
+    horizon_s: Annotated[float, Bound()] = Field(3600.0, description="ahead")
+    side: Annotated[Literal["above", "below"], Bound()] = Field("above", description="bad side")
 
 
 class ThresholdForecast(Data):
@@ -61,8 +61,8 @@ class ThresholdForecast(Data):
 
 
 class BurnRateArgs(Args):
-    series: ReadPath = Field(description="error shares: " + SERIES)
-    slo: float = Field(description="e.g. 0.999")
+    series: Annotated[ReadPath, Bound()] = Field(description="error shares: " + SERIES)
+    slo: Annotated[float, Bound("goal.slo")] = Field(description="e.g. 0.999")
 
 
 class WindowBurn(Data):
@@ -87,23 +87,6 @@ class BurnRates(Data):
     message: str
 
 
-class AnomalyArgs(Args):
-    series: ReadPath = Field(description=SERIES)
-    alarm_at: float = Field(0.995, description="score of an alarm")
-
-
-class Anomalies(Data):
-    """Scores are 1 minus the probability of so surprising a reading, given those before it."""
-
-    readings: int
-    alarms: int
-    alarm_times_s: list[float]  # the last 20
-    last_score: float
-    last_alarm_s_ago: float | None
-    scores_path: str  # Parquet: time, value, score, alarm
-    message: str
-
-
 OUTLOOK_ACTIONS = (
     Action(
         name="score_series",
@@ -124,13 +107,6 @@ OUTLOOK_ACTIONS = (
         summary="Is an SLO's error budget burning too fast?",
         args=BurnRateArgs,
         result=BurnRates,
-        idempotent=True,
-    ),
-    Action(
-        name="score_anomalies",
-        summary="Anomalies in a metric series.",
-        args=AnomalyArgs,
-        result=Anomalies,
         idempotent=True,
     ),
 )

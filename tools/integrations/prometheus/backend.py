@@ -43,10 +43,10 @@ class PrometheusBackend(Backend):
     def __init__(self, settings: Mapping[str, str | None]) -> None:
         super().__init__(settings)
         self._remote: Any = None
-        if url := settings.get("PROMETHEUS_URL"):
+        if settings.get("PROMETHEUS_URL"):
             from tools.integrations.prometheus.remote import RemotePrometheus
 
-            self._remote = RemotePrometheus(url, settings.get("PROMETHEUS_TOKEN"))
+            self._remote = RemotePrometheus(settings)
 
     def _source(self, ctx: CallContext) -> Any:
         if self._remote is not None:

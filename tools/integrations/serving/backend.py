@@ -48,7 +48,12 @@ class ServingBackend(Backend):
         started = self._ensure_engine(ctx)
         began = time.perf_counter()
         answer = self._engine.admin(
-            "deploy", name=args.name, model_uri=uri, version=args.version, outside=uri in ctx.outside_models
+            "deploy",
+            name=args.name,
+            model_uri=uri,
+            version=args.version,
+            outside=uri in ctx.outside_models,
+            digest=args.digest,
         )
         said = "serves all traffic" if answer["changed"] else "already served all traffic"
         return self._production(answer, f"Version {args.version} of {args.name} {said}.", began, started)
@@ -59,7 +64,7 @@ class ServingBackend(Backend):
         began = time.perf_counter()
         answer = self._engine.admin(
             "canary", model_uri=uri, version=args.version, percent=args.percent, seed=args.seed,
-            outside=uri in ctx.outside_models,
+            outside=uri in ctx.outside_models, digest=args.digest,
         )  # fmt: skip
         message = f"Version {args.version} answers {args.percent:g} % of requests and shadow-scores the rest."
         return self._production(answer, message, began, started)
@@ -69,7 +74,9 @@ class ServingBackend(Backend):
         return self._production(answer, f"Version {answer['canary_version']} answers {args.percent:g} % of requests.")
 
     def promote_canary(self, args: PromoteArgs, ctx: CallContext) -> Production:
-        answer = self._running().admin("promote", version=args.version, keep_former=args.keep_former)
+        answer = self._running().admin(
+            "promote", version=args.version, keep_former=args.keep_former, digest=args.digest
+        )
         former = answer["former_version"]
         shadow = f"; version {former} scores in the shadow" if former else ""
         message = f"Version {answer['champion_version']} is the champion and serves everything{shadow}."
@@ -122,6 +129,8 @@ class ServingBackend(Backend):
             champion_uri=answer["champion_uri"],
             canary_version=answer["canary_version"],
             canary_percent=answer["canary_percent"],
+            champion_digest=answer["champion_digest"],
+            canary_digest=answer["canary_digest"],
             former_version=answer["former_version"],
             challenger_state=answer["challenger_state"],
             message=f"Problem: {problem}." if problem else f"Serving version {answer['champion_version']}.",
@@ -143,6 +152,8 @@ class ServingBackend(Backend):
             evidence,
             in_canary_roles,
             json_rows,
+            records_of,
+            secret_ids,
             segments,
             send,
             shadow_records,
@@ -169,7 +180,8 @@ class ServingBackend(Backend):
         canary = before["canary_version"] or former
         shadow_file = Path(before["shadow_file"])
         offset = shadow_file.stat().st_size if shadow_file.exists() else 0
-        request_ids = [f"{args.seed}-{args.batch}-{row}" for row in range(args.start, args.start + len(chosen))]
+        keys = [f"{args.seed}-{args.batch}-{row}" for row in range(args.start, args.start + len(chosen))]
+        request_ids = secret_ids(keys)
         began = time.perf_counter()
         try:
             replies = send(
@@ -177,12 +189,12 @@ class ServingBackend(Backend):
                 json_rows(chosen.drop(columns=[args.target])),
                 request_ids,
                 lambda done, total: ctx.progress(done, total, f"batch {args.batch}: {done} of {total} requests"),
-                units,
+                units or keys,
             )
         except httpx.HTTPError as error:
             raise engine.lost(error) from error
         elapsed_s = time.perf_counter() - began
-        shadow: dict[str, Any] = {}
+        shadow: Mapping[str, Any] = {}
         if canary is not None:
             drained = engine.admin("drain", timeout_s=DRAIN_TIMEOUT_S)
             lost = drained["lost"] - before["shadow_lost"]
@@ -191,10 +203,13 @@ class ServingBackend(Backend):
                     f"{lost} shadow records could not be written and {drained['pending']} are still "
                     f"unscored {drained['last_error']}".strip()
                 )
-            shadow = {record["request_id"]: record for record in shadow_records(shadow_file, offset)}
+            shadow = records_of(shadow_records(shadow_file, offset), request_ids)
         rows = evidence(replies, shadow, chosen[args.target], args.task, args.batch)
         if former:
             rows = in_canary_roles(rows)  # the model that was promoted stays the challenger of its evidence
+        # The columns keep the canary's roles, also in the probation: what was promoted is their challenger.
+        roles = ("former_digest", "champion_digest") if former else ("champion_digest", "canary_digest")
+        rows["champion_digest"], rows["challenger_digest"] = (before[role] for role in roles)
         if args.segment:
             rows["segment"] = segments(list(table[args.segment]), args.segment)[args.start : args.start + len(rows)]
         watched = before["champion_version"] if former else canary or before["champion_version"]
@@ -351,6 +366,8 @@ class ServingBackend(Backend):
             champion_uri=answer["champion_uri"],
             canary_version=answer["canary_version"],
             canary_percent=answer["canary_percent"],
+            champion_digest=answer["champion_digest"],
+            canary_digest=answer["canary_digest"],
             former_version=answer["former_version"],
             changed=answer["changed"],
             start_s=started,

@@ -1,35 +1,38 @@
 """What the serving integration can do: deploy a champion, run a canary beside it, send traffic, promote, roll back."""
 
-from typing import Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from tools.core.arguments import ModelRef, ReadPath
+from tools.core.arguments import Bound, ModelName, ModelRef, ReadPath, Seed, Target, Task
 from tools.core.contract import Action, Args, Data, Effect, Integration, Limited, NoArgs, Setting
 from tools.core.names import Name, NameOrEmpty
 from tools.modeling.search import Count, Index
 
 
 class DeployArgs(Args):
-    model_uri: ModelRef = Field(description="models:/…")
-    version: Name = Field(description="version label")
-    name: str = Field("model", description="model name")
+    model_uri: Annotated[ModelRef, Bound()] = Field(description="models:/…")
+    version: Annotated[Name, Bound()] = Field(description="version label")
+    digest: Annotated[str, Bound()] = Field(default_factory=str, description="SHA-256 of its files")
+    name: ModelName = Field("model", description="model name")
 
 
 class CanaryArgs(Args):
-    model_uri: ModelRef = Field(description="models:/…")
-    version: Name = Field(description="version label")
-    percent: float = Limited("traffic_percent", "its share of requests", 5.0, ge=0, le=100)
-    seed: int = Field(0, description="routing seed")
+    model_uri: Annotated[ModelRef, Bound()] = Field(description="models:/…")
+    version: Annotated[Name, Bound()] = Field(description="version label")
+    digest: Annotated[str, Bound()] = Field(default_factory=str, description="SHA-256 of its files")
+    percent: Annotated[float, Bound()] = Limited("traffic_percent", "its share of requests", 5.0, ge=0, le=100)
+    seed: Annotated[int, Bound()] = Field(0, description="routing seed")
 
 
 class SetTrafficArgs(Args):
-    percent: float = Limited("traffic_percent", "canary's share of requests", ge=0, le=100)
+    percent: Annotated[float, Bound()] = Limited("traffic_percent", "canary's share of requests", ge=0, le=100)
 
 
 class PromoteArgs(Args):
-    version: NameOrEmpty = Field("", description="refuse any other canary")
-    keep_former: bool = Field(True, description="old champion shadow-scores on")
+    version: Annotated[NameOrEmpty, Bound()] = Field("", description="refuse any other canary")
+    keep_former: Annotated[bool, Bound()] = Field(True, description="old champion shadow-scores on")
+    digest: Annotated[str, Bound()] = Field("", description="SHA-256 of its files, as judged")
 
 
 class Production(Data):
@@ -42,6 +45,8 @@ class Production(Data):
     champion_uri: str
     canary_version: str | None
     canary_percent: float
+    champion_digest: str | None = None  # SHA-256 over the model's files
+    canary_digest: str | None = None
     former_version: str | None = None  # the former champion, while it scores in the shadow after a promotion
     changed: bool
     start_s: float | None = None  # seconds from process start to accepting requests; None: it was running
@@ -50,24 +55,24 @@ class Production(Data):
 
 
 class SendTrafficArgs(Args):
-    data: ReadPath = Field(description="CSV/Parquet")
-    target: str = Field(description="label")
-    task: Literal["binary", "multiclass", "regression"] = Field(description="task")
-    start: Index = Field(0, description="first row")
-    rows: Count = Field(200, description="how many")
-    batch: Index = Field(0, description="number")
-    seed: int = Field(0, description="for request ids")
+    data: Annotated[ReadPath, Bound()] = Field(description="CSV/Parquet")
+    target: Target = Field(description="label")
+    task: Task = Field(description="task")
+    start: Annotated[Index, Bound()] = Field(0, description="first row")
+    rows: Annotated[Count, Bound()] = Field(200, description="how many")
+    batch: Annotated[Index, Bound()] = Field(0, description="number")
+    seed: Seed = Field(0, description="for request ids")
     # Factories keep the defaults out of the schema, which a model pays for on each request.
-    label_delay: Index = Field(default_factory=lambda: 0, description="in requests")
-    segment: str = Field(default_factory=str, description="column")
-    unit: str = Field(default_factory=str, description="routes by")
-    keep: list[str] = Field(default_factory=list[str], description="columns")
+    label_delay: Annotated[Index, Bound()] = Field(default_factory=lambda: 0, description="in requests")
+    segment: Annotated[str, Bound()] = Field(default_factory=str, description="column")
+    unit: Annotated[str, Bound()] = Field(default_factory=str, description="routes by")
+    keep: Annotated[list[str], Bound()] = Field(default_factory=list[str], description="columns")
 
 
 class RecordLabelsArgs(Args):
-    evidence: ReadPath = Field(description="evidence Parquet")
-    labels: ReadPath = Field(description="table of request_id, label")
-    task: Literal["binary", "multiclass", "regression"] = Field(description="task type")
+    evidence: Annotated[ReadPath, Bound()] = Field(description="evidence Parquet")
+    labels: Annotated[ReadPath, Bound()] = Field(description="table of request_id, label")
+    task: Task = Field(description="task type")
 
 
 class RecordedLabels(Data):
@@ -120,6 +125,8 @@ class ServingStatus(Data):
     champion_uri: str | None
     canary_version: str | None
     canary_percent: float
+    champion_digest: str | None = None  # SHA-256 over the model's files
+    canary_digest: str | None = None
     former_version: str | None = None  # the former champion, while it scores in the shadow after a promotion
     challenger_state: str | None  # of the canary or the former champion: ready, unhealthy, disabled
     message: str
@@ -213,6 +220,7 @@ SPEC = Integration(
     ),
     backend="tools.integrations.serving.backend:ServingBackend",
     requires=("mlflow", "scikit-learn", "starlette", "uvicorn", "prometheus-client", "httpx"),
+    imports=("mlflow", "prometheus_client"),
     settings=(
         Setting("SERVING_PORT", "port of the engine on 127.0.0.1; unset: a free one is picked"),
         Setting(

@@ -1,11 +1,11 @@
 """What production serves, on disk: read at start, replaced atomically before every change takes effect."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tools.core.files import write_json
+from tools.core.files import read_private, write_private
 
 STATE_FILE = "state.json"
 
@@ -14,12 +14,14 @@ STATE_FILE = "state.json"
 class ModelRef:
     """A model that is or was served: where to load it, and its version label.
 
-    `outside`: a person let it be loaded although its files lie outside the configured store.
+    `digest`: SHA-256 over its files, once it is loaded; one that is given must be theirs. `outside`: a person let it be
+    loaded although its files lie outside the configured store.
     """
 
     uri: str
     version: str
     outside: bool = False
+    digest: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def load_state(folder: Path) -> ProductionState:
     """
     path = folder / STATE_FILE
     try:
-        raw = json.loads(path.read_text())
+        raw = json.loads(read_private(path))
         champion, canary = raw["champion"], raw["canary"]
         return ProductionState(
             name=str(raw["name"]),
@@ -70,7 +72,9 @@ def load_state(folder: Path) -> ProductionState:
     except FileNotFoundError:
         return ProductionState()
     except (ValueError, KeyError, TypeError) as error:
-        raise BrokenStateError(f"{path} is not a serving state ({type(error).__name__}: {error})") from error
+        raise BrokenStateError(f"{path} is not a serving state ({error})") from error
+    except OSError as error:
+        raise BrokenStateError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _canary(raw: dict[str, Any]) -> Canary:
@@ -88,4 +92,4 @@ def save_state(folder: Path, state: ProductionState) -> None:
     Raises:
         OSError: it could not be written (full disk, no permission); the old state is untouched.
     """
-    write_json(folder / STATE_FILE, asdict(state), indent=1, durable=True)
+    write_private(folder / STATE_FILE, json.dumps(asdict(state), indent=1))

@@ -1,17 +1,17 @@
 """What the W&B integration can do: log studies and metrics, list and read runs."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from tools.core.arguments import ReadPath
+from tools.core.arguments import Bound, Free, ReadPath
 from tools.core.contract import Action, Args, Data, Effect, Integration, Setting
 from tools.core.names import Name, NameOrEmpty
 
 
 class LogTrialsArgs(Args):
-    trials_path: ReadPath = Field(description="trials JSON of a search")
-    project: NameOrEmpty = Field("", description="W&B project; empty: default")
+    trials_path: Annotated[ReadPath, Bound()] = Field(description="trials JSON of a search")
+    project: Annotated[NameOrEmpty, Bound("goal.name")] = Field("", description="W&B project; empty: default")
 
 
 class LoggedStudy(Data):
@@ -29,10 +29,12 @@ class LoggedStudy(Data):
 
 
 class LogMetricsArgs(Args):
-    run_name: str = Field(description="calls with one name extend one run")
-    metrics: dict[str, float] = Field(description="name to value")
-    step: int = Field(-1, description="-1: next")
-    project: NameOrEmpty = Field("", description="empty: default")
+    run_name: Annotated[str, Free("a label")] = Field(description="calls with one name extend one run")
+    metrics: Annotated[dict[str, float], Free("numbers for people; no decision reads them")] = Field(
+        description="name to value"
+    )
+    step: Annotated[int, Free("of those numbers")] = Field(-1, description="-1: next")
+    project: Annotated[NameOrEmpty, Bound("goal.name")] = Field("", description="empty: default")
 
 
 class LoggedMetrics(Data):
@@ -45,8 +47,10 @@ class LoggedMetrics(Data):
 
 
 class ListRunsArgs(Args):
-    project: NameOrEmpty = Field("", description="empty: all")
-    limit: int = Field(20, ge=1, le=200, description="newest first")
+    project: Annotated[NameOrEmpty, Bound("goal.name")] = Field("", description="empty: all")
+    limit: Annotated[int, Free("reads runs of the configured account")] = Field(
+        20, ge=1, le=200, description="newest first"
+    )
 
 
 class RunInfo(Data):
@@ -64,7 +68,7 @@ class Runs(Data):
 
 
 class ReadRunArgs(Args):
-    run_id: Name = Field(description="W&B run ID")
+    run_id: Annotated[Name, Free("reads a run of the configured account")] = Field(description="W&B run ID")
 
 
 class RunContent(Data):
@@ -118,6 +122,7 @@ SPEC = Integration(
     ),
     backend="tools.integrations.wandb.backend:WandbBackend",
     requires=("wandb",),
+    imports=("wandb",),
     settings=(
         Setting("WANDB_API_KEY", "W&B API key; unset: runs stay offline on this machine", secret=True, real=True),
         Setting("WANDB_PROJECT", "W&B project that runs are logged to", default="mlops-crew"),
