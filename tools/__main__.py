@@ -15,6 +15,7 @@ from types import FrameType
 
 import anyio
 
+from tools.core.child_env import PRIVATE_UMASK
 from tools.core.errors import ToolError
 from tools.core.http_door import Door, open_door, serve_http
 from tools.core.meta import GATEWAY_KEY, GatewayKey
@@ -34,6 +35,7 @@ def main() -> int:
     parser.add_argument("--no-token", action="store_true", help="ask for no token; on loopback only")
     parser.add_argument("--allow-risky", action="store_true", help="without the gateway too: nobody is asked")
     arguments = parser.parse_args()
+    os.umask(PRIVATE_UMASK)  # what it keeps is this user's alone
     project: Path = project_folder()
     env = read_env(project)
     try:

@@ -1,6 +1,5 @@
 """Opens the gateway from a project folder: the one place that puts policy, journal, stack and approvals together."""
 
-import getpass
 import os
 import secrets
 import threading
@@ -9,15 +8,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tools.core.approval import ApprovalStore, Approver, Prompt
+from tools.core.approval import ApprovalStore
 from tools.core.calls import PERSON, Caller
+from tools.core.channels import Approver, Prompt
 from tools.core.errors import FixableError
+from tools.core.files import private_folder
 from tools.core.gateway import Gateway
 from tools.core.journal import Journal
 from tools.core.policy import Policy
 from tools.core.redact import Redactor
 from tools.core.results import ToolResult
 from tools.core.roots import DATA_ROOTS, Roots, roots_from, roots_of_data
+from tools.core.stable import watch
 from tools.core.stack import Stack, read_env
 from tools.core.tool import Path as CallPath
 from tools.core.tool import ServerTool
@@ -88,6 +90,7 @@ def open_gateway(
     env = env if env is not None else read_env(project)
     home = state_folder(project, env)
     run_id = run_id or new_run_id()
+    private_folder(home)
     roots = roots_from(env, project, home, run_id)
     if data or data_roots:
         roots = Roots(project, home, run_id, (*roots.data, *_goal_roots(project, home, data, data_roots)))
@@ -96,7 +99,7 @@ def open_gateway(
     specs = [load_spec(name) for name in stack.own]
     policy_path = project / "config" / "policy.yaml"
     if policy is None:
-        policy = Policy.load(policy_path)
+        policy = Policy.load(policy_path, env)
         policy.check(specs, stack.third_party, str(policy_path))
     redactor = Redactor(env, [setting.name for spec in specs for setting in spec.settings if setting.secret])
     return Gateway(
@@ -105,7 +108,9 @@ def open_gateway(
         journal=Journal(
             home / "runs" / run_id / "journal.jsonl", redactor, env={**os.environ, **env}, apart_from=(project, home)
         ),
-        approver=Approver(ApprovalStore(home / "approvals"), prompt=prompt, who=_user()),
+        approver=Approver(
+            ApprovalStore(home / "approvals", env={**os.environ, **env}, apart_from=(project, home)), prompt=prompt
+        ),
         redactor=redactor,
         project=project,
         home=home,
@@ -122,14 +127,6 @@ def _goal_roots(project: Path, home: Path, data: Sequence[str], folders: Sequenc
         raise ConfigError(f"data.roots of the goal: {error.message}") from error
 
 
-def _user() -> str:
-    """Who answers approvals here. A container's user may have no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
-
-
 _default: Gateway | None = None
 _default_lock = threading.Lock()
 
@@ -142,6 +139,7 @@ def default_gateway() -> Gateway:
     with _default_lock:
         if _default is None or _default.is_stopping:
             _default = open_gateway()
+            watch(_default)
             atexit.register(_default.close)
         return _default
 

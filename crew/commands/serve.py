@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crew.commands.console import CommandError, ProjectOption, place_of
+from crew.commands.console import CommandError, ProjectOption, place_of, say
 from crew.commands.ending import end_at_once
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def serve(
     from tools.core.gateway_server import GatewayServer
     from tools.core.http_door import open_door, serve_http
     from tools.core.server import serve_stdio
+    from tools.core.stable import watch
     from tools.session import open_gateway, open_stack
 
     known = open_stack(place.project, place.env).names
@@ -66,6 +67,7 @@ def serve(
         door = open_door(place.env, place.home, host=host, port=http, no_token=no_token, names=names)
     gateway = open_gateway(place.project, env=place.env)
     _end_on_signals(gateway)
+    watch(gateway)
     try:
         server = GatewayServer(gateway, integration, version=importlib.metadata.version("mlops-crew"))
         _tell(f"Journal: {gateway.journal.path}")
@@ -84,7 +86,7 @@ def serve(
 
 def _tell(text: str) -> None:
     """To standard error: standard output belongs to the protocol."""
-    print(text, file=sys.stderr, flush=True)
+    say(text, sys.stderr)
 
 
 def _end_on_signals(gateway: "Gateway") -> None:

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from crew.commands.accept import ACCEPT, accept
-from crew.commands.console import Colour, CommandError, JsonOption, ProjectOption, paint, place_of, print_json, table
+from crew.commands.console import (
+    Colour,
+    CommandError,
+    JsonOption,
+    ProjectOption,
+    paint,
+    place_of,
+    print_json,
+    say,
+    table,
+)
 
 if TYPE_CHECKING:
     from crew.roles import AgentConfig
@@ -49,7 +59,7 @@ def tools(
 
     config = place.project / "config"
     stack = open_stack(place.project, place.env)
-    policy = Policy.load(config / "policy.yaml")
+    policy = Policy.load(config / "policy.yaml", place.env)
     policy.check([stack.load_spec(name) for name in stack.own], stack.third_party, str(config / "policy.yaml"))
     goal = load_goal(config / "goal.yaml", place.env)
     roles = load_roles(config, {name: stack.spec(name) for name in stack.names}, goal.placeholders())
@@ -62,8 +72,8 @@ def tools(
         return 0
     for entry in found:
         _print_role(entry)
-    print(f"The numbers are tokens, estimated at {CHARS_PER_TOKEN:g} characters each. ask: waits for a person.")
-    print("Arguments have limits too, see config/policy.yaml.")
+    say(f"The numbers are tokens, estimated at {CHARS_PER_TOKEN:g} characters each. ask: waits for a person.")
+    say("Arguments have limits too, see config/policy.yaml.")
     return 0
 
 
@@ -75,7 +85,8 @@ def _role(name: str, config: "AgentConfig", stack: "Stack", policy: "Policy") ->
     return {
         "role": name,
         "title": config.role,
-        "tokens": sum(action["tokens"] or 0 for item in integrations for action in item["actions"]),
+        # What cannot be used is not offered, and costs nothing.
+        "tokens": sum(a["tokens"] or 0 for item in integrations if not item["unusable"] for a in item["actions"]),
         "integrations": integrations,
     }
 
@@ -83,7 +94,7 @@ def _role(name: str, config: "AgentConfig", stack: "Stack", policy: "Policy") ->
 def _integration(
     name: str, granted: list[str] | None, role: str, config: "AgentConfig", stack: "Stack", policy: "Policy"
 ) -> dict[str, Any]:
-    from tools.core.policy import Question
+    from tools.core.policy import ProposedCall
 
     spec = stack.spec(name)
     real = stack.is_real(name)
@@ -95,8 +106,8 @@ def _integration(
     actions: list[dict[str, Any]] = []
     for action, effect, definition in listed:
         asks = definition is not None and definition.asks
-        question = Question(name, action, effect, {}, role=role, granted=config.granted, real=real, asks=asks)
-        decision = policy.decide(question)
+        call = ProposedCall(name, action, effect, {}, role=role, granted=config.granted, real=real, asks=asks)
+        decision = policy.decide(call)
         actions.append(
             {
                 "action": action,
@@ -113,6 +124,7 @@ def _integration(
         "level": policy.level(name, real).value,
         "real": real,
         "installed": not spec.missing() if spec else None,
+        "unusable": stack.usable(name),
         "install": spec.install_command() if spec and spec.missing() else None,
         "actions": actions,
     }
@@ -132,13 +144,16 @@ def definition_tokens(integration: str, action: "Action") -> int:
 
 def _print_role(entry: dict[str, Any]) -> None:
     heading = paint(f"{entry['title']} ({entry['role']})", "bold")
-    print(f"{heading}  about {entry['tokens']:,} tokens of definitions")
+    say(f"{heading}  about {entry['tokens']:,} tokens of definitions")
     if not entry["integrations"]:
-        print("  uses nothing")
+        say("  uses nothing")
     for item in entry["integrations"]:
+        if item["unusable"]:
+            say(f"  {item['integration']}: not offered. {item['unusable']}")
+            continue
         where = "a real system" if item["real"] else "embedded"
         missing = f", not installed: {item['install']}" if item["install"] else ""
-        print(f"  {item['integration']}: {item['level']}, {where}{missing}")
+        say(f"  {item['integration']}: {item['level']}, {where}{missing}")
         rows = [
             [
                 a["action"],
@@ -149,5 +164,5 @@ def _print_role(entry: dict[str, Any]) -> None:
             ]
             for a in item["actions"]
         ]
-        print(table(rows, indent=4, colours=[{2: _VERDICTS[a["verdict"]]} for a in item["actions"]]))
-    print()
+        say(table(rows, indent=4, colours=[{2: _VERDICTS[a["verdict"]]} for a in item["actions"]]))
+    say()

@@ -13,7 +13,8 @@ import anyio
 from pydantic import Field
 
 from tools import registry
-from tools.core.approval import ApprovalStore, Approver, Prompt
+from tools.core.approval import ApprovalStore
+from tools.core.channels import Approver, Prompt
 from tools.core.client import listed_tools
 from tools.core.contract import (
     Action,

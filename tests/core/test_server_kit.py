@@ -121,6 +121,20 @@ async def test_structured_content_matches_the_output_schema(
     assert bool(result.isError) is is_error
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("run_id", ["../../../escaped", "a/b", ".."])
+async def test_a_run_that_a_client_names_makes_no_folder_elsewhere(tmp_path: Path, run_id: str) -> None:
+    async with stdio_session(tmp_path) as session:
+        request = types.CallToolRequest(
+            params=types.CallToolRequestParams.model_validate(
+                {"name": "double", "arguments": {"x": 1}, "_meta": {"mlops/run_id": run_id}}
+            )
+        )
+        result = await session.send_request(types.ClientRequest(request), types.CallToolResult)
+    assert result.isError and result.structuredContent is not None
+    assert "is no id of a run" in result.structuredContent["message"]
+
+
 def test_the_output_schema_refuses_data_of_another_shape() -> None:
     schema = tool_definition(SPEC.action("double")).outputSchema
     assert schema is not None

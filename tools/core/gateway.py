@@ -21,11 +21,11 @@ import anyio.abc
 import anyio.from_thread
 from pydantic import ValidationError
 
-from tools.core.approval import Approver
 from tools.core.bounds import check_arguments, shorten, spill
 from tools.core.calls import PERSON, Call, Caller
+from tools.core.channels import Approver
 from tools.core.client import Connection, ConnectionLostError, RawResult, TimedOutError, definitions
-from tools.core.consent import Consent
+from tools.core.consent import Consent, state_text
 from tools.core.contract import Action, Answer, Effect
 from tools.core.dispatch import MAX_MESSAGE_CHARS, check_paths, failure, validate_arguments
 from tools.core.errors import (
@@ -42,12 +42,14 @@ from tools.core.grants import bind
 from tools.core.journal import Journal
 from tools.core.limits import Usage
 from tools.core.meta import GatewayKey
-from tools.core.policy import Level, Policy, Question, Verdict
+from tools.core.policy import Decision, Level, Policy, ProposedCall, Verdict
 from tools.core.redact import Redactor
 from tools.core.results import ErrorInfo, Status, ToolResult
 from tools.core.roots import Roots, roots_from
 from tools.core.server import IntegrationServer
 from tools.core.stack import Stack
+from tools.core.stop import AtWork, StopSwitch
+from tools.core.windows import WindowStore
 from tools.core.yamlfile import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -96,10 +98,16 @@ class Gateway:
         self.home = home
         self._redactor = redactor
         self._connections: dict[str, Connection] = {}
-        self._usage = Usage()
-        # A journal may be continued; its call ids must stay unique.
-        self._count = sum(record["kind"] == "intent" for record in journal.records())
+        # A journal may be continued: its call ids must stay unique, and what it used up stays used.
+        records = journal.records()
+        self._usage = Usage.from_records(records, policy.file.limits, self._limited, WindowStore(home))
+        journal.subscribe(self._usage.note)
+        self.stop_switch = StopSwitch(home)
+        self.at_work = AtWork(home)
+        self.at_work.begin()
+        self._count = sum(record["kind"] == "intent" for record in records)
         self._closed = False
+        self.closed = threading.Event()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._consent = Consent(
@@ -110,6 +118,7 @@ class Gateway:
             preferences=preferences or {},
             timeout_s=policy.approval_timeout_s,
             is_stopping=self._stopping.is_set,
+            read_state=self._read_state,
         )
         self._tasks: anyio.abc.TaskGroup | None = None
         self._exit = ExitStack()
@@ -146,6 +155,11 @@ class Gateway:
         """Ask every long call to end soon; new calls are refused. Returns at once."""
         self._stopping.set()
 
+    def wind_down(self) -> None:
+        """After `stop`, once the calls under way have ended: reads and the way back to stable may be made again."""
+        self.stop_switch.halt_here("the run is being stopped")
+        self._stopping.clear()
+
     @property
     def is_stopping(self) -> bool:
         return self._stopping.is_set()
@@ -157,14 +171,18 @@ class Gateway:
             ExceptionGroup: what backends raised while they were stopped; everything else has been stopped all the same.
         """
         self._stopping.set()
+        self.closed.set()
         with self._lock:
             self._closed = True
             portal, self._portal = self._portal, None
-        if portal is not None:
-            with self._exit:
-                failed = portal.call(self._close_all)
-            if failed:
-                raise ExceptionGroup("not everything could be stopped", failed)
+        try:
+            if portal is not None:
+                with self._exit:
+                    failed = portal.call(self._close_all)
+                if failed:
+                    raise ExceptionGroup("not everything could be stopped", failed)
+        finally:
+            self.at_work.end()
 
     def tools(self, server: str) -> list[dict[str, Any]]:
         """The tools of a third-party server as `{"name", "description", "inputSchema"}`: those a person has accepted.
@@ -201,7 +219,7 @@ class Gateway:
                 level=None, real=None,
             )  # fmt: skip
             return self._finish(call_id, failure(error), started, attempts=0)
-        decision = self.policy.decide(self._question(call))
+        decision = self._decide(call)
         intent = self.journal.append(
             "intent", call_id=call.id, server=call.server, action=call.action, arguments=call.arguments,
             role=caller.role, task=caller.task, effect=call.effect.value, decision=decision.verdict.value,
@@ -210,8 +228,17 @@ class Gateway:
         if decision.verdict is not Verdict.DENY and (unknown := self._unaccepted(call)) is not None:
             return self._finish(call.id, unknown, started, attempts=0)
         answer = self._consent.stated(call) if decision.verdict is Verdict.ALLOW else None
+        approval_id = ""
         if decision.verdict is Verdict.ASK:
-            decision, answer = await self._consent.ask(call, decision, lambda: self.policy.decide(self._question(call)))
+            try:
+                leave = await self._consent.ask(
+                    call, decision, lambda edits: self._anew(call_id, tool, arguments, caller, edits)
+                )
+            except BaseException:  # the waiting caller gave up; nothing was begun
+                gone = FinalError("the caller gave up while a person was asked; nothing was done")
+                self._finish(call.id, failure(gone), started, attempts=0)
+                raise
+            decision, answer, approval_id, call = leave.decision, leave.answer, leave.approval_id, leave.call
             if decision.verdict is Verdict.ASK:
                 result = ToolResult(
                     status=Status.NEEDS_APPROVAL,
@@ -221,14 +248,55 @@ class Gateway:
                 return self._finish(call.id, result, started, attempts=0)
         if decision.verdict is Verdict.DENY:
             return self._finish(call.id, failure(DeniedError(decision.rule)), started, attempts=0)
-        self._usage.add(call)
+        try:
+            held = self._usage.reserve(call, free=self._to_stable(call))
+        except DeniedError as error:
+            return self._finish(call.id, failure(error), started, attempts=0)
+        stopped = self._stopped(call)
+        if stopped:  # since the decision: a person may have thought for hours
+            self._usage.settle(held, None)
+            return self._finish(call.id, failure(DeniedError(stopped)), started, attempts=0)
+        try:
+            self._consent.spend(approval_id)
+        except DeniedError as error:
+            self._usage.settle(held, None)
+            return self._finish(call.id, failure(error), started, attempts=0)
         try:
             result, attempts = await self._attempt(call, str(intent["ts"]), answer)
+            self._usage.settle(held, result)
         except BaseException as error:  # the waiting caller was cancelled, or we have a bug: the record says so
             lost = UnknownOutcomeError(f"the call was abandoned ({type(error).__name__}); read the state back")
             self._finish(call.id, failure(lost), started, attempts=1)
             raise
         return self._finish(call.id, result, started, attempts)
+
+    def _anew(
+        self, call_id: str, tool: str, arguments: Mapping[str, Any], caller: Caller, edits: Mapping[str, Any]
+    ) -> tuple[Call, Decision]:
+        """The call with what a person changed, held against grants, limits and the policy as they are now.
+
+        Raises:
+            ToolError: the changed call is not valid, or does not belong to the task.
+        """
+        call = self._prepare(call_id, tool, {**arguments, **edits}, caller)
+        return call, self._decide(call)
+
+    async def _read_state(self, call: Call) -> str | None:
+        """What the call would change, read by the action that its contract names; None where it names none."""
+        back = getattr(call.definition, "read_back", None)
+        spec = self.stack.spec(call.server)
+        if back is None or spec is None:
+            return None
+        action = spec.action(back.action)
+        arguments = _normal(action, back.arguments(call.arguments))
+        read = Call(
+            id=call.id, server=call.server, action=action.name, caller=call.caller, arguments=arguments,
+            effect=action.effect, limited={}, may_repeat=True, timeout_s=action.timeout_s, definition=action,
+        )  # fmt: skip
+        result, _ = await self._attempt(read, "", None)
+        if result.error is not None and result.status is not Status.NO_DATA:
+            raise FinalError(result.message)
+        return state_text(result.data, getattr(back, "state", ()))
 
     def _prepare(self, call_id: str, tool: str, arguments: dict[str, Any], caller: Caller) -> Call:
         """Validate and bind.
@@ -266,6 +334,16 @@ class Gateway:
             asked=typed if action.asks else None,
         )  # fmt: skip
 
+    def _decide(self, call: Call) -> Decision:
+        stopped = self._stopped(call)
+        if stopped:
+            level = self.policy.level(call.server, self.stack.is_real(call.server))
+            return Decision(Verdict.DENY, stopped, level)
+        return self.policy.decide(self._proposed(call))
+
+    def _stopped(self, call: Call) -> str:
+        return self.stop_switch.refusal(call.name, call.effect, to_stable=self._to_stable(call))
+
     def _unaccepted(self, call: Call) -> ToolResult | None:
         """The result of a call of somebody else's tool that no person has accepted; nobody is asked about it."""
         if call.definition is not None:
@@ -276,9 +354,9 @@ class Gateway:
             return failure(error).model_copy(update={"status": Status.NEEDS_APPROVAL})
         return None
 
-    def _question(self, call: Call) -> Question:
+    def _proposed(self, call: Call) -> ProposedCall:
         preference, preferred = self._consent.preference(call)
-        return Question(
+        return ProposedCall(
             integration=call.server,
             action=call.action,
             effect=call.effect,
@@ -289,11 +367,24 @@ class Gateway:
             task=call.caller.task,
             in_task=call.caller.scope.grants is not None,
             real=self.stack.is_real(call.server),
-            used=self._usage.used,
+            used=self._usage.used(call.caller),
             asks=call.asked is not None,
             preference=preference,
             preferred=preferred,
+            to_stable=self._to_stable(call),
         )
+
+    def _to_stable(self, call: Call) -> bool:
+        """Whether the call only brings production back to what it safely served: by the policy, or by the task."""
+        return self.policy.is_to_stable(call.server, call.action) or call.caller.scope.goes_back(
+            call.name, call.arguments
+        )
+
+    def _limited(self, server: str, action: str) -> Mapping[str, str]:
+        """Argument name -> limit name of an action that a journal names; empty where it is no longer known."""
+        spec = self.stack.spec(server) if server in self.stack.names else None
+        found = next((item for item in spec.actions if item.name == action), None) if spec is not None else None
+        return found.limits() if found is not None else {}
 
     async def _attempt(self, call: Call, begun: str, answer: Answer | None) -> tuple[ToolResult, int]:
         """Call, and repeat what may be repeated. Nothing else in the project repeats a call."""

@@ -20,12 +20,15 @@ import mcp.types as types
 from mcp.server.lowlevel import Server
 
 from tools.core.calls import Caller
+from tools.core.channels import Channel, ElicitChannel, Elicited
+from tools.core.clean import clean_line
 from tools.core.contract import Effect
 from tools.core.dispatch import failure
 from tools.core.errors import FinalError, FixableError, RetryableError
 from tools.core.gateway import Gateway
 from tools.core.journal import JournalError, Record
-from tools.core.policy import Question, Verdict
+from tools.core.person import person
+from tools.core.policy import ProposedCall
 from tools.core.schema import agent_tool_name
 from tools.core.server import as_mcp, tool_definition
 from tools.core.yamlfile import ConfigError
@@ -71,9 +74,9 @@ class GatewayServer:
                 raise FixableError(f"unknown integration {name!r}; valid: {', '.join(gateway.stack.names)}")
         self._granted = frozenset(self.names)
         self._own = self._own_offers()
-        self._sessions: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self._under_way: Counter[str] = Counter()
         self._numbers = itertools.count(1)
+        self._sessions: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self.mcp: Server[Any, Any] = Server("mlops-crew", version=version, instructions=INSTRUCTIONS)
         self.mcp.list_tools()(self._list_tools)
         self.mcp.call_tool(validate_input=False)(self._call_tool)
@@ -88,7 +91,11 @@ class GatewayServer:
         found: dict[str, _Offer] = {}
         for name in self.names:
             spec = self._gateway.stack.spec(name)
-            if spec is None or any(action.asks for action in spec.actions):
+            if (
+                spec is None
+                or self._gateway.stack.usable(name) is not None
+                or any(action.asks for action in spec.actions)
+            ):
                 continue
             for action in spec.actions:
                 if self._possible(name, action.name, action.effect):
@@ -121,8 +128,8 @@ class GatewayServer:
     def _possible(self, server: str, action: str, effect: Effect) -> bool:
         """Whether the policy could let the call happen; what it never does is not offered."""
         real = self._gateway.stack.is_real(server)
-        question = Question(server, action, effect, {}, role=ROLE, granted=self._granted, real=real)
-        return self._gateway.policy.decide(question).verdict is not Verdict.DENY
+        call = ProposedCall(server, action, effect, {}, role=ROLE, granted=self._granted, real=real)
+        return self._gateway.policy.could_allow(call)
 
     async def _list_tools(self) -> list[types.Tool]:
         return [offer.definition for offer in (*self._own.values(), *self._third_party_offers().values())]
@@ -137,7 +144,7 @@ class GatewayServer:
             return as_mcp(failure(RetryableError(f"{CALLS_AT_ONCE} calls of this client are under way; wait for one")))
         # The journal tells our call's records apart by its task.
         task = f"request {next(self._numbers)}"
-        caller = Caller(role=ROLE, task=task, granted=self._granted, session=session)
+        caller = Caller(role=ROLE, task=task, granted=self._granted, session=session, channels=self._elicitation())
         self._under_way[session] += 1
         try:
             with self._reported(task):
@@ -153,6 +160,22 @@ class GatewayServer:
     def _session(self) -> str:
         """Which client asks: a name of ours for its MCP session, not one that it gives itself."""
         return self._sessions.setdefault(self.mcp.request_context.session, f"mcp-{secrets.token_hex(4)}")
+
+    def _elicitation(self) -> tuple[Channel, ...]:
+        """How the client's person is asked, where the client says that it can show a form."""
+        request = self.mcp.request_context
+        session = request.session
+        if not session.check_client_capability(types.ClientCapabilities(elicitation=types.ElicitationCapability())):
+            return ()
+        named = clean_line(session.client_params.clientInfo.name if session.client_params else "")[:60]
+        # What a client says of itself proves nothing: over stdio it runs as our user, over HTTP it has the token.
+        who = person() if request.request is None else "a holder of the server's token"
+
+        async def elicit(message: str, schema: dict[str, Any]) -> Elicited:
+            told = await session.elicit_form(message, schema, related_request_id=request.request_id)
+            return Elicited(told.action, told.content or {})
+
+        return (ElicitChannel(elicit, asyncio.get_running_loop(), f"{who}, in the client {named or 'without a name'}"),)
 
     @contextlib.contextmanager
     def _reported(self, task: str) -> Generator[None]:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
+from tools.core.child_env import BASICS, BEHAVIOUR
 from tools.core.contract import Integration
 from tools.core.files import read_private
 from tools.core.foreign import NAME, clean_text, skeleton
@@ -27,7 +28,7 @@ from tools.core.yamlfile import ConfigError, load_yaml_model
 SERVER_TOKEN = "MLOPS_SERVER_TOKEN"
 TOKENS_FOLDER = "server-tokens"
 LONGEST_TIMEOUT_S = 3600.0
-PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "SSL_CERT_FILE", "MLOPS_HOME")
+PASSED_ON = (*BASICS, *BEHAVIOUR)
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,23 @@ class Stack:
         if spec is None:
             return True
         return spec.is_real(self.env) or self._own(name).transport == "http"
+
+    def usable(self, name: str) -> str | None:
+        """Why a server's calls cannot work as things are set up, for a person; None where they can.
+
+        Only an integration without an embedded form can be unusable: its required settings, or its library, are
+        missing. A server of its own over HTTP has its settings itself.
+        """
+        spec = self.spec(name)
+        if spec is None or spec.embedded or self._own(name).transport == "http":
+            return None
+        if lacking := spec.lacks(self.env):
+            return (
+                f"{spec.title} is not configured: set {', '.join(s.name for s in lacking)} in the environment or .env"
+            )
+        if missing := spec.missing():
+            return f"{spec.title} needs {', '.join(missing)}, which is not installed; run: {spec.install_command()}"
+        return None
 
     def timeout_s(self, name: str) -> float | None:
         """Seconds that a call to a third-party server may take; None where the file does not say."""

@@ -30,7 +30,7 @@ from tools.core.errors import FinalError
 from tools.modeling.model_process import BAD, LATENCY, NUMERIC, PREDICT
 from tools.modeling.predictor import Predictions
 
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 300.0  # importing the libraries takes minutes on a busy machine
 PREDICT_TIMEOUT_S = 600.0
 POLL_S = 0.2
 MAX_ANSWER_BYTES = 1 << 31
@@ -84,6 +84,7 @@ class ModelHost:
         Raises:
             FinalError: it cannot be loaded; says why.
         """
+        digest, size = content_digest(folder)
         ours, theirs = socket.socketpair()
         scratch = Path(tempfile.mkdtemp(prefix="mlops-model-"))
         try:
@@ -105,10 +106,13 @@ class ModelHost:
             model.close()
             raise FinalError(f"cannot load the model {name}: {_text(answer)}")
         model.not_isolated = tuple(json.loads(answer[1:]))
+        model.digest, model.size_bytes = digest, size
         return model
 
     def exit_code(self, pid: int, *, kill: bool = False) -> int | None:
         """How a model's process ended; None: it runs, or nobody knows."""
+        if self._process is None or self._process.poll() is not None:
+            return None  # it took its models with it
         try:
             return self._ask({"do": "kill" if kill else "status", "pid": pid})["exit"]
         except FinalError:
@@ -134,7 +138,8 @@ class ModelHost:
         if self._control is not None:
             self._control.close()
         ours, theirs = socket.socketpair()
-        paths = dict.fromkeys([*filter(None, sys.path), *([str(self._project)] if self._project else [])])
+        paths = dict.fromkeys([path for path in sys.path if path] + ([str(self._project)] if self._project else []))
+        values = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1", **ONE_THREAD, **QUIET}
         command = [sys.executable, "-m", "tools.modeling.model_process", str(theirs.fileno())]
         self._process = subprocess.Popen(
             [*command, json.dumps([str(self._project) if self._project else "", self._closed])],
@@ -143,7 +148,7 @@ class ModelHost:
             stdout=subprocess.DEVNULL,
             stderr=self._stderr,
             cwd=tempfile.gettempdir(),
-            env=child_env(PYTHONPATH=os.pathsep.join(paths), PYTHONSAFEPATH="1", **ONE_THREAD, **QUIET),
+            env=child_env(values=values),
         )
         theirs.close()
         self._control = ours
@@ -175,12 +180,15 @@ class ModelHost:
 class IsolatedModel:
     """A model in a process of its own. Used by one thread at a time; to be closed.
 
+    `digest`: SHA-256 over names and content of its files, taken before it was loaded; `size_bytes`: of them together.
     `not_isolated`: what this platform could not take away from it, in words.
     """
 
     def __init__(self, host: ModelHost, pid: int, connection: Connection, name: str, scratch: Path) -> None:
         self.pid = pid
         self.name = name
+        self.digest = ""
+        self.size_bytes = 0
         self.not_isolated: tuple[str, ...] = ()
         self._host = host
         self._connection = connection
@@ -306,7 +314,7 @@ def _unpack(answer: bytes, rows: int, name: str) -> Predictions:
     return Predictions(values, probabilities, classes)
 
 
-def _content(folder: Path) -> tuple[str, int]:
+def content_digest(folder: Path) -> tuple[str, int]:
     """SHA-256 over names and content of all files below a folder, and their bytes."""
     digest, size = hashlib.sha256(), 0
     for path in sorted(folder.rglob("*")):
@@ -344,7 +352,7 @@ class ModelPool:
         try:
             self._host.warm()
             local = fetch(folder)
-            key, size = _content(local)
+            key, size = content_digest(local)
             found = self._models.pop(key, None)
             if found is not None and not found[0].alive:
                 shutil.rmtree(found[1], ignore_errors=True)

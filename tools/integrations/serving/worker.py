@@ -22,7 +22,7 @@ from tools.core.errors import ToolError
 from tools.integrations.serving.state import ModelRef
 from tools.modeling.model_host import IsolatedModel, ModelHost, ModelLostError
 from tools.modeling.model_process import BAD, ROWS
-from tools.modeling.model_store import fetch_model
+from tools.modeling.model_store import fetch_model, import_libraries
 
 LOAD_TIMEOUT_S = 120.0
 QUEUE_LIMIT = 5_000
@@ -73,19 +73,28 @@ class ModelSource:
         self.tracking_uri = tracking_uri
         self.registry_uri = registry_uri
         self._host = ModelHost(project, closed, stderr=sys.stderr.fileno())
-        self._host.warm()  # it imports the libraries while the engine, and its caller, do something else
+        # Both import their libraries while the engine, and its caller, do something else.
+        self._host.warm()
+        threading.Thread(target=import_libraries, name="import-libraries", daemon=True).start()
 
     def start(self, model: ModelRef) -> "Worker":
         """A worker with the model loaded.
 
         Raises:
-            ModelLoadError: it cannot be loaded.
+            ModelLoadError: it cannot be loaded, or its files are not those that its digest is of.
         """
         try:
             folder = fetch_model(model.uri, self.tracking_uri, self.registry_uri, outside=model.outside)
-            return Worker(self._host.start(folder, model.uri, LOAD_TIMEOUT_S))
+            loaded = self._host.start(folder, model.uri, LOAD_TIMEOUT_S)
         except ToolError as error:
             raise ModelLoadError(error.message) from error
+        if model.digest and loaded.digest != model.digest:
+            loaded.close()
+            raise ModelLoadError(
+                f"the files of {model.uri} are not those that were judged: their SHA-256 is {loaded.digest[:12]}…, "
+                f"expected was {model.digest[:12]}…"
+            )
+        return Worker(loaded)
 
 
 class Worker:
@@ -93,6 +102,7 @@ class Worker:
 
     def __init__(self, model: IsolatedModel) -> None:
         self._model = model
+        self.digest = model.digest
 
     def score(self, rows: list[dict[str, Any]], timeout_s: float) -> Score:
         """Score the rows.
