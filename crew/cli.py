@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from crew.commands import approvals, doctor, ending, run, runs, sample, serve, tools
+from crew.commands import approvals, audit, doctor, ending, run, runs, sample, serve, tools, who_was_live
 
 DEBUG = "MLOPS_DEBUG"
 USAGE = 2
@@ -27,6 +27,8 @@ _COMMANDS: tuple[tuple[str, str, Callable[..., int]], ...] = (
     ("runs", "Look back", runs.runs),
     ("show", "Look back", runs.show),
     ("report", "Look back", runs.report),
+    ("audit", "Look back", audit.audit),
+    ("who-was-live", "Look back", who_was_live.who_was_live),
     ("approvals", "Decide", approvals.approvals),
     ("approve", "Decide", approvals.approve),
     ("reject", "Decide", approvals.reject),
