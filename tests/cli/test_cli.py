@@ -19,6 +19,8 @@ COMMANDS = [
     "runs",
     "show",
     "report",
+    "audit",
+    "who-was-live",
     "approvals",
     "approve",
     "reject",
