@@ -1,4 +1,4 @@
-"""A secret planted in every secret setting: after whole runs, one that ends well and one that fails, none is on disk."""
+"""A secret in every secret setting: after whole runs, one that ends well and one that fails, none is on disk."""
 
 import functools
 import os
@@ -18,13 +18,13 @@ from tools.registry import INTEGRATIONS, load_spec
 pytestmark = [pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
 
 NAMED = [
-    "OPENAI_API_KEY", "MODEL_API_KEY", "MLOPS_SERVER_TOKEN", "GITHUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "DB_PASS", "SMTP_PWD",
-    "AZURE_STORAGE_CONNECTION_STRING", "DATABASE_URL", "SLACK_WEBHOOK_URL", "SERVICE_PAT", "HF_AUTH", "SENTRY_DSN",
+    "OPENAI_API_KEY", "MODEL_API_KEY", "MLOPS_SERVER_TOKEN", "GITHUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "DB_PASS",
+    "SMTP_PWD",    "AZURE_STORAGE_CONNECTION_STRING", "DATABASE_URL", "SLACK_WEBHOOK_URL", "SERVICE_PAT", "HF_AUTH", "SENTRY_DSN",
 ]  # fmt: skip
 
 
 def planted() -> dict[str, str]:
-    """A secret for every setting that a spec declares secret, and for names that say so. Derived, so that none is forgotten."""
+    """A secret for every setting that a spec declares secret, and for names that say so."""
     declared = [s.name for name in INTEGRATIONS for s in load_spec(name).settings if s.secret]
     secrets = {name: f"qx7canary{number:02d}/+{name[::-1].lower()}" for number, name in enumerate([*declared, *NAMED])}
     # Settings that are used: an address keeps its form, and W&B stays offline.
