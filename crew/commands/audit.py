@@ -60,10 +60,11 @@ def _folders(home: Path, run: str) -> list[Path]:
 
 def _verify(home: Path, folders: list[Path], env: Mapping[str, str], as_json: bool, *, only: bool) -> int:
     from tools.core.audit import audit_journal
-    from tools.core.chain import heads_of
+    from tools.core.chain import heads_of, run_label
 
     audits = {folder.name: audit_journal(folder / "journal.jsonl", env) for folder in folders}
-    gone = [] if only else sorted(heads_of(home / "runs", env) - audits.keys(), reverse=True)
+    there = {run_label(folder / "journal.jsonl") for folder in folders}
+    gone = [] if only else sorted(heads_of(home / "runs", env) - there, reverse=True)
     changed = sum(not found.intact for found in audits.values())
     if as_json:
         print_json(

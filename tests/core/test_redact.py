@@ -178,6 +178,8 @@ def test_the_password_of_any_address_is_a_secret_wherever_it_occurs() -> None:
     redactor = Redactor(env)
     assert "s3cr3t-Pw" not in redactor.text("login of bob with s3cr3t-Pw failed")
     assert "p@ss-w0rd" not in redactor.text("tried p@ss-w0rd") and "p%40ss-w0rd" not in redactor.text("p%40ss-w0rd")
+    webhook = Redactor({"SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/T0/B0/qx7canary11"})
+    assert "qx7canary" not in webhook.text("POST /services/T0/B0/qx7canary11: 404, token qx7canary11")
     assert "Zm9v9bar" not in Redactor({"AZ": "AccountName=a;AccountKey=Zm9v9bar+z;"}).text("key Zm9v9bar+z!")
 
 
@@ -222,7 +224,9 @@ def test_a_word_is_replaced_under_a_key_that_says_what_it_is_and_in_encodings() 
 
 def test_weak_secrets_are_named_and_switches_are_none() -> None:
     env = {"DB_PASSWORD": "champion", "X_TOKEN": "hunter2-hunter2", "Y_AUTH": "true", "Z": "short", "HOME": "/home"}
-    assert weak_secrets(env) == ["DB_PASSWORD"]
+    assert weak_secrets({**env, "SMTP_USERNAME": "mailer"}) == ["DB_PASSWORD"]
+    assert Redactor({"SMTP_USERNAME": "mailer"}).text("user mailer") == "user mailer"
+    assert "qx7-user" not in Redactor({"SMTP_USERNAME": "qx7-user"}).text("user qx7-user")
     assert weak_secrets(env, ["Z"]) == ["DB_PASSWORD", "Z"]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 _NAME = re.compile(
     r"(?:(?:^|_|API)KEY|(?:^|_)DSN|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|WEBHOOK|COOKIE)(?:_|$)"
-    r"|(?:_PASS|^PASS|_PWD|_PIN|_AUTH|_PAT|_SAS|CONNECTION_STRING|CONN_STR|DATABASE_URL|WEBHOOK_URL)$",
+    r"|(?:_PASS|^PASS|_PWD|_PIN|_AUTH|_PAT|_SAS|CONNECTION_STRING|CONN_STR|DATABASE_URL|WEBHOOK_URL|_USERNAME)$",
     re.IGNORECASE,
 )
 _WORDS = (
@@ -167,10 +167,13 @@ def encodings(raw: bytes) -> Iterator[str]:
 
 
 def parts(value: str) -> Iterator[str]:
-    """Secrets inside a setting's value: the password of an address, the keys of a connection string."""
+    """Secrets inside a setting's value: an address's password, a webhook's path, the keys of a connection string."""
     for found in re.finditer(r"://[^/\s:@]{0,100}:(?!\d{1,5}(?:/|$))([^\s?#]+)@", value):
         yield found[1]
         yield urllib.parse.unquote(found[1])
+    for found in re.finditer(r"://[^/\s]+/(?:services|workflows|triggers|(?:api/)?webhooks?\w*)/(\S+)", value):
+        yield found[1]
+        yield found[1].rpartition("/")[2]
     for found in re.finditer(rf"(?i)(?:^|[?&;\s])[\w-]{{0,40}}(?:{_WORDS}|sig)=([^&;\s]{{4,}})", value):
         yield found[1]
         yield urllib.parse.unquote(found[1])

@@ -133,8 +133,7 @@ class Redactor:
 
 def weak_secrets(env: Mapping[str, str], secret_names: Iterable[str] = ()) -> list[str]:
     """Names of the settings whose secret could as well be a word, and is hidden only where it stands as a secret."""
-    weak = _sorted_out(env, frozenset(secret_names))[1]
-    return sorted({name for value, name in weak.items() if value.lower() not in _FLAGS})
+    return sorted(set(_sorted_out(env, frozenset(secret_names))[1].values()))
 
 
 def _sorted_out(env: Mapping[str, str], declared: frozenset[str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -146,7 +145,12 @@ def _sorted_out(env: Mapping[str, str], declared: frozenset[str]) -> tuple[dict[
         for found in (*((value.strip(),) if secret else ()), *parts(value)):
             if found:
                 (weak if is_word(found) else strong).setdefault(found, name)
-    return strong, {value: name for value, name in weak.items() if value.lower() not in _FLAGS}
+    # A user's name that is a word is no weak secret: it is a name.
+    return strong, {
+        value: name
+        for value, name in weak.items()
+        if value.lower() not in _FLAGS and (name in declared or not name.upper().endswith("_USERNAME"))
+    }
 
 
 def _plain(value: Any, strings: list[str]) -> Any:
