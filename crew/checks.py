@@ -54,8 +54,8 @@ class IntegrationCheck(Check):
 
 def project_checks(project: Path, home: Path, env: Mapping[str, str]) -> list[Check]:
     """Everything but the integrations; quick but for a model's server that does not answer."""
-    own = [_python(), _crewai(), _state_folder(home), _disk(home), _isolation()]
-    return [*own, *_configuration(project, env), _model(env)]
+    own = [_python(), _crewai(), _state_folder(home), _disk(home), _isolation(), _signing_key(project, home, env)]
+    return [*own, *_weak_secrets(env), *_configuration(project, env), _model(env)]
 
 
 def _python() -> Check:
@@ -100,6 +100,38 @@ def _disk(home: Path) -> Check:
     if free < LOW_DISK_BYTES:
         return Check("disk", "warn", detail, "free some space: a run keeps its data, models and logs")
     return Check("disk", "ok", detail)
+
+
+def _signing_key(project: Path, home: Path, env: Mapping[str, str]) -> Check:
+    """The key that signs journals; the first run makes it."""
+    from tools.core.chain import KEY_NAME
+    from tools.core.keys import KeyFileError, keys_folder, signing_key
+
+    try:
+        folder = keys_folder(env)
+        if not (folder / f"{KEY_NAME}.key").exists():
+            return Check("signing key", "ok", f"none yet; the first run makes one in {folder}")
+        signing_key(KEY_NAME, env, apart_from=(project, home), make=False)
+    except KeyFileError as error:
+        return Check(
+            "signing key", "broken", error.message, "journals cannot be signed, and no run starts without that"
+        )
+    return Check("signing key", "ok", f"in {folder}")
+
+
+def _weak_secrets(env: Mapping[str, str]) -> list[Check]:
+    """Secrets that could as well be ordinary words: they cannot be hidden everywhere."""
+    from tools.core.redact import weak_secrets
+    from tools.registry import INTEGRATIONS, load_spec
+
+    declared = [setting.name for name in INTEGRATIONS for setting in load_spec(name).settings if setting.secret]
+    weak = weak_secrets(env, declared)
+    if not weak:
+        return []
+    detail = (
+        f"{', '.join(weak)}: short or an ordinary word, so it is hidden only beside its name, not wherever it occurs"
+    )
+    return [Check("secrets", "warn", detail, "choose longer ones, with digits or signs inside")]
 
 
 def _configuration(project: Path, env: Mapping[str, str]) -> list[Check]:

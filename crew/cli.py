@@ -7,7 +7,22 @@ from typing import Annotated
 
 import typer
 
-from crew.commands import approvals, docs, doctor, ending, policy, run, runs, sample, scaffold, serve, stop, tools
+from crew.commands import (
+    approvals,
+    audit,
+    docs,
+    doctor,
+    ending,
+    policy,
+    run,
+    runs,
+    sample,
+    scaffold,
+    serve,
+    stop,
+    tools,
+    who_was_live,
+)
 from tools.core.child_env import PRIVATE_UMASK
 
 DEBUG = "MLOPS_DEBUG"
@@ -29,6 +44,8 @@ _COMMANDS: tuple[tuple[str, str, Callable[..., int]], ...] = (
     ("runs", "Look back", runs.runs),
     ("show", "Look back", runs.show),
     ("report", "Look back", runs.report),
+    ("audit", "Look back", audit.audit),
+    ("who-was-live", "Look back", who_was_live.who_was_live),
     ("approvals", "Decide", approvals.approvals),
     ("approve", "Decide", approvals.approve),
     ("reject", "Decide", approvals.reject),

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from crew.words import headline, sentence, title
-from tools.core.journal import JournalError, read_journal
+from tools.core.journal import JournalError, read_journal, verify_journal
+from tools.core.keys import KeyFileError
 
 Record = dict[str, Any]
 JOURNAL = "journal.jsonl"
@@ -90,7 +91,7 @@ class RecordedRun:
     guardrails: list[Record]
     errors: list[str]
     records: int
-    damage: str  # why the journal could not be read to its end; empty when it could
+    damage: str  # why the journal could not be read to its end or believed; empty when it could
 
     @property
     def goal_name(self) -> str:
@@ -113,13 +114,16 @@ class RecordedRun:
         return [call for call in self.calls if call.name == name and (call.ok or not ok)]
 
 
-def read_run(folder: Path) -> RecordedRun:
+def read_run(folder: Path, *, verify: bool = True) -> RecordedRun:
     """The run in `folder`.
+
+    Args:
+        verify: check the journal against its chain, too; its problems are the run's `damage`.
 
     Raises:
         FileNotFoundError: it holds no journal.
     """
-    records, damage = _records(folder / JOURNAL)
+    records, damage = _records(folder / JOURNAL, verify)
     started = _first(records, "run_started")
     finished = _first(records, "run_finished")
     times = [time for time in (_time(record) for record in records) if time is not None]
@@ -154,15 +158,27 @@ def read_run(folder: Path) -> RecordedRun:
     )
 
 
-def _records(path: Path) -> tuple[list[Record], str]:
+def _records(path: Path, verify: bool) -> tuple[list[Record], str]:
     records: list[Record] = []
     try:
         records.extend(read_journal(path))
     except JournalError as error:
         return records, f"{error}; what follows is not shown"
+    if verify and (changed := _changed(path)):
+        return records, changed
     if not path.read_bytes().endswith(b"\n"):
         return records, "the last record was cut off while it was written"
     return records, ""
+
+
+def _changed(path: Path) -> str:
+    """What was done to a journal after it was written; empty where it is intact, or of the format without a chain."""
+    try:
+        problems = verify_journal(path)
+    except KeyFileError as error:
+        return f"it cannot be verified: {error.message}"
+    more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+    return f"{problems[0].message}{more}; what it says is no evidence" if problems else ""
 
 
 def _calls(records: list[Record], begin: datetime | None) -> list[Call]:
