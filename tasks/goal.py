@@ -35,6 +35,8 @@ class DataSection(Section):
     """Where the data is: `reference` and `current` (CSV or Parquet), or one `source` split in time order.
 
     `on_bad_rows`: `stop` ends the run when rows fail critical checks; `quarantine` sets them aside and goes on.
+    `roots`: further folders that calls may read data from and write restored versions into, besides those that hold the
+    files named here.
     `unlabelled`: current rows without a label fail the checks (`reject`), or are kept apart and the champion's metric
     on them is estimated (`estimate`).
     """
@@ -50,6 +52,7 @@ class DataSection(Section):
     unlabelled: Literal["reject", "estimate"] = "reject"
     max_null_share: float = Field(default=0.05, ge=0, lt=1)
     suite: str = ""
+    roots: list[str] = Field(default_factory=list[str])
 
     @model_validator(mode="after")
     def _one_form(self) -> "DataSection":
@@ -293,6 +296,13 @@ class Goal(Section):
         if "fairness" in self.objectives and self.fairness is None:
             raise ValueError("the objective fairness needs to know between which groups: state `fairness.column`")
         return self
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The data files that it names, as they are written."""
+        data = self.data
+        named = (data.reference, data.current, data.source, data.suite, self.canary.labels)
+        return tuple(name for name in named if name)
 
     @property
     def weighs(self) -> bool:

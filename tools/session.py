@@ -4,21 +4,26 @@ import getpass
 import os
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tools.core.approval import ApprovalStore, Approver, Prompt
 from tools.core.calls import PERSON, Caller
+from tools.core.errors import FixableError
+from tools.core.files import private_folder
 from tools.core.gateway import Gateway
 from tools.core.journal import Journal
 from tools.core.policy import Policy
 from tools.core.redact import Redactor
 from tools.core.results import ToolResult
+from tools.core.roots import DATA_ROOTS, Roots, roots_from, roots_of_data
+from tools.core.stable import watch
 from tools.core.stack import Stack, read_env
 from tools.core.tool import Path as CallPath
 from tools.core.tool import ServerTool
+from tools.core.yamlfile import ConfigError
 from tools.registry import INTEGRATIONS, load_spec, load_tool
 
 
@@ -62,6 +67,8 @@ def open_gateway(
     policy: Policy | None = None,
     env: Mapping[str, str] | None = None,
     preferences: Mapping[str, str] | None = None,
+    data: Sequence[str] = (),
+    data_roots: Sequence[str] = (),
 ) -> Gateway:
     """A gateway for a project, with a journal of its own at `<home>/runs/<run_id>/journal.jsonl`.
 
@@ -72,6 +79,8 @@ def open_gateway(
         policy: instead of `config/policy.yaml`.
         env: instead of the environment and `.env`.
         preferences: what the goal states on the topics of questions to people; see `Gateway`.
+        data, data_roots: the goal's data files, and folders it declares; without any, calls read in the project folder
+            and write among the run's files only (`tools.core.roots`). `MLOPS_DATA_ROOTS` says the same without a goal.
 
     Raises:
         ConfigError: a configuration file is missing or wrong.
@@ -81,11 +90,16 @@ def open_gateway(
     env = env if env is not None else read_env(project)
     home = state_folder(project, env)
     run_id = run_id or new_run_id()
+    private_folder(home)
+    roots = roots_from(env, project, home, run_id)
+    if data or data_roots:
+        roots = Roots(project, home, run_id, (*roots.data, *_goal_roots(project, home, data, data_roots)))
+        env = {**env, DATA_ROOTS: os.pathsep.join(map(str, roots.data))}  # for servers in processes of their own
     stack = open_stack(project, env)
     specs = [load_spec(name) for name in stack.own]
     policy_path = project / "config" / "policy.yaml"
     if policy is None:
-        policy = Policy.load(policy_path)
+        policy = Policy.load(policy_path, env)
         policy.check(specs, stack.third_party, str(policy_path))
     redactor = Redactor(env, [setting.name for spec in specs for setting in spec.settings if setting.secret])
     return Gateway(
@@ -100,7 +114,15 @@ def open_gateway(
         home=home,
         run_id=run_id,
         preferences=preferences,
+        roots=roots,
     )
+
+
+def _goal_roots(project: Path, home: Path, data: Sequence[str], folders: Sequence[str]) -> tuple[Path, ...]:
+    try:
+        return roots_of_data(project, home, data, folders)
+    except FixableError as error:
+        raise ConfigError(f"data.roots of the goal: {error.message}") from error
 
 
 def _user() -> str:
@@ -123,6 +145,7 @@ def default_gateway() -> Gateway:
     with _default_lock:
         if _default is None or _default.is_stopping:
             _default = open_gateway()
+            watch(_default)
             atexit.register(_default.close)
         return _default
 

@@ -33,7 +33,7 @@ def tools(
 
     config = place.project / "config"
     stack = open_stack(place.project, place.env)
-    policy = Policy.load(config / "policy.yaml")
+    policy = Policy.load(config / "policy.yaml", place.env)
     policy.check([stack.load_spec(name) for name in stack.own], stack.third_party, str(config / "policy.yaml"))
     goal = load_goal(config / "goal.yaml", place.env)
     roles = load_roles(config, {name: stack.spec(name) for name in stack.names}, goal.placeholders())
@@ -68,7 +68,7 @@ def _role(name: str, config: "AgentConfig", stack: "Stack", policy: "Policy") ->
 def _integration(
     name: str, granted: list[str] | None, role: str, config: "AgentConfig", stack: "Stack", policy: "Policy"
 ) -> dict[str, Any]:
-    from tools.core.policy import Question
+    from tools.core.policy import ProposedCall
 
     spec = stack.spec(name)
     real = stack.is_real(name)
@@ -80,8 +80,8 @@ def _integration(
     actions: list[dict[str, Any]] = []
     for action, effect, definition in listed:
         asks = definition is not None and definition.asks
-        question = Question(name, action, effect, {}, role=role, granted=config.granted, real=real, asks=asks)
-        decision = policy.decide(question)
+        call = ProposedCall(name, action, effect, {}, role=role, granted=config.granted, real=real, asks=asks)
+        decision = policy.decide(call)
         actions.append(
             {
                 "action": action,

@@ -8,6 +8,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+PRIVATE_FOLDER = 0o700
+
+
+def private_folder(path: Path) -> Path:
+    """A folder that only this user can enter, made if it is not there; its parents too."""
+    path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    return path
+
 
 @contextmanager
 def opened_folder(path: Path) -> Generator[int]:

@@ -27,7 +27,7 @@ from tools.core.calls import PERSON, Call, Caller
 from tools.core.client import Connection, ConnectionLostError, RawResult, TimedOutError
 from tools.core.consent import Consent
 from tools.core.contract import Action, Answer, Effect
-from tools.core.dispatch import failure, validate_arguments
+from tools.core.dispatch import check_paths, failure, validate_arguments
 from tools.core.errors import (
     DeniedError,
     ErrorKind,
@@ -41,11 +41,14 @@ from tools.core.errors import (
 from tools.core.grants import bind
 from tools.core.journal import Journal
 from tools.core.limits import Usage
-from tools.core.policy import Level, Policy, Question, Verdict
+from tools.core.policy import Decision, Level, Policy, ProposedCall, Verdict
 from tools.core.redact import Redactor
 from tools.core.results import ErrorInfo, Status, ToolResult
+from tools.core.roots import Roots, roots_from
 from tools.core.server import IntegrationServer
 from tools.core.stack import Stack
+from tools.core.stop import AtWork, StopSwitch
+from tools.core.windows import WindowStore
 from tools.core.yamlfile import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -68,6 +71,7 @@ class Gateway:
         redactor: applied to results before anybody sees them.
         preferences: topic of a question -> the preference that the goal states; no caller can state one.
         project, home, run_id: see `CallContext`.
+        roots: what paths in arguments may lead to; by default what the project and `MLOPS_DATA_ROOTS` give.
     """
 
     def __init__(
@@ -82,8 +86,10 @@ class Gateway:
         home: Path,
         run_id: str,
         preferences: Mapping[str, str] | None = None,
+        roots: Roots | None = None,
     ) -> None:
         self.stack = stack
+        self.roots = roots or roots_from(stack.env, project, home, run_id)
         self.policy = policy
         self.journal = journal
         self.run_id = run_id
@@ -91,10 +97,16 @@ class Gateway:
         self.home = home
         self._redactor = redactor
         self._connections: dict[str, Connection] = {}
-        self._usage = Usage()
-        # A journal may be continued; its call ids must stay unique.
-        self._count = sum(record["kind"] == "intent" for record in journal.records())
+        # A journal may be continued: its call ids must stay unique, and what it used up stays used.
+        records = journal.records()
+        self._usage = Usage.from_records(records, policy.file.limits, self._limited, WindowStore(home))
+        journal.subscribe(self._usage.note)
+        self.stop_switch = StopSwitch(home)
+        self.at_work = AtWork(home)
+        self.at_work.begin()
+        self._count = sum(record["kind"] == "intent" for record in records)
         self._closed = False
+        self.closed = threading.Event()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._consent = Consent(
@@ -141,6 +153,11 @@ class Gateway:
         """Ask every long call to end soon; new calls are refused. Returns at once."""
         self._stopping.set()
 
+    def wind_down(self) -> None:
+        """After `stop`, once the calls under way have ended: reads and the way back to stable may be made again."""
+        self.stop_switch.halt_here("the run is being stopped")
+        self._stopping.clear()
+
     @property
     def is_stopping(self) -> bool:
         return self._stopping.is_set()
@@ -152,14 +169,18 @@ class Gateway:
             ExceptionGroup: what backends raised while they were stopped; everything else has been stopped all the same.
         """
         self._stopping.set()
+        self.closed.set()
         with self._lock:
             self._closed = True
             portal, self._portal = self._portal, None
-        if portal is not None:
-            with self._exit:
-                failed = portal.call(self._close_all)
-            if failed:
-                raise ExceptionGroup("not everything could be stopped", failed)
+        try:
+            if portal is not None:
+                with self._exit:
+                    failed = portal.call(self._close_all)
+                if failed:
+                    raise ExceptionGroup("not everything could be stopped", failed)
+        finally:
+            self.at_work.end()
 
     def tools(self, server: str) -> list[dict[str, Any]]:
         """The tools of a third-party server as `{"name", "description", "inputSchema"}`, asked of the server itself."""
@@ -193,7 +214,7 @@ class Gateway:
                 level=None, real=None,
             )  # fmt: skip
             return self._finish(call_id, failure(error), started, attempts=0)
-        decision = self.policy.decide(self._question(call))
+        decision = self._decide(call)
         intent = self.journal.append(
             "intent", call_id=call.id, server=call.server, action=call.action, arguments=call.arguments,
             role=caller.role, task=caller.task, effect=call.effect.value, decision=decision.verdict.value,
@@ -201,7 +222,7 @@ class Gateway:
         )  # fmt: skip
         answer = self._consent.stated(call) if decision.verdict is Verdict.ALLOW else None
         if decision.verdict is Verdict.ASK:
-            decision, answer = await self._consent.ask(call, decision, lambda: self.policy.decide(self._question(call)))
+            decision, answer = await self._consent.ask(call, decision, lambda: self._decide(call))
             if decision.verdict is Verdict.ASK:
                 result = ToolResult(
                     status=Status.NEEDS_APPROVAL,
@@ -211,9 +232,17 @@ class Gateway:
                 return self._finish(call.id, result, started, attempts=0)
         if decision.verdict is Verdict.DENY:
             return self._finish(call.id, failure(DeniedError(decision.rule)), started, attempts=0)
-        self._usage.add(call)
+        try:
+            held = self._usage.reserve(call, free=self._to_stable(call))
+        except DeniedError as error:
+            return self._finish(call.id, failure(error), started, attempts=0)
+        stopped = self._stopped(call)
+        if stopped:  # since the decision: a person may have thought for hours
+            self._usage.settle(held, None)
+            return self._finish(call.id, failure(DeniedError(stopped)), started, attempts=0)
         try:
             result, attempts = await self._attempt(call, str(intent["ts"]), answer)
+            self._usage.settle(held, result)
         except BaseException as error:  # the waiting caller was cancelled, or we have a bug: the record says so
             lost = UnknownOutcomeError(f"the call was abandoned ({type(error).__name__}); read the state back")
             self._finish(call.id, failure(lost), started, attempts=1)
@@ -248,6 +277,7 @@ class Gateway:
         if caller.role is not None:
             given = bind(f"{tool}.{action.name}", action, given, caller.scope, lambda some: _normal(action, some))
         typed = validate_arguments(action, given)
+        check_paths(action, typed, self.roots)
         return Call(
             id=call_id, server=tool, action=action.name, caller=caller,
             arguments=typed.model_dump(mode="json", exclude_none=True), effect=action.effect, limited=action.limits(),
@@ -255,9 +285,19 @@ class Gateway:
             asked=typed if action.asks else None,
         )  # fmt: skip
 
-    def _question(self, call: Call) -> Question:
+    def _decide(self, call: Call) -> Decision:
+        stopped = self._stopped(call)
+        if stopped:
+            level = self.policy.level(call.server, self.stack.is_real(call.server))
+            return Decision(Verdict.DENY, stopped, level)
+        return self.policy.decide(self._proposed(call))
+
+    def _stopped(self, call: Call) -> str:
+        return self.stop_switch.refusal(call.name, call.effect, to_stable=self._to_stable(call))
+
+    def _proposed(self, call: Call) -> ProposedCall:
         preference, preferred = self._consent.preference(call)
-        return Question(
+        return ProposedCall(
             integration=call.server,
             action=call.action,
             effect=call.effect,
@@ -268,11 +308,24 @@ class Gateway:
             task=call.caller.task,
             in_task=call.caller.scope.grants is not None,
             real=self.stack.is_real(call.server),
-            used=self._usage.used,
+            used=self._usage.used(call.caller),
             asks=call.asked is not None,
             preference=preference,
             preferred=preferred,
+            to_stable=self._to_stable(call),
         )
+
+    def _to_stable(self, call: Call) -> bool:
+        """Whether the call only brings production back to what it safely served: by the policy, or by the task."""
+        return self.policy.is_to_stable(call.server, call.action) or call.caller.scope.goes_back(
+            call.name, call.arguments
+        )
+
+    def _limited(self, server: str, action: str) -> Mapping[str, str]:
+        """Argument name -> limit name of an action that a journal names; empty where it is no longer known."""
+        spec = self.stack.spec(server) if server in self.stack.names else None
+        found = next((item for item in spec.actions if item.name == action), None) if spec is not None else None
+        return found.limits() if found is not None else {}
 
     async def _attempt(self, call: Call, begun: str, answer: Answer | None) -> tuple[ToolResult, int]:
         """Call, and repeat what may be repeated. Nothing else in the project repeats a call."""
@@ -339,6 +392,7 @@ class Gateway:
             home=self.home,
             run_id=self.run_id,
             is_stopping=self._stopping.is_set,
+            roots=self.roots,
         )
 
     def _next_id(self) -> str:

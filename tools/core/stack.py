@@ -14,10 +14,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tools.core.child_env import BASICS, BEHAVIOUR
 from tools.core.contract import Integration
 from tools.core.yamlfile import ConfigError, load_yaml_model
 
-PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "SSL_CERT_FILE", "MLOPS_HOME")
+PASSED_ON = (*BASICS, *BEHAVIOUR)
 
 
 @dataclass(frozen=True)

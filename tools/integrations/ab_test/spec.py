@@ -9,6 +9,7 @@ from pydantic import Field
 
 from tools.core.arguments import Bound, Free, ReadPath
 from tools.core.contract import Action, Args, Data, Effect, Integration
+from tools.core.names import Name
 
 WinnerName = Literal["champion", "challenger"]
 TEST = "its name"
@@ -16,7 +17,7 @@ TEST = "its name"
 
 class CreateArgs(Args):
     # The covariate was known before the test. Guardrails lie in [0, 1]; `failed`: the variant gave no answer.
-    test: Annotated[str, Bound()] = Field(description=TEST)
+    test: Annotated[Name, Bound()] = Field(description=TEST)
     champion: Annotated[str, Bound()] = Field(description="version")
     challenger: Annotated[str, Bound()] = Field(description="version")
     plan: Annotated[ReadPath, Bound()] = Field(description="plan JSON")
@@ -54,7 +55,7 @@ class Test(Data):
 
 
 class AssignArgs(Args):
-    test: Annotated[str, Bound()] = Field(description=TEST)
+    test: Annotated[Name, Bound()] = Field(description=TEST)
     units: Annotated[list[str], Free("asks which variant a unit belongs to")] = Field(description="unit ids")
 
 
@@ -64,7 +65,7 @@ class Assignment(Data):
 
 
 class RecordArgs(Args):
-    test: Annotated[str, Bound()] = Field(description=TEST)
+    test: Annotated[Name, Bound()] = Field(description=TEST)
     data: Annotated[ReadPath, Bound()] = Field(
         description="CSV/Parquet: outcome_id, unit, outcome; or serving's evidence"
     )
@@ -83,11 +84,11 @@ class Recorded(Data):
 
 
 class StatusArgs(Args):
-    test: Annotated[str, Bound()] = Field(description=TEST)
+    test: Annotated[Name, Bound()] = Field(description=TEST)
 
 
 class ConcludeArgs(Args):
-    test: Annotated[str, Bound()] = Field(description=TEST)
+    test: Annotated[Name, Bound()] = Field(description=TEST)
     winner: Annotated[WinnerName, Bound()] = Field(description="who serves from now on")
     verdict: Annotated[str, Bound()] = Field(description="the judge's")
     reason: Annotated[str, Free("recorded beside the decision")] = Field(description="why")

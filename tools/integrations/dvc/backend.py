@@ -145,7 +145,7 @@ class DVCBackend(Backend):
         return Versions(versions=versions, message=f"{len(versions)} data versions.")
 
     def restore_version(self, args: RestoreVersionArgs, ctx: CallContext) -> RestoredVersion:
-        target = ctx.path(args.out)
+        target = ctx.new_path(args.out)
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise FixableError(f"out: {args.out} exists and is not an empty folder; name a new one")
         with self._repo(ctx) as repo:
@@ -207,7 +207,7 @@ class DVCBackend(Backend):
         for name in ("dvc", "dvc_data", "dvc_objects"):  # DVC logs to stdout, which belongs to the MCP protocol
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         configured = self.settings.get("DVC_REPO")
-        root = ctx.path(configured) if configured else _embedded(ctx.store("dvc"))
+        root = ctx.configured(configured) if configured else _embedded(ctx.store("dvc"))
         try:
             repo = Repo(str(root))
         except NotDvcRepoError as error:
@@ -254,10 +254,10 @@ def _embedded(store: Path) -> Path:
 
 
 def _collect(paths: list[str], ctx: CallContext) -> dict[str, Path]:
-    """Name inside the version -> file. A folder brings all its files below it.
+    """Name inside the version -> file. A folder brings all files below it but hidden ones.
 
     Raises:
-        FixableError: a path is missing or empty, or two files would get the same name.
+        FixableError: a path is missing or empty, two files would get the same name, or one is none that a call reads.
     """
     files: dict[str, Path] = {}
     for shown in paths:
@@ -265,7 +265,7 @@ def _collect(paths: list[str], ctx: CallContext) -> dict[str, Path]:
         if path.is_file():
             found = {path.name: path}
         elif path.is_dir():
-            found = {p.relative_to(path).as_posix(): p for p in sorted(path.rglob("*")) if p.is_file()}
+            found = {p.relative_to(path).as_posix(): p for p in ctx.roots.files_below(path)}
         else:
             raise FixableError(f"paths: {shown} is neither a file nor a folder")
         if not found:

@@ -1,19 +1,12 @@
 """What the DVC integration can do: stage data slices, version them, list and restore versions."""
 
-import re
 from typing import Annotated
 
 from pydantic import Field, field_validator
 
 from tools.core.arguments import Bound, Free, ReadPath, Target, WritePath
 from tools.core.contract import Action, Args, Data, Effect, Integration, NoArgs, Setting
-
-
-def folder_name(value: str) -> str:
-    """The value, if it is a safe name of a folder; pydantic turns the ValueError into a message."""
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", value):
-        raise ValueError("must be letters, digits, '.', '_' or '-', starting with a letter or digit")
-    return value
+from tools.core.names import Name
 
 
 class StageDataArgs(Args):
@@ -25,7 +18,7 @@ class StageDataArgs(Args):
     time_column: Annotated[str | None, Bound()] = Field(None, description="else row order")
     reference_share: Annotated[float, Bound()] = Field(0.5, description="of source")
     target: Target = Field(description="label")
-    name: Annotated[str, Bound()] = Field("snapshot", description="folder")
+    name: Annotated[Name, Bound()] = Field("snapshot", description="folder")
     baseline_share: Annotated[float, Bound()] = Field(0.8, description="of reference")
     allow_unlabelled: Annotated[bool, Bound()] = Field(False, description="current rows without label apart")
 
@@ -36,8 +29,6 @@ class StageDataArgs(Args):
         if not 0.05 <= value <= 0.95:
             raise ValueError("must be between 0.05 and 0.95")
         return value
-
-    _is_name = field_validator("name")(folder_name)
 
 
 class StagedData(Data):
@@ -64,10 +55,8 @@ class StagedData(Data):
 
 class VersionDataArgs(Args):
     paths: Annotated[list[ReadPath], Bound()] = Field(min_length=1, description="files or folders")
-    name: Annotated[str, Bound()] = Field("snapshot", description="data set name")
+    name: Annotated[Name, Bound()] = Field("snapshot", description="data set name")
     message: Annotated[str | None, Free("a note in the version")] = Field(None, description="why")
-
-    _is_name = field_validator("name")(folder_name)
 
 
 class DataVersion(Data):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tools.core.arguments import Bound, ReadPath, Task
+from tools.core.arguments import Bound, FileAndColumn, ReadPath, Task
 from tools.core.contract import Action, Args, Data
 
 OutlookName = Literal["crossing", "crossed", "no_crossing", "not_forecastable"]
@@ -17,7 +17,7 @@ class SeriesArgs(Args):
     measure: Annotated[str, Bound()] = Field(description="metric, loss, drift")
     task: Task = Field(description="task type")
     reference: Annotated[ReadPath, Bound()] = Field("", description="for drift")
-    times: Annotated[str, Bound()] = Field("", description="file:column")
+    times: Annotated[FileAndColumn, Bound()] = Field("", description="file:column")
 
 
 class ScoreSeries(Data):

@@ -81,6 +81,8 @@ class Evaluation(Data):
     latency_ms_p50: float
     latency_ms_p95: float
     size_bytes: int
+    model_digest: str  # SHA-256 over names and content of its files
+    rows_digest: str  # SHA-256 of the data file
     scores_path: str  # Parquet: row, y_true, prediction, probability, loss, error
     segments: dict[str, float | None] | None  # the metric per segment; None where it is not defined on the rows
     fairness_gap: float | None  # None: not asked for, or no two segments have enough rows
@@ -124,7 +126,7 @@ class ScoredRows(Data):
 
 
 class RegisterModelArgs(Args):
-    model_uri: Annotated[ModelRef, Bound()] = Field(description="model URI or run ID")
+    model_uri: Annotated[ModelRef, Bound()] = Field(description="logged model")
     name: ModelName = Field(description="registered model")
     note: Annotated[str, Free("a note on the version")] = Field("", description="why")
 
@@ -171,6 +173,7 @@ class PromoteVersionArgs(Args):
     name: ModelName = Field(description="registered model")
     version: Annotated[int, Bound()] = Field(description="new champion")
     reason: Annotated[str, Free("recorded beside the version")] = Field(description="evidence")
+    digest: Annotated[str, Bound()] = Field(default_factory=str, description="SHA-256 of its files")
 
 
 class Promotion(Data):

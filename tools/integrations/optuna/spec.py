@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field
 
 from tools.core.arguments import Bound, Free
 from tools.core.contract import Action, Args, Data, Effect, Integration, NoArgs, Setting
+from tools.core.names import Name, NameOrEmpty
 from tools.modeling.search import Index, Json, SearchArgs, SearchResult
 
 SAMPLERS = ("evolution", "tpe")
@@ -20,7 +21,7 @@ def _known_sampler(value: str) -> str:
 class ArchitectureArgs(SearchArgs):
     """A search over families, training windows and parameters."""
 
-    study: Annotated[str, Bound()] = Field(default_factory=str, description="resumes")
+    study: Annotated[NameOrEmpty, Bound()] = Field(default_factory=str, description="resumes")
     window: Annotated[str, Bound()] = Field(default_factory=lambda: "all", description="tried first")
     # Not a Literal: a model would pay for both names twice.
     sampler: Annotated[str, AfterValidator(_known_sampler), Bound()] = Field(
@@ -29,7 +30,7 @@ class ArchitectureArgs(SearchArgs):
 
 
 class AskArgs(Args):
-    study: Annotated[str, Bound()] = Field(description="study name, created at index 0")
+    study: Annotated[Name, Bound()] = Field(description="study name, created at index 0")
     index: Annotated[Index, Free("number of the trial")] = Field(description="trial number, from 0")
     space: Annotated[Json, Bound("goal.space")] = Field(
         description='JSON {name: {"type": float|int, low, high, log} | {"type": categorical, choices}}'
@@ -47,7 +48,7 @@ class Asked(Data):
 
 
 class TellArgs(Args):
-    study: Annotated[str, Bound()] = Field(description="study name")
+    study: Annotated[Name, Bound()] = Field(description="study name")
     index: Annotated[Index, Bound()] = Field(description="trial number")
     value: Annotated[float | None, Bound()] = Field(None, description="result; none if it failed")
 
@@ -61,7 +62,7 @@ class Told(Data):
 
 
 class StudyArgs(Args):
-    study: Annotated[str, Bound()] = Field(description="study name")
+    study: Annotated[Name, Bound()] = Field(description="study name")
 
 
 class BestTrial(Data):

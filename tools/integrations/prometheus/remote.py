@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from tools.core.errors import FinalError, FixableError, NoDataError
-from tools.integrations.prometheus.embedded import RangeSeries, range_times
+from tools.integrations.prometheus.embedded import MAX_TIME_S, RangeSeries, range_times
 from tools.integrations.prometheus.evaluate import Value
 from tools.rest import Bearer, RestClient, Service
 
@@ -48,6 +48,8 @@ class RemotePrometheus:
     def query(self, expr: str, time_s: float | None) -> tuple[list[Value], float]:
         """The value at one time (default the server's now), and that time."""
         t = time.time() if time_s is None else time_s
+        if not 0 <= t <= MAX_TIME_S:
+            raise FixableError(f"time must be Unix seconds from 0 to {MAX_TIME_S:.0f}, got {t}")
         data = self._get("api/v1/query", {"query": expr, "time": f"{t:.3f}"})
         match data["resultType"]:
             case "vector":

@@ -9,7 +9,7 @@ from tools.core.contract import Action, Args, Data, Effect, Integration, Setting
 
 
 class ScrapeArgs(Args):
-    target: Annotated[str, Bound()] = Field(description="/metrics URL")
+    target: Annotated[str, Bound(), Bound()] = Field(description="/metrics URL")
 
 
 class Scraped(Data):
@@ -21,10 +21,12 @@ class Scraped(Data):
 
 
 class QueryArgs(Args):
-    expr: Annotated[str, Free("reads a metric of the configured server")] = Field(min_length=1, description="PromQL")
-    time: Annotated[float | None, Free("reads a metric of the configured server")] = Field(
-        None, description="Unix seconds; default now"
-    )
+    expr: Annotated[
+        str, Free("reads a metric of the configured server"), Free("reads a metric of the configured server")
+    ] = Field(min_length=1, description="PromQL")
+    time: Annotated[
+        float | None, Free("reads a metric of the configured server"), Free("reads a metric of the configured server")
+    ] = Field(None, description="Unix seconds; default now")
 
 
 class Sample(Data):
@@ -44,12 +46,18 @@ class QueryResult(Data):
 
 
 class QueryRangeArgs(Args):
-    expr: Annotated[str, Free("reads a metric of the configured server")] = Field(min_length=1, description="PromQL")
-    start: Annotated[float, Free("reads a metric of the configured server")] = Field(description="Unix seconds")
-    end: Annotated[float, Free("reads a metric of the configured server")] = Field(description="Unix seconds")
-    step: Annotated[float, Free("reads a metric of the configured server")] = Field(
-        15.0, gt=0, description="seconds between points"
-    )
+    expr: Annotated[
+        str, Free("reads a metric of the configured server"), Free("reads a metric of the configured server")
+    ] = Field(min_length=1, description="PromQL")
+    start: Annotated[
+        float, Free("reads a metric of the configured server"), Free("reads a metric of the configured server")
+    ] = Field(description="Unix seconds")
+    end: Annotated[
+        float, Free("reads a metric of the configured server"), Free("reads a metric of the configured server")
+    ] = Field(description="Unix seconds")
+    step: Annotated[
+        float, Free("reads a metric of the configured server"), Free("reads a metric of the configured server")
+    ] = Field(15.0, gt=0, description="seconds between points")
 
 
 class SeriesSummary(Data):
@@ -74,7 +82,9 @@ class RangeResult(Data):
 
 
 class ListMetricsArgs(Args):
-    contains: Annotated[str, Free("reads names of the configured server")] = Field("", description="part of the name")
+    contains: Annotated[
+        str, Free("reads names of the configured server"), Free("reads names of the configured server")
+    ] = Field("", description="part of the name")
 
 
 class Metrics(Data):
@@ -86,10 +96,10 @@ class Metrics(Data):
 
 
 class WatchArgs(Args):
-    target: Annotated[str, Bound()] = Field(description="/metrics URL")
-    seconds: Annotated[float, Bound()] = Field(10.0, ge=0, le=3600, description="how long")
-    interval: Annotated[float, Bound()] = Field(1.0, ge=0.1, le=300, description="scrape every, s")
-    lookback: Annotated[float, Bound()] = Field(0.0, ge=0, le=86400, description="earlier seconds too")
+    target: Annotated[str, Bound(), Bound()] = Field(description="/metrics URL")
+    seconds: Annotated[float, Bound(), Bound()] = Field(10.0, ge=0, le=3600, description="how long")
+    interval: Annotated[float, Bound(), Bound()] = Field(1.0, ge=0.1, le=300, description="scrape every, s")
+    lookback: Annotated[float, Bound(), Bound()] = Field(0.0, ge=0, le=86400, description="earlier seconds too")
 
 
 class VariantHealth(Data):
@@ -147,6 +157,10 @@ SPEC = Integration(
     settings=(
         Setting("PROMETHEUS_URL", "URL of a Prometheus server; unset: the embedded store", real=True),
         Setting("PROMETHEUS_TOKEN", "bearer token of that server; unset: none", secret=True),
+        Setting(
+            "PROMETHEUS_TARGETS",
+            "addresses of metrics, with commas between, that may be watched besides the local serving engine's",
+        ),
         Setting("PROMETHEUS_TIMEOUT_S", "seconds to wait for that server's answer", default="60"),
     ),
 )

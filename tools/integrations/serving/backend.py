@@ -24,7 +24,7 @@ from tools.integrations.serving.spec import (
 )
 
 DRAIN_TIMEOUT_S = 60.0
-SCHEMES = ("models:/", "runs:/", "file:", "http:", "https:", "s3:", "gs:", "mlflow-artifacts:", "dbfs:")
+TRAFFIC, EVIDENCE = "traffic", "evidence-"
 
 
 class ServingBackend(Backend):
@@ -33,6 +33,7 @@ class ServingBackend(Backend):
     def __init__(self, settings: Mapping[str, str | None]) -> None:
         super().__init__(settings)
         self._engine: Any = None
+        self._served_from: Path | None = None
         self._port = _port(settings.get("SERVING_PORT"))
         self._challenger_timeout_s = _seconds(
             "SERVING_CHALLENGER_TIMEOUT_S", settings.get("SERVING_CHALLENGER_TIMEOUT_S") or "2"
@@ -46,7 +47,14 @@ class ServingBackend(Backend):
         uri = self._uri(args.model_uri, ctx)
         started = self._ensure_engine(ctx)
         began = time.perf_counter()
-        answer = self._engine.admin("deploy", name=args.name, model_uri=uri, version=args.version)
+        answer = self._engine.admin(
+            "deploy",
+            name=args.name,
+            model_uri=uri,
+            version=args.version,
+            outside=uri in ctx.outside_models,
+            digest=args.digest,
+        )
         said = "serves all traffic" if answer["changed"] else "already served all traffic"
         return self._production(answer, f"Version {args.version} of {args.name} {said}.", began, started)
 
@@ -54,7 +62,10 @@ class ServingBackend(Backend):
         uri = self._uri(args.model_uri, ctx)
         started = self._ensure_engine(ctx)
         began = time.perf_counter()
-        answer = self._engine.admin("canary", model_uri=uri, version=args.version, percent=args.percent, seed=args.seed)
+        answer = self._engine.admin(
+            "canary", model_uri=uri, version=args.version, percent=args.percent, seed=args.seed,
+            outside=uri in ctx.outside_models, digest=args.digest,
+        )  # fmt: skip
         message = f"Version {args.version} answers {args.percent:g} % of requests and shadow-scores the rest."
         return self._production(answer, message, began, started)
 
@@ -63,7 +74,9 @@ class ServingBackend(Backend):
         return self._production(answer, f"Version {answer['canary_version']} answers {args.percent:g} % of requests.")
 
     def promote_canary(self, args: PromoteArgs, ctx: CallContext) -> Production:
-        answer = self._running().admin("promote", version=args.version, keep_former=args.keep_former)
+        answer = self._running().admin(
+            "promote", version=args.version, keep_former=args.keep_former, digest=args.digest
+        )
         former = answer["former_version"]
         shadow = f"; version {former} scores in the shadow" if former else ""
         message = f"Version {answer['champion_version']} is the champion and serves everything{shadow}."
@@ -116,6 +129,8 @@ class ServingBackend(Backend):
             champion_uri=answer["champion_uri"],
             canary_version=answer["canary_version"],
             canary_percent=answer["canary_percent"],
+            champion_digest=answer["champion_digest"],
+            canary_digest=answer["canary_digest"],
             former_version=answer["former_version"],
             challenger_state=answer["challenger_state"],
             message=f"Problem: {problem}." if problem else f"Serving version {answer['champion_version']}.",
@@ -189,6 +204,9 @@ class ServingBackend(Backend):
         rows = evidence(replies, shadow, chosen[args.target], args.task, args.batch)
         if former:
             rows = in_canary_roles(rows)  # the model that was promoted stays the challenger of its evidence
+        # The columns keep the canary's roles, also in the probation: what was promoted is their challenger.
+        roles = ("former_digest", "champion_digest") if former else ("champion_digest", "canary_digest")
+        rows["champion_digest"], rows["challenger_digest"] = (before[role] for role in roles)
         if args.segment:
             rows["segment"] = segments(list(table[args.segment]), args.segment)[args.start : args.start + len(rows)]
         watched = before["champion_version"] if former else canary or before["champion_version"]
@@ -197,7 +215,7 @@ class ServingBackend(Backend):
         routed = ""
         if units is not None:
             rows["unit"], routed = units, "-by-unit"
-        path = ctx.workspace / "traffic" / f"evidence-{watched}{routed}.parquet"
+        path = ctx.workspace / TRAFFIC / f"{EVIDENCE}{watched}{routed}.parquet"
         future = path.with_name(f"future-labels-{watched}.parquet")
         labels_path = path.with_name(f"labels-{watched}.parquet") if args.label_delay else None
         if labels_path is not None:
@@ -240,6 +258,8 @@ class ServingBackend(Backend):
         from tools.modeling.data import read_table, require_columns, write_table
 
         path, source = ctx.path(args.evidence), ctx.path(args.labels)
+        if not (ctx.roots.is_run_file(path) and path.parent.name == TRAFFIC and path.name.startswith(EVIDENCE)):
+            raise FixableError(f"{args.evidence} is no evidence of a run; give an evidence_path of send_traffic")
         table, labels = read_table(path), read_table(source, may_be_empty=True)
         require_columns(table, ["request_id", "y_true", "champion_prediction", "challenger_prediction"], args.evidence)
         require_columns(labels, ["request_id", "label"], args.labels)
@@ -279,14 +299,20 @@ class ServingBackend(Backend):
 
     def close(self) -> None:
         if self._engine is not None:
+            from tools.modeling.serving_address import forget_address
+
             self._engine.close()
             self._engine = None
+            if self._served_from is not None:
+                forget_address(self._served_from)
 
     def _ensure_engine(self, ctx: CallContext) -> float | None:
         """Start the engine unless it runs; the seconds that took, or None."""
         if self._engine is not None and self._engine.exit_code is None:
             return None
         from tools.integrations.serving.process import EngineProcess
+        from tools.modeling.model_store import store_credentials
+        from tools.modeling.serving_address import ServingAddress, record_address
 
         self.close()
         self._engine = EngineProcess.start(
@@ -295,7 +321,12 @@ class ServingBackend(Backend):
             tracking_uri=self._tracking_uri(ctx),
             registry_uri=self.settings.get("MLFLOW_REGISTRY_URI"),
             challenger_timeout_s=self._challenger_timeout_s,
+            project=ctx.project.resolve(),
+            home=ctx.home.resolve(),
+            credentials=store_credentials(self.settings, self._tracking_uri(ctx)),
         )
+        self._served_from = ctx.store("serving")
+        record_address(self._served_from, ServingAddress(f"{self._engine.url}/metrics", self._engine.pid))
         self._engine.wait_restored()
         return self._engine.start_s
 
@@ -310,22 +341,13 @@ class ServingBackend(Backend):
         return self.settings.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(ctx.home / 'mlflow' / 'mlflow.db').resolve()}"
 
     def _uri(self, value: str, ctx: CallContext) -> str:
-        """A model URI that does not depend on any current folder.
+        """The address of a model, if there is a store to look it up in.
 
         Raises:
-            FixableError: a path to nothing, or a registry that does not exist.
+            FixableError: there is none yet.
         """
-        if not value.startswith(SCHEMES):
-            path = ctx.path(value)
-            if not (path / "MLmodel").is_file():
-                raise FixableError(
-                    f"{value} is no MLflow model folder (no MLmodel file in {path}); "
-                    "valid: models:/NAME/VERSION, runs:/RUN/PATH, or such a folder"
-                )
-            return str(path.resolve())
         database = ctx.home / "mlflow" / "mlflow.db"
-        needs_store = value.startswith(("models:/", "runs:/"))
-        if needs_store and not self.settings.get("MLFLOW_TRACKING_URI") and not database.is_file():
+        if not self.settings.get("MLFLOW_TRACKING_URI") and not database.is_file():
             raise FixableError(f"{value} cannot be looked up: there is no MLflow store yet at {database}")
         return value
 
@@ -341,6 +363,8 @@ class ServingBackend(Backend):
             champion_uri=answer["champion_uri"],
             canary_version=answer["canary_version"],
             canary_percent=answer["canary_percent"],
+            champion_digest=answer["champion_digest"],
+            canary_digest=answer["canary_digest"],
             former_version=answer["former_version"],
             changed=answer["changed"],
             start_s=started,

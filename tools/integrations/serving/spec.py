@@ -6,18 +6,21 @@ from pydantic import Field
 
 from tools.core.arguments import Bound, ModelName, ModelRef, ReadPath, Seed, Target, Task
 from tools.core.contract import Action, Args, Data, Effect, Integration, Limited, NoArgs, Setting
+from tools.core.names import Name, NameOrEmpty
 from tools.modeling.search import Count, Index
 
 
 class DeployArgs(Args):
-    model_uri: Annotated[ModelRef, Bound()] = Field(min_length=1, description="models:/… or path")
-    version: Annotated[str, Bound()] = Field(min_length=1, description="version label")
+    model_uri: Annotated[ModelRef, Bound()] = Field(description="models:/…")
+    version: Annotated[Name, Bound()] = Field(description="version label")
+    digest: Annotated[str, Bound()] = Field(default_factory=str, description="SHA-256 of its files")
     name: ModelName = Field("model", description="model name")
 
 
 class CanaryArgs(Args):
-    model_uri: Annotated[ModelRef, Bound()] = Field(min_length=1, description="models:/… or path")
-    version: Annotated[str, Bound()] = Field(min_length=1, description="version label")
+    model_uri: Annotated[ModelRef, Bound()] = Field(description="models:/…")
+    version: Annotated[Name, Bound()] = Field(description="version label")
+    digest: Annotated[str, Bound()] = Field(default_factory=str, description="SHA-256 of its files")
     percent: Annotated[float, Bound()] = Limited("traffic_percent", "its share of requests", 5.0, ge=0, le=100)
     seed: Annotated[int, Bound()] = Field(0, description="routing seed")
 
@@ -27,8 +30,9 @@ class SetTrafficArgs(Args):
 
 
 class PromoteArgs(Args):
-    version: Annotated[str, Bound()] = Field("", description="refuse any other canary")
+    version: Annotated[NameOrEmpty, Bound()] = Field("", description="refuse any other canary")
     keep_former: Annotated[bool, Bound()] = Field(True, description="old champion shadow-scores on")
+    digest: Annotated[str, Bound()] = Field("", description="SHA-256 of its files, as judged")
 
 
 class Production(Data):
@@ -41,6 +45,8 @@ class Production(Data):
     champion_uri: str
     canary_version: str | None
     canary_percent: float
+    champion_digest: str | None = None  # SHA-256 over the model's files
+    canary_digest: str | None = None
     former_version: str | None = None  # the former champion, while it scores in the shadow after a promotion
     changed: bool
     start_s: float | None = None  # seconds from process start to accepting requests; None: it was running
@@ -119,6 +125,8 @@ class ServingStatus(Data):
     champion_uri: str | None
     canary_version: str | None
     canary_percent: float
+    champion_digest: str | None = None  # SHA-256 over the model's files
+    canary_digest: str | None = None
     former_version: str | None = None  # the former champion, while it scores in the shadow after a promotion
     challenger_state: str | None  # of the canary or the former champion: ready, unhealthy, disabled
     message: str
@@ -222,5 +230,8 @@ SPEC = Integration(
         ),
         Setting("MLFLOW_TRACKING_URI", "where models: and runs: URIs are looked up; unset: the embedded MLflow store"),
         Setting("MLFLOW_REGISTRY_URI", "model registry, where it is not the tracking server"),
+        Setting("MLFLOW_TRACKING_USERNAME", "user of a server with basic authentication"),
+        Setting("MLFLOW_TRACKING_PASSWORD", "password of that user", secret=True),
+        Setting("MLFLOW_TRACKING_TOKEN", "bearer token of the server", secret=True),
     ),
 )

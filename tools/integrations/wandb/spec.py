@@ -6,11 +6,12 @@ from pydantic import Field
 
 from tools.core.arguments import Bound, Free, ReadPath
 from tools.core.contract import Action, Args, Data, Effect, Integration, Setting
+from tools.core.names import Name, NameOrEmpty
 
 
 class LogTrialsArgs(Args):
     trials_path: Annotated[ReadPath, Bound()] = Field(description="trials JSON of a search")
-    project: Annotated[str, Bound("goal.name")] = Field("", description="W&B project; empty: default")
+    project: Annotated[NameOrEmpty, Bound("goal.name")] = Field("", description="W&B project; empty: default")
 
 
 class LoggedStudy(Data):
@@ -33,7 +34,7 @@ class LogMetricsArgs(Args):
         description="name to value"
     )
     step: Annotated[int, Free("of those numbers")] = Field(-1, description="-1: next")
-    project: Annotated[str, Bound("goal.name")] = Field("", description="empty: default")
+    project: Annotated[NameOrEmpty, Bound("goal.name")] = Field("", description="empty: default")
 
 
 class LoggedMetrics(Data):
@@ -46,7 +47,7 @@ class LoggedMetrics(Data):
 
 
 class ListRunsArgs(Args):
-    project: Annotated[str, Bound("goal.name")] = Field("", description="empty: all")
+    project: Annotated[NameOrEmpty, Bound("goal.name")] = Field("", description="empty: all")
     limit: Annotated[int, Free("reads runs of the configured account")] = Field(
         20, ge=1, le=200, description="newest first"
     )
@@ -67,9 +68,7 @@ class Runs(Data):
 
 
 class ReadRunArgs(Args):
-    run_id: Annotated[str, Free("reads a run of the configured account")] = Field(
-        pattern=r"^[\w-]+$", description="W&B run ID"
-    )
+    run_id: Annotated[Name, Free("reads a run of the configured account")] = Field(description="W&B run ID")
 
 
 class RunContent(Data):
