@@ -201,12 +201,14 @@ MUTANTS: dict[str, tuple[str, str, str, str]] = {
     ),
     "an unknown write called failed": (
         "backend.py",
-        '        answer = self._client.write("POST", "v1/items", json={"summary": args.summary}, success=201)\n',
+        "    def create_item(self, args: CreateItemArgs, ctx: CallContext) -> Item:\n",
+        "    def create_item(self, args: CreateItemArgs, ctx: CallContext) -> Item:\n"
         "        from tools.core.errors import FinalError, UnknownOutcomeError\n"
         "        try:\n"
-        '            answer = self._client.write("POST", "v1/items", json={"summary": args.summary}, success=201)\n'
+        "            return self._create_item(args, ctx)\n"
         "        except UnknownOutcomeError as error:\n"
-        "            raise FinalError(error.message) from error\n",
+        "            raise FinalError(error.message) from error\n\n"
+        "    def _create_item(self, args: CreateItemArgs, ctx: CallContext) -> Item:\n",
         "it may have been done",
     ),
     "an error returned as success": (

@@ -32,7 +32,7 @@ MUTANTS: dict[str, tuple[list[tuple[str, str, str]], str]] = {
     "a write declared a read": (
         [("spec.py", "effect=Effect.WRITE,", "effect=Effect.READ,"),
          ("contract.py", '    Example("list_notes"),\n', ""),
-         ("backend.py", "notes = [*_read(_file(ctx)), ", "notes = [*_read(_file(ctx)), str(len(_read(_file(ctx)))), ")],
+         ("backend.py", "if args.text not in notes:", "if True:")],
         "add_note reads, yet it changed",
     ),
     "a secret in a result": (

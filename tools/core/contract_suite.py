@@ -9,7 +9,6 @@ A further integration joins by being in the registry and shipping that file; not
 """
 
 import ast
-import dataclasses
 import hashlib
 import importlib
 import inspect
@@ -47,7 +46,6 @@ WORKING_FILES = ("-wal", "-shm", "-journal", ".log", "cache.db")
 SHARED = frozenset(
     {"httpx", "numpy", "pandas", "polars", "pyarrow", "pydantic", "starlette", "threadpoolctl", "uvicorn", "yaml"}
 )
-WRITE_FACTS = ("key", "read_back", "undo", "survives_process")  # what a write action declares beside its effect
 NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 
 Call = Callable[[str, Mapping[str, Any]], ToolResult]
@@ -140,14 +138,6 @@ def check_arguments(spec: Integration) -> None:
             assert declared(info) is not None, f"{spec.name}.{action.name}: {name} is declared neither Bound nor Free"
 
 
-def check_write_facts(spec: Integration) -> None:
-    """A write says what makes a repetition the same write, how to read it back, and how to undo it."""
-    facts = [field.name for field in dataclasses.fields(Action) if field.name in WRITE_FACTS]
-    for action in spec.actions:
-        lacking = [fact for fact in facts if action.effect is not Effect.READ and getattr(action, fact) is None]
-        assert not lacking, f"{spec.name}.{action.name} writes, and does not declare {', '.join(lacking)}"
-
-
 def check_imports(spec: Integration) -> None:
     """`imports` names the libraries that the folder's modules import, so that nothing else may."""
     folder = Path(str(importlib.import_module(f"tools.integrations.{spec.name}").__file__)).parent
@@ -178,7 +168,6 @@ STATIC_CHECKS: tuple[Callable[[Integration], None], ...] = (
     check_settings,
     check_backend,
     check_arguments,
-    check_write_facts,
     check_imports,
     check_standin,
     check_missing_dependency,
