@@ -65,6 +65,7 @@ def test_what_is_derived_from_the_specs_is_written_with_it(checkout: Path) -> No
     assert run(checkout, "python", "-m", "crew", "docs", "--check").returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("ruff", "check"), ("ruff", "format", "--check"), ("pyright",)], ids=" ".join)
 def test_the_folders_pass_style_and_types(checkout: Path, command: tuple[str, ...]) -> None:
     (checkout / ".venv").exists() or (checkout / ".venv").symlink_to(Path(sys.prefix))
@@ -78,6 +79,7 @@ def test_the_architecture_holds(checkout: Path) -> None:
     assert ended.returncode == 0, ended.stdout[-3000:]
 
 
+@pytest.mark.slow
 def test_the_contract_suite_passes_over_every_transport_without_an_edit(checkout: Path) -> None:
     ended = run(
         checkout, "pytest", "-q", "-p", "no:cacheprovider", "tests/contracts", "-k", f"{NAME} or notebook or light"
