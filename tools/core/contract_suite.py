@@ -23,13 +23,13 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from tools.core.arguments import declared
+from tools.core.arguments import bound_arguments, declared
 from tools.core.contract import Action, Args, Backend, CallContext, Data, Effect, Integration, QuestionArgs
 from tools.core.errors import ErrorKind, MissingDependencyError
 from tools.core.examples import Example, contract_of, examples_of, standin_of, unreachable_of
 from tools.core.remote_suite import check_shows_none, check_standin
 from tools.core.results import Status, ToolResult
-from tools.core.schema import input_schema, output_schema
+from tools.core.schema import agent_schema, input_schema, output_schema
 from tools.core.standin import Play
 
 __all__ = ["STATIC_CHECKS", "Example", "examples_of", "standin_of", "unreachable_of"]
@@ -52,8 +52,11 @@ Call = Callable[[str, Mapping[str, Any]], ToolResult]
 
 
 def definition_tokens(action: Action) -> float:
-    """About how many tokens a model pays for an action's definition on every request."""
-    text = " ".join((action.name, action.summary, json.dumps(input_schema(action), separators=(",", ":"))))
+    """About how many tokens a model pays for an action's definition on every request, at most: what the goal binds is
+    never shown to it."""
+    stated = [name for name, bound in bound_arguments(action.args).items() if not bound.name]
+    schema = json.dumps(agent_schema(action, stated), separators=(",", ":"))
+    text = " ".join((action.name, action.summary, schema))
     return len(text) / CHARS_PER_TOKEN
 
 
