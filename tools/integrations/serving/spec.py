@@ -220,7 +220,7 @@ SPEC = Integration(
     ),
     backend="tools.integrations.serving.backend:ServingBackend",
     requires=("mlflow", "scikit-learn", "starlette", "uvicorn", "prometheus-client", "httpx"),
-    imports=("mlflow", "prometheus_client"),
+    imports=("prometheus_client",),
     settings=(
         Setting("SERVING_PORT", "port of the engine on 127.0.0.1; unset: a free one is picked"),
         Setting(
