@@ -105,6 +105,7 @@ class Gateway:
         self.at_work = AtWork(home)
         self.at_work.begin()
         self._count = sum(record["kind"] == "intent" for record in records)
+        self._under_way: dict[str, Call] = {}
         self._closed = False
         self.closed = threading.Event()
         self._lock = threading.Lock()
@@ -240,6 +241,7 @@ class Gateway:
         if stopped:  # since the decision: a person may have thought for hours
             self._usage.settle(held, None)
             return self._finish(call.id, failure(DeniedError(stopped)), started, attempts=0)
+        self._under_way[call.id] = call
         try:
             result, attempts = await self._attempt(call, str(intent["ts"]), answer)
             self._usage.settle(held, result)
@@ -247,6 +249,8 @@ class Gateway:
             lost = UnknownOutcomeError(f"the call was abandoned ({type(error).__name__}); read the state back")
             self._finish(call.id, failure(lost), started, attempts=1)
             raise
+        finally:
+            del self._under_way[call.id]
         return self._finish(call.id, result, started, attempts)
 
     def _prepare(self, call_id: str, tool: str, arguments: dict[str, Any], caller: Caller) -> Call:
@@ -294,6 +298,12 @@ class Gateway:
 
     def _stopped(self, call: Call) -> str:
         return self.stop_switch.refusal(call.name, call.effect, to_stable=self._to_stable(call))
+
+    def _held(self, server: str, action: str, call_id: str) -> str:
+        """The stop, looked at again when a call's turn has come: it may have waited behind a long one."""
+        call = self._under_way.get(call_id)
+        # One that is no longer waited for may have been a write; nobody would see it happen.
+        return self._stopped(call) if call is not None else f"{server}.{action} is no longer waited for"
 
     def _proposed(self, call: Call) -> ProposedCall:
         preference, preferred = self._consent.preference(call)
@@ -349,7 +359,12 @@ class Gateway:
                 result = failure(NeedsPersonError(str(error)))
             passing = result.error is not None and result.error.kind is ErrorKind.RETRY
             unknown = result.status is Status.UNKNOWN
-            if not (call.may_repeat and (passing or unknown)) or attempt == ATTEMPTS or self.is_stopping:
+            if (
+                not (call.may_repeat and (passing or unknown))
+                or attempt == ATTEMPTS
+                or self.is_stopping
+                or self._stopped(call)
+            ):
                 return result, attempt
             await anyio.sleep(BACKOFF_S * attempt)
         raise AssertionError("unreachable")
@@ -392,6 +407,7 @@ class Gateway:
             home=self.home,
             run_id=self.run_id,
             is_stopping=self._stopping.is_set,
+            held=lambda action, call_id: self._held(name, action, call_id),
             roots=self.roots,
         )
 

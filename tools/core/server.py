@@ -24,6 +24,7 @@ from tools.core.contract import Action, Answer, Backend, CallContext, Effect, In
 from tools.core.dispatch import failure, run_action, translate
 from tools.core.errors import (
     CallCancelled,
+    DeniedError,
     FinalError,
     FixableError,
     NeedsPersonError,
@@ -53,6 +54,7 @@ class IntegrationServer:
         project, home: see `CallContext`.
         run_id: used when the caller names no run (an outside client).
         is_stopping: true once the process is being stopped; long calls then end at their next progress report.
+        held: (action, call id) -> why that call may not begin now, empty where it may; asked when its turn has come.
         redactor: applied to results; None where the gateway, in the same process, does it.
         roots: what paths may lead to; by default what the project and `MLOPS_DATA_ROOTS` give.
     """
@@ -66,6 +68,7 @@ class IntegrationServer:
         home: Path,
         run_id: str,
         is_stopping: Callable[[], bool] = lambda: False,
+        held: Callable[[str, str], str] = lambda _action, _call_id: "",
         redactor: Redactor | None = None,
         roots: Roots | None = None,
     ) -> None:
@@ -77,6 +80,7 @@ class IntegrationServer:
         self._home = home
         self._run_id = run_id
         self._is_stopping = is_stopping
+        self._held = held
         self._backend: Backend | None = None
         self._one_at_a_time = threading.Lock()
         self._actions = {action.name: action for action in spec.actions}
@@ -145,7 +149,9 @@ class IntegrationServer:
             is_cancelled=is_cancelled,
             answer=_answer(meta.get(META_ANSWER)),
         )
-        return self._as_mcp(await anyio.to_thread.run_sync(self._run, name, arguments, ctx), meta)
+        return self._as_mcp(
+            await anyio.to_thread.run_sync(self._run, name, arguments, ctx, str(meta.get(META_CALL, ""))), meta
+        )
 
     def _as_mcp(self, result: ToolResult, meta: Mapping[str, Any]) -> types.CallToolResult:
         result.call_id = str(meta.get(META_CALL, ""))
@@ -159,10 +165,12 @@ class IntegrationServer:
     def _clean(self, text: str) -> str:
         return self._redactor.text(text) if self._redactor else text
 
-    def _run(self, name: str, arguments: dict[str, Any], ctx: CallContext) -> ToolResult:
+    def _run(self, name: str, arguments: dict[str, Any], ctx: CallContext, call_id: str) -> ToolResult:
         with self._one_at_a_time:
             if self._is_stopping():
                 return failure(FinalError(f"{self.spec.name}.{name} was stopped before it began"))
+            if held := self._held(name, call_id):
+                return failure(DeniedError(held))
             if ctx.is_cancelled():
                 return failure(RetryableError(f"{self.spec.name}.{name} waited for another call and did not begin"))
             try:
