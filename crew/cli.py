@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from crew.commands import approvals, doctor, ending, policy, run, runs, sample, serve, stop, tools
+from crew.commands import approvals, docs, doctor, ending, policy, run, runs, sample, scaffold, serve, stop, tools
+from tools.core.child_env import PRIVATE_UMASK
 
 DEBUG = "MLOPS_DEBUG"
 USAGE = 2
@@ -35,6 +36,8 @@ _COMMANDS: tuple[tuple[str, str, Callable[..., int]], ...] = (
     ("doctor", "Set up", doctor.doctor),
     ("tools", "Set up", tools.tools),
     ("serve", "Set up", serve.serve),
+    ("scaffold", "Develop", scaffold.scaffold),
+    ("docs", "Develop", docs.docs),
 )
 for _name, _panel, _command in _COMMANDS:
     app.command(_name, rich_help_panel=_panel)(_command)
@@ -68,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    os.umask(PRIVATE_UMASK)  # journals, reports, models and data are this user's alone
     try:
         code = app(args=arguments, prog_name="mlops-crew", standalone_mode=False)
         sys.stdout.flush()

@@ -12,6 +12,7 @@ from typing import Any
 from tools.core.approval import ApprovalStore, Approver, Prompt
 from tools.core.calls import PERSON, Caller
 from tools.core.errors import FixableError
+from tools.core.files import private_folder
 from tools.core.gateway import Gateway
 from tools.core.journal import Journal
 from tools.core.policy import Policy
@@ -89,6 +90,7 @@ def open_gateway(
     env = env if env is not None else read_env(project)
     home = state_folder(project, env)
     run_id = run_id or new_run_id()
+    private_folder(home)
     roots = roots_from(env, project, home, run_id)
     if data or data_roots:
         roots = Roots(project, home, run_id, (*roots.data, *_goal_roots(project, home, data, data_roots)))

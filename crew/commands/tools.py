@@ -59,7 +59,8 @@ def _role(name: str, config: "AgentConfig", stack: "Stack", policy: "Policy") ->
     return {
         "role": name,
         "title": config.role,
-        "tokens": sum(action["tokens"] or 0 for item in integrations for action in item["actions"]),
+        # What cannot be used is not offered, and costs nothing.
+        "tokens": sum(a["tokens"] or 0 for item in integrations if not item["unusable"] for a in item["actions"]),
         "integrations": integrations,
     }
 
@@ -97,6 +98,7 @@ def _integration(
         "level": policy.level(name, real).value,
         "real": real,
         "installed": not spec.missing() if spec else None,
+        "unusable": stack.usable(name),
         "install": spec.install_command() if spec and spec.missing() else None,
         "actions": actions,
     }
@@ -121,6 +123,9 @@ def _print_role(entry: dict[str, Any]) -> None:
     if not entry["integrations"]:
         print("  uses nothing")
     for item in entry["integrations"]:
+        if item["unusable"]:
+            print(f"  {item['integration']}: not offered. {item['unusable']}")
+            continue
         where = "a real system" if item["real"] else "embedded"
         missing = f", not installed: {item['install']}" if item["install"] else ""
         print(f"  {item['integration']}: {item['level']}, {where}{missing}")

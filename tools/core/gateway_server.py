@@ -82,7 +82,9 @@ class GatewayServer:
         found: dict[str, _Offer] = {}
         for name in self.names:
             spec = self._gateway.stack.spec(name)
-            for action in spec.actions if spec is not None else ():
+            if spec is None or self._gateway.stack.usable(name) is not None:
+                continue
+            for action in spec.actions:
                 if self._possible(name, action.name, action.effect):
                     public = agent_tool_name(name, action.name)
                     found[public] = _Offer(name, action.name, tool_definition(action, public))
