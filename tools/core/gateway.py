@@ -106,6 +106,7 @@ class Gateway:
         self.at_work = AtWork(home)
         self.at_work.begin()
         self._count = sum(record["kind"] == "intent" for record in records)
+        self._under_way: dict[str, Call] = {}
         self._closed = False
         self.closed = threading.Event()
         self._lock = threading.Lock()
@@ -261,6 +262,7 @@ class Gateway:
         except DeniedError as error:
             self._usage.settle(held, None)
             return self._finish(call.id, failure(error), started, attempts=0)
+        self._under_way[call.id] = call
         try:
             result, attempts = await self._attempt(call, str(intent["ts"]), answer)
             self._usage.settle(held, result)
@@ -268,6 +270,8 @@ class Gateway:
             lost = UnknownOutcomeError(f"the call was abandoned ({type(error).__name__}); read the state back")
             self._finish(call.id, failure(lost), started, attempts=1)
             raise
+        finally:
+            del self._under_way[call.id]
         return self._finish(call.id, result, started, attempts)
 
     def _anew(
@@ -354,6 +358,12 @@ class Gateway:
             return failure(error).model_copy(update={"status": Status.NEEDS_APPROVAL})
         return None
 
+    def _held(self, server: str, action: str, call_id: str) -> str:
+        """The stop, looked at again when a call's turn has come: it may have waited behind a long one."""
+        call = self._under_way.get(call_id)
+        # One that is no longer waited for may have been a write; nobody would see it happen.
+        return self._stopped(call) if call is not None else f"{server}.{action} is no longer waited for"
+
     def _proposed(self, call: Call) -> ProposedCall:
         preference, preferred = self._consent.preference(call)
         return ProposedCall(
@@ -408,7 +418,12 @@ class Gateway:
                 result = failure(NeedsPersonError(str(error)))
             passing = result.error is not None and result.error.kind is ErrorKind.RETRY
             unknown = result.status is Status.UNKNOWN
-            if not (call.may_repeat and (passing or unknown)) or attempt == ATTEMPTS or self.is_stopping:
+            if (
+                not (call.may_repeat and (passing or unknown))
+                or attempt == ATTEMPTS
+                or self.is_stopping
+                or self._stopped(call)
+            ):
                 return result, attempt
             await anyio.sleep(BACKOFF_S * attempt)
         raise AssertionError("unreachable")
@@ -454,6 +469,7 @@ class Gateway:
             run_id=self.run_id,
             is_stopping=self._stopping.is_set,
             gateway_key=key,
+            held=lambda action, call_id: self._held(name, action, call_id),
             roots=self.roots,
         )
 
