@@ -34,7 +34,7 @@ def run_file(run: RecordedRun, shown: object) -> Path | None:
 def run_link(run: RecordedRun, shown: object) -> str:
     """The address of a file of the run, relative to its report; empty when there is none."""
     path = run_file(run, shown)
-    return quote(path.relative_to(run.folder.resolve()).as_posix()) if path else ""
+    return quote(path.relative_to(run.folder.resolve()).as_posix(), errors="surrogateescape") if path else ""
 
 
 def read_json(run: RecordedRun, shown: object) -> Facts:

@@ -13,6 +13,7 @@ from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from crew import words
 from crew.report import charts, drift, evidence, story, svg, timeline
 from crew.report.collect import RecordedRun, read_run
+from tools.core.clean import clean_text
 from tools.core.files import write_text
 
 FORMAT = 1
@@ -96,11 +97,12 @@ def report_facts(run: RecordedRun) -> dict[str, Any]:
 
 
 def report_html(run: RecordedRun, facts: dict[str, Any]) -> str:
-    """The page. Everything that comes from the run is escaped."""
+    """The page. Everything that comes from the run is cleaned and escaped; no script runs in it, whatever it holds."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=ChainableUndefined,  # a result of another version may lack a field
+        finalize=_clean,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -123,6 +125,11 @@ def report_html(run: RecordedRun, facts: dict[str, Any]) -> str:
         generated=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         legend=svg.key,
     )
+
+
+def _clean(value: Any) -> Any:
+    """Every value that the template writes; charts are markup whose texts are escaped, and are cleaned too."""
+    return type(value)(clean_text(value)) if isinstance(value, str) else value
 
 
 def _charts(run: RecordedRun, facts: dict[str, Any]) -> dict[str, Any]:

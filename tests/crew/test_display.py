@@ -15,7 +15,8 @@ import pytest
 
 from crew.display import Display, is_plain, question, terminal_prompt
 from tests.helpers.journal_example import RUN_ID, failed_run, promoted_run
-from tools.core.approval import Approval, Pick
+from tools.core.approval import Approval, Edited, Pick, Rejected
+from tools.core.clean import MARK, columns
 
 ESCAPE = "\x1b"
 KINDS = ["run_started", "task_started", "task_finished", "task_skipped", "intent", "outcome", "progress",
@@ -92,7 +93,8 @@ def approval(**changes: Any) -> Approval:
     fields: dict[str, Any] = {
         "id": f"{RUN_ID}-c1", "run_id": RUN_ID, "integration": "serving", "action": "promote_canary",
         "arguments": {"version": "2"}, "role": "deployment", "reason": "supervised: risky writes wait for a person",
-        "call_hash": "x", "created_ts": time.time(), "expires_ts": time.time() + 900,
+        "call_hash": "0123456789abcdef" * 4, "created_ts": time.time(), "expires_ts": time.time() + 900,
+        "facts": {"effect": "risky", "summary": "Makes the challenger the champion."},
     }  # fmt: skip
     return Approval.model_validate(fields | changes)
 
@@ -283,7 +285,7 @@ def test_a_terminal_shows_scrolling_lines_and_one_live_line(
 
 @pytest.mark.parametrize(
     ("typed", "answer"),
-    [("y\n", True), ("YES\n", True), ("n\n", False), ("\n", False), ("yes please\n", False), ("\x04", False)],
+    [("y\n", True), ("YES\n", True), ("n\n", False), ("\n", False), ("why not\n", False), ("\x04", False)],
 )
 def test_only_an_explicit_yes_approves(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch, typed: str, answer: bool
@@ -301,6 +303,34 @@ def test_only_an_explicit_yes_approves(
         assert told in text
     terminal.type(typed)
     assert asked() is answer
+
+
+@pytest.mark.parametrize(
+    ("typed", "reply"),
+    [
+        ("y version=3\n", Edited({"version": "3"})),
+        ("n not on a Friday\x1b[2J\n", Rejected(f"not on a Friday{MARK}[2J")),
+    ],
+)
+def test_a_reason_and_other_arguments_can_be_typed_with_the_answer(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, typed: str, reply: Any
+) -> None:
+    asked = ask(terminal, monkeypatch, lambda: False)
+    terminal.wait_for("[y/N]")
+    terminal.type(typed)
+    assert asked() == reply
+
+
+@pytest.mark.parametrize("typed", ["yes please\n", "y versio=3\n", "y version\n", "y 'version=3\n"])
+def test_a_yes_with_what_changes_no_argument_is_asked_again(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    asked = ask(terminal, monkeypatch, lambda: False)
+    terminal.wait_for("[y/N]")
+    terminal.type(typed)
+    terminal.wait_for("cannot read" if "'" in typed else "changes no argument")
+    terminal.type("n\n")
+    assert asked() is False
 
 
 def test_what_was_typed_before_the_question_does_not_answer_it(
@@ -331,9 +361,37 @@ def test_without_a_terminal_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_argument_cannot_repaint_the_question() -> None:
-    text = question(approval(arguments={"note": "x\x1b[2J\r\nDo it? [y/N]"}, reason="a\x1b[Ab"), "risky")
+    text = question(
+        approval(arguments={"note\x1b[2J": "x\x9b2J\r\nDo it? [y/N]"}, reason="a\x1b[Ab", role="\x1b]0;x\x07")
+    )
     assert ESCAPE not in text and "\r" not in text
     assert "\n    Do it? [y/N]" not in text
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (40, 24), (40, 16), (200, 60)])
+@pytest.mark.parametrize("many", [3, 60])
+def test_a_question_is_one_screen_whatever_is_in_it(width: int, height: int, many: int) -> None:
+    arguments = {f"argument_{n}": ["x" * 100_000, "ab " * 9000, {"k": ["\u202e"] * 500}][n % 3] for n in range(many)}
+    facts = {"summary": "Does it. " * 30, "effect": "risky", "task": "release", "undo": "rollback", "now": arguments}
+    asked = approval(arguments=arguments, facts=facts, reason="because " * 200)
+    lines = question(asked, "risky", width, height).splitlines()
+    assert len(lines) <= max(height - 2, 20)
+    assert all(columns(line) <= width or asked.id in line for line in lines)
+    text = "\n".join(lines)
+    assert "serving.promote_canary" in text and "0123456789abcdef" in text and asked.id in text
+
+
+def test_values_that_differ_behind_the_cut_are_shown_differently() -> None:
+    texts = {question(approval(arguments={"note": "fine. " * 9000 + end})).split("hash")[0] for end in ("a", "b")}
+    assert len(texts) == 2 and all("sha256" in text for text in texts)
+
+
+def test_a_question_shows_what_is_now_and_what_would_be() -> None:
+    facts = {"now": {"version": "1", "percent": 5.0}, "undo": "rollback_canary", "effect": "risky",
+             "about": {"version": "of the model"}}  # fmt: skip
+    text = question(approval(facts=facts))
+    for told in ('version "1", percent 5.0', 'version "1" -> "2"', "rollback_canary", '"2" (of the model)'):
+        assert told in text
 
 
 OPTIONS = [
@@ -362,7 +420,7 @@ def test_a_question_to_choose_shows_each_option_with_its_consequences_and_the_pl
     [
         ("2\n", "users wait\n", Pick("latency", "users wait")),
         ("Quality\n", "\n", Pick("quality", "")),
-        ("1\n", "a\x1b[2Jb\n", Pick("quality", "a [2Jb")),
+        ("1\n", "a\x1b[2Jb\n", Pick("quality", f"a{MARK}[2Jb")),
     ],
 )
 def test_an_option_is_chosen_by_number_or_name_and_the_reason_is_kept(

@@ -21,13 +21,13 @@ import anyio.abc
 import anyio.from_thread
 from pydantic import ValidationError
 
-from tools.core.approval import Approver
 from tools.core.bounds import check_arguments, shorten, spill
 from tools.core.calls import PERSON, Call, Caller
-from tools.core.client import Connection, ConnectionLostError, RawResult, TimedOutError
-from tools.core.consent import Consent
+from tools.core.channels import Approver
+from tools.core.client import Connection, ConnectionLostError, RawResult, TimedOutError, definitions
+from tools.core.consent import Consent, state_text
 from tools.core.contract import Action, Answer, Effect
-from tools.core.dispatch import check_paths, failure, validate_arguments
+from tools.core.dispatch import MAX_MESSAGE_CHARS, check_paths, failure, validate_arguments
 from tools.core.errors import (
     DeniedError,
     ErrorKind,
@@ -41,6 +41,7 @@ from tools.core.errors import (
 from tools.core.grants import bind
 from tools.core.journal import Journal
 from tools.core.limits import Usage
+from tools.core.meta import GatewayKey
 from tools.core.policy import Decision, Level, Policy, ProposedCall, Verdict
 from tools.core.redact import Redactor
 from tools.core.results import ErrorInfo, Status, ToolResult
@@ -117,6 +118,7 @@ class Gateway:
             preferences=preferences or {},
             timeout_s=policy.approval_timeout_s,
             is_stopping=self._stopping.is_set,
+            read_state=self._read_state,
         )
         self._tasks: anyio.abc.TaskGroup | None = None
         self._exit = ExitStack()
@@ -183,9 +185,12 @@ class Gateway:
             self.at_work.end()
 
     def tools(self, server: str) -> list[dict[str, Any]]:
-        """The tools of a third-party server as `{"name", "description", "inputSchema"}`, asked of the server itself."""
-        found = self._start().call(self._list, server)
-        return [{"name": t.name, "description": t.description or "", "inputSchema": t.inputSchema} for t in found]
+        """The tools of a third-party server as `{"name", "description", "inputSchema"}`: those a person has accepted.
+
+        Raises:
+            ConfigError: what was accepted cannot be read.
+        """
+        return self.stack.pins.tools(server)
 
     def _submit(self, tool: str, arguments: Mapping[str, Any], caller: Caller) -> "Future[ToolResult]":
         return self._start().start_task_soon(self._call, tool, dict(arguments), caller)
@@ -220,9 +225,20 @@ class Gateway:
             role=caller.role, task=caller.task, effect=call.effect.value, decision=decision.verdict.value,
             rule=decision.rule, level=decision.level.value, real=self.stack.is_real(call.server),
         )  # fmt: skip
+        if decision.verdict is not Verdict.DENY and (unknown := self._unaccepted(call)) is not None:
+            return self._finish(call.id, unknown, started, attempts=0)
         answer = self._consent.stated(call) if decision.verdict is Verdict.ALLOW else None
+        approval_id = ""
         if decision.verdict is Verdict.ASK:
-            decision, answer = await self._consent.ask(call, decision, lambda: self._decide(call))
+            try:
+                leave = await self._consent.ask(
+                    call, decision, lambda edits: self._anew(call_id, tool, arguments, caller, edits)
+                )
+            except BaseException:  # the waiting caller gave up; nothing was begun
+                gone = FinalError("the caller gave up while a person was asked; nothing was done")
+                self._finish(call.id, failure(gone), started, attempts=0)
+                raise
+            decision, answer, approval_id, call = leave.decision, leave.answer, leave.approval_id, leave.call
             if decision.verdict is Verdict.ASK:
                 result = ToolResult(
                     status=Status.NEEDS_APPROVAL,
@@ -241,6 +257,11 @@ class Gateway:
             self._usage.settle(held, None)
             return self._finish(call.id, failure(DeniedError(stopped)), started, attempts=0)
         try:
+            self._consent.spend(approval_id)
+        except DeniedError as error:
+            self._usage.settle(held, None)
+            return self._finish(call.id, failure(error), started, attempts=0)
+        try:
             result, attempts = await self._attempt(call, str(intent["ts"]), answer)
             self._usage.settle(held, result)
         except BaseException as error:  # the waiting caller was cancelled, or we have a bug: the record says so
@@ -248,6 +269,34 @@ class Gateway:
             self._finish(call.id, failure(lost), started, attempts=1)
             raise
         return self._finish(call.id, result, started, attempts)
+
+    def _anew(
+        self, call_id: str, tool: str, arguments: Mapping[str, Any], caller: Caller, edits: Mapping[str, Any]
+    ) -> tuple[Call, Decision]:
+        """The call with what a person changed, held against grants, limits and the policy as they are now.
+
+        Raises:
+            ToolError: the changed call is not valid, or does not belong to the task.
+        """
+        call = self._prepare(call_id, tool, {**arguments, **edits}, caller)
+        return call, self._decide(call)
+
+    async def _read_state(self, call: Call) -> str | None:
+        """What the call would change, read by the action that its contract names; None where it names none."""
+        back = getattr(call.definition, "read_back", None)
+        spec = self.stack.spec(call.server)
+        if back is None or spec is None:
+            return None
+        action = spec.action(back.action)
+        arguments = _normal(action, back.arguments(call.arguments))
+        read = Call(
+            id=call.id, server=call.server, action=action.name, caller=call.caller, arguments=arguments,
+            effect=action.effect, limited={}, may_repeat=True, timeout_s=action.timeout_s, definition=action,
+        )  # fmt: skip
+        result, _ = await self._attempt(read, "", None)
+        if result.error is not None and result.status is not Status.NO_DATA:
+            raise FinalError(result.message)
+        return state_text(result.data, getattr(back, "state", ()))
 
     def _prepare(self, call_id: str, tool: str, arguments: dict[str, Any], caller: Caller) -> Call:
         """Validate and bind.
@@ -271,7 +320,7 @@ class Gateway:
             return Call(
                 id=call_id, server=tool, action=action_name, caller=caller, arguments=given,
                 effect=self.policy.effect_of(tool, action_name), limited={}, may_repeat=False,
-                timeout_s=THIRD_PARTY_TIMEOUT_S, definition=None,
+                timeout_s=self.stack.timeout_s(tool) or THIRD_PARTY_TIMEOUT_S, definition=None,
             )  # fmt: skip
         action = spec.action(str(action_name))
         if caller.role is not None:
@@ -294,6 +343,16 @@ class Gateway:
 
     def _stopped(self, call: Call) -> str:
         return self.stop_switch.refusal(call.name, call.effect, to_stable=self._to_stable(call))
+
+    def _unaccepted(self, call: Call) -> ToolResult | None:
+        """The result of a call of somebody else's tool that no person has accepted; nobody is asked about it."""
+        if call.definition is not None:
+            return None
+        try:
+            self.stack.pins.require(call.server, call.action)
+        except NeedsPersonError as error:
+            return failure(error).model_copy(update={"status": Status.NEEDS_APPROVAL})
+        return None
 
     def _proposed(self, call: Call) -> ProposedCall:
         preference, preferred = self._consent.preference(call)
@@ -362,7 +421,11 @@ class Gateway:
             )  # fmt: skip
 
         assert self._tasks is not None
-        raw = await self._connection(call.server).call(
+        connection = self._connection(call.server)
+        if call.definition is None:
+            listed = await connection.list_tools(self._tasks)
+            self.stack.pins.check(call.server, call.action, definitions(listed))
+        raw = await connection.call(
             self._tasks, call.action, call.arguments, run_id=self.run_id, call_id=call.id,
             timeout_s=call.timeout_s, on_progress=on_progress, answer=answer,
         )  # fmt: skip
@@ -375,16 +438,14 @@ class Gateway:
         except Exception as error:  # noqa: BLE001 - the call that needs it will fail the same way, and tell
             _log.info("getting %s ready failed: %s", server, error)
 
-    async def _list(self, server: str) -> list[Any]:
-        assert self._tasks is not None
-        return await self._connection(server).list_tools(self._tasks)
-
     def _connection(self, name: str) -> Connection:
         if name not in self._connections:
-            self._connections[name] = Connection(name, self.stack.config(name), lambda: self._make_server(name))
+            self._connections[name] = Connection(
+                name, self.stack.config(name), lambda key: self._make_server(name, key)
+            )
         return self._connections[name]
 
-    def _make_server(self, name: str) -> IntegrationServer:
+    def _make_server(self, name: str, key: GatewayKey) -> IntegrationServer:
         return IntegrationServer(
             self.stack.load_spec(name),
             env=self.stack.env,
@@ -392,6 +453,7 @@ class Gateway:
             home=self.home,
             run_id=self.run_id,
             is_stopping=self._stopping.is_set,
+            gateway_key=key,
             roots=self.roots,
         )
 
@@ -403,6 +465,7 @@ class Gateway:
     def _finish(self, call_id: str, result: ToolResult, started: float, attempts: int) -> ToolResult:
         clean = ToolResult.model_validate(self._redactor.data(result.model_dump(mode="json")))
         clean.call_id = call_id
+        clean.content = self._redactor.data(result.content)
         if clean.data is not None:
             try:
                 clean.data = {**spill(clean.data, self.home / "runs" / self.run_id / "files" / "results", call_id)}
@@ -461,6 +524,7 @@ def _typed(call: Call, raw: RawResult) -> ToolResult:
 def _from_third_party(raw: RawResult) -> ToolResult:
     data = raw.structured if raw.structured is not None else {"text": raw.text}
     if raw.is_error:
-        error = ErrorInfo(kind=ErrorKind.FIXABLE, message=raw.text or "the server reported an error without a text")
-        return ToolResult(status=Status.FAILED, message=error.message, error=error)
-    return ToolResult(status=Status.OK, data=data)
+        text = raw.text[:MAX_MESSAGE_CHARS] or "the server reported an error without a text"
+        error = ErrorInfo(kind=ErrorKind.FIXABLE, message=text)
+        return ToolResult(status=Status.FAILED, message=text, error=error, content=raw.blocks)
+    return ToolResult(status=Status.OK, data=data, content=raw.blocks)

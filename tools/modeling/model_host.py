@@ -30,7 +30,7 @@ from tools.core.errors import FinalError
 from tools.modeling.model_process import BAD, LATENCY, NUMERIC, PREDICT
 from tools.modeling.predictor import Predictions
 
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 300.0  # importing the libraries takes minutes on a busy machine
 PREDICT_TIMEOUT_S = 600.0
 POLL_S = 0.2
 MAX_ANSWER_BYTES = 1 << 31
@@ -111,6 +111,8 @@ class ModelHost:
 
     def exit_code(self, pid: int, *, kill: bool = False) -> int | None:
         """How a model's process ended; None: it runs, or nobody knows."""
+        if self._process is None or self._process.poll() is not None:
+            return None  # it took its models with it
         try:
             return self._ask({"do": "kill" if kill else "status", "pid": pid})["exit"]
         except FinalError:
@@ -136,7 +138,8 @@ class ModelHost:
         if self._control is not None:
             self._control.close()
         ours, theirs = socket.socketpair()
-        paths = dict.fromkeys([*filter(None, sys.path), *([str(self._project)] if self._project else [])])
+        paths = dict.fromkeys([path for path in sys.path if path] + ([str(self._project)] if self._project else []))
+        values = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1", **ONE_THREAD, **QUIET}
         command = [sys.executable, "-m", "tools.modeling.model_process", str(theirs.fileno())]
         self._process = subprocess.Popen(
             [*command, json.dumps([str(self._project) if self._project else "", self._closed])],
@@ -145,7 +148,7 @@ class ModelHost:
             stdout=subprocess.DEVNULL,
             stderr=self._stderr,
             cwd=tempfile.gettempdir(),
-            env=child_env(PYTHONPATH=os.pathsep.join(paths), PYTHONSAFEPATH="1", **ONE_THREAD, **QUIET),
+            env=child_env(values=values),
         )
         theirs.close()
         self._control = ours

@@ -17,6 +17,7 @@ import httpx
 
 from tools.core.child_env import child_env
 from tools.core.errors import FinalError, FixableError, NeedsPersonError, RetryableError, ToolError
+from tools.core.files import open_private
 from tools.integrations.serving.engine import HOST, EngineConfig
 
 START_TIMEOUT_S = 60.0
@@ -76,7 +77,7 @@ class EngineProcess:
             dict(credentials),
         )  # fmt: skip
         log = folder / LOG_FILE
-        with log.open("ab") as stderr:
+        with open_private(log) as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-m", "tools.integrations.serving.engine"],
                 stdin=subprocess.PIPE,
@@ -124,7 +125,7 @@ class EngineProcess:
             raise self.lost(error) from error
         if response.is_success:
             return response.json()
-        message = response.json().get("error", response.text)[:400]
+        message = _message(response)
         match response.status_code:
             case 409 | 400:
                 raise FixableError(message)
@@ -166,18 +167,26 @@ class EngineProcess:
         _end(self._process)
 
 
+def _message(response: httpx.Response) -> str:
+    """What the engine says is wrong."""
+    try:
+        return str(response.json()["error"])[:400]
+    except (ValueError, KeyError, TypeError):  # not one of our answers
+        return response.text[:400] or "no reason given"
+
+
 def _environment() -> dict[str, str]:
-    return child_env(
-        network=True,
-        PYTHONPATH=os.pathsep.join(filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")])),
+    values = {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")])),
         # One row a request: threads inside a model only cost (8 ms a row instead of 2 with scikit-learn's boosting).
-        OMP_NUM_THREADS="1",
-        OPENBLAS_NUM_THREADS="1",
-        MLFLOW_DISABLE_TELEMETRY="true",
-        DO_NOT_TRACK="1",
-        PROMETHEUS_DISABLE_CREATED_SERIES="true",
-        PYTHONWARNINGS="ignore",
-    )
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "1",
+        "PROMETHEUS_DISABLE_CREATED_SERIES": "true",
+        "PYTHONWARNINGS": "ignore",
+    }
+    return child_env(network=True, values=values)
 
 
 def _read_line(process: subprocess.Popen[bytes], timeout_s: float) -> bytes:
