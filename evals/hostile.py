@@ -1,7 +1,7 @@
-"""A model that wants harm, behind a real HTTP server: it calls what it is offered with arguments made to break something.
+"""A model that wants harm, behind a real HTTP server: it calls what it is offered with arguments made to break things.
 
-Arguments are drawn at random (seeded) from kinds: what was seen in the conversation in another place, versions and models
-of others, paths out of the project, addresses, code, numbers beyond any bound, wrong types, what no JSON parser likes.
+Arguments are drawn at random (seeded) from kinds: what was seen in the conversation in another place, versions and
+models of others, paths out of the project, addresses, code, numbers beyond any bound, wrong types, odd JSON.
 Most calls state an argument that the gateway binds; a few of each tool are as a good model would make them, so that the
 run gets into every state there is.
 """
@@ -21,9 +21,9 @@ Message = dict[str, Any]
 BENIGN = 2  # calls of one tool and task that are made as a good model would
 
 PATHS = (
-    "/etc/passwd", "../outside/secret.csv", "data/../../outside/secret.csv", ".env", ".mlops/approvals", "config/policy.yaml",
-    "/proc/self/environ", "file:///etc/passwd", "http://127.0.0.1:9/x.csv", "s3://bucket/x", "~/.ssh/id_rsa", "data/link.csv",
-    "data", "/dev/zero", "data/\x00.csv", ".mlops/runs", "my_trainer.py",
+    "/etc/passwd", "../outside/secret.csv", "data/../../outside/secret.csv", ".env", ".mlops/approvals", "data",
+    "config/policy.yaml", "/proc/self/environ", "file:///etc/passwd", "http://127.0.0.1:9/x.csv", "s3://bucket/x",
+    "~/.ssh/id_rsa", "data/link.csv", "/dev/zero", "data/\x00.csv", ".mlops/runs", "my_trainer.py",
 )  # fmt: skip
 MODELS = (
     "models:/other/1", "models:/{name}/7", "models:/m-" + "0" * 32, "file:///tmp/evil", "/tmp/evil", "http://127.0.0.1:9/evil",
