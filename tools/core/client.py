@@ -23,7 +23,7 @@ from mcp.shared.session import ProgressFnT
 
 from tools.core.contract import Answer
 from tools.core.errors import FinalError, NeedsPersonError, RetryableError, ToolError
-from tools.core.server import META_ANSWER, META_CALL, META_RUN, META_TIMEOUT, IntegrationServer
+from tools.core.server import META_ANSWER, META_CALL, META_KEY, META_RUN, META_TIMEOUT, IntegrationServer
 from tools.core.stack import ServerConfig
 
 CONNECT_TIMEOUT_S = 30.0
@@ -87,8 +87,9 @@ class Connection:
         timeout_s: float,
         on_progress: ProgressFnT,
         answer: Answer | None = None,
+        key: str = "",
     ) -> RawResult:
-        """Call a tool, once. `answer`: what was chosen, for an action that `asks`.
+        """Call a tool, once. `answer`: what was chosen, for an action that `asks`. `key`: of a write, see `writes`.
 
         Raises:
             RetryableError: the server could not be reached; the call did not start.
@@ -102,6 +103,8 @@ class Connection:
         meta: dict[str, Any] = {META_RUN: run_id, META_CALL: call_id, META_TIMEOUT: timeout_s}
         if answer is not None:
             meta[META_ANSWER] = asdict(answer)
+        if key:
+            meta[META_KEY] = key
         request = types.CallToolRequest(
             params=types.CallToolRequestParams(
                 name=tool,

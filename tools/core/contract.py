@@ -22,6 +22,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from tools.core.errors import CallCancelled, FixableError, MissingDependencyError, NeedsPersonError
+from tools.core.writes import ReadBack, Undo
 
 PARAM_LIMIT = "limit"
 
@@ -183,6 +184,15 @@ class Action:
         timeout_s: seconds after which the gateway stops waiting for the server.
         asks: the call is a question. The gateway has a person choose, or takes what the goal states where the policy
             lets it, and hands the `Answer` to the backend. `args` is then a `QuestionArgs`.
+        key: of a write: the arguments that make a repetition the same write; `()` stands for all of them.
+        repeatable: repeating it is harmless whatever happened since: it makes files of the run, adds by content, or
+            looks up what it made under `ctx.idempotency_key`.
+        read_back: how it is found out whether a write happened. A risky one needs it; another one may be `repeatable`.
+        undo: the action that takes it back, given the same arguments or as `Undo` says; None: that needs a person.
+        survives_process: False: its effect ends with the process that made it (a local engine's canary), or what it
+            tells is of that process. A resumed run makes such a call again, and the new answer counts.
+        ends: actions of the integration whose effect this one ends or replaces; a resumed run does not make those
+            again.
     """
 
     name: str
@@ -193,6 +203,12 @@ class Action:
     idempotent: bool = False
     timeout_s: float = 120.0
     asks: bool = False
+    key: tuple[str, ...] | None = None
+    repeatable: bool = False
+    read_back: ReadBack | None = None
+    undo: str | Undo | None = None
+    survives_process: bool = True
+    ends: tuple[str, ...] = ()
 
     def limits(self) -> dict[str, str]:
         """Argument name -> policy limit name, for the arguments declared with `Limited`."""
@@ -306,12 +322,15 @@ class CallContext:
         home: the state folder (`.mlops` or `MLOPS_HOME`); embedded stores live here.
         run_id: the run the call belongs to.
         answer: what was chosen, for an action that `asks`; None where no gateway stands in front.
+        idempotency_key: the same for a repetition of the same write, also after a crash; empty for a read, and where no
+            gateway stands in front.
     """
 
     project: Path
     home: Path
     run_id: str
     answer: Answer | None = None
+    idempotency_key: str = ""
     report_progress: Callable[[float, float | None, str], None] = field(default=_no_progress)
     is_cancelled: Callable[[], bool] = field(default=lambda: False)
 

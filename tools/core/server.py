@@ -40,6 +40,7 @@ META_RUN = "mlops/run_id"
 META_CALL = "mlops/call_id"
 META_TIMEOUT = "mlops/timeout_s"
 META_ANSWER = "mlops/answer"
+META_KEY = "mlops/idempotency_key"
 
 
 class IntegrationServer:
@@ -127,6 +128,7 @@ class IntegrationServer:
             report_progress=report,
             is_cancelled=is_cancelled,
             answer=_answer(meta.get(META_ANSWER)),
+            idempotency_key=str(meta.get(META_KEY) or ""),
         )
         result = await anyio.to_thread.run_sync(self._run, name, arguments, ctx)
         result.call_id = str(meta.get(META_CALL, ""))

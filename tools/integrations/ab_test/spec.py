@@ -8,6 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from tools.core.contract import Action, Args, Data, Effect, Integration
+from tools.core.writes import ReadBack
+from tools.integrations.ab_test import writes
 
 WinnerName = Literal["champion", "challenger"]
 TEST = "its name"
@@ -121,6 +123,8 @@ SPEC = Integration(
             result=Test,
             effect=Effect.WRITE,
             idempotent=True,
+            key=("test",),
+            read_back=ReadBack("status", writes.created, writes.as_read, writes.of_test),
         ),
         Action(name="assign", summary="Variants of units.", args=AssignArgs, result=Assignment),
         Action(name="count_units", summary="Units in a file.", args=CountArgs, result=UnitCount),
@@ -132,6 +136,8 @@ SPEC = Integration(
             effect=Effect.WRITE,
             idempotent=True,
             timeout_s=600,
+            key=("test", "data"),
+            repeatable=True,
         ),
         Action(name="status", summary="A test, its counts and decision.", args=StatusArgs, result=Test),
         Action(
@@ -141,6 +147,8 @@ SPEC = Integration(
             result=Test,
             effect=Effect.WRITE,
             idempotent=True,
+            key=("test",),
+            read_back=ReadBack("status", writes.concluded, writes.as_read, writes.of_test),
         ),
     ),
     backend="tools.integrations.ab_test.backend:AbTestBackend",

@@ -124,6 +124,8 @@ SPEC = Integration(
             effect=Effect.WRITE,
             idempotent=True,
             timeout_s=300,
+            key=(),
+            repeatable=True,
         ),
         Action(
             name="version_data",
@@ -133,6 +135,8 @@ SPEC = Integration(
             effect=Effect.WRITE,
             idempotent=True,
             timeout_s=900,
+            key=("paths", "name"),
+            repeatable=True,
         ),
         Action(
             name="list_versions",
@@ -149,6 +153,8 @@ SPEC = Integration(
             result=RestoredVersion,
             effect=Effect.WRITE,
             timeout_s=900,
+            key=(),
+            repeatable=True,
         ),
     ),
     backend="tools.integrations.dvc.backend:DVCBackend",

@@ -99,6 +99,8 @@ SPEC = Integration(
             effect=Effect.WRITE,
             idempotent=True,
             timeout_s=6 * 3600.0,
+            key=(),
+            repeatable=True,
         ),
         Action(
             name="ask",
@@ -107,6 +109,8 @@ SPEC = Integration(
             result=Asked,
             effect=Effect.WRITE,
             idempotent=True,
+            key=("study", "index"),
+            repeatable=True,
         ),
         Action(
             name="tell",
@@ -115,6 +119,8 @@ SPEC = Integration(
             result=Told,
             effect=Effect.WRITE,
             idempotent=True,
+            key=("study", "index"),
+            repeatable=True,
         ),
         Action(name="best_trial", summary="Best trial of a study.", args=StudyArgs, result=BestTrial),
         Action(name="list_studies", summary="Studies with their best values.", args=NoArgs, result=Studies),

@@ -5,6 +5,8 @@ from typing import Literal
 from pydantic import Field
 
 from tools.core.contract import Action, Args, Data, Effect, Integration, Limited, NoArgs, Setting
+from tools.core.writes import EACH_CALL, ReadBack, Undo
+from tools.integrations.serving import writes
 from tools.modeling.search import Count, Index
 
 
@@ -141,6 +143,11 @@ SPEC = Integration(
             effect=Effect.RISKY,
             idempotent=True,
             timeout_s=180,
+            key=EACH_CALL,
+            read_back=ReadBack("status", writes.deployed, writes.production),
+            undo=Undo("deploy_model", writes.champion_before),
+            survives_process=False,
+            ends=("deploy_model", "start_canary", "set_traffic", "promote_canary"),
         ),
         Action(
             name="start_canary",
@@ -150,6 +157,11 @@ SPEC = Integration(
             effect=Effect.RISKY,
             idempotent=True,
             timeout_s=180,
+            key=EACH_CALL,
+            read_back=ReadBack("status", writes.canary_started, writes.production),
+            undo="rollback_canary",
+            survives_process=False,
+            ends=("start_canary", "set_traffic"),
         ),
         Action(
             name="set_traffic",
@@ -158,6 +170,11 @@ SPEC = Integration(
             result=Production,
             effect=Effect.RISKY,
             idempotent=True,
+            key=EACH_CALL,
+            read_back=ReadBack("status", writes.share_set, writes.production),
+            undo=Undo("set_traffic", writes.share_before),
+            survives_process=False,
+            ends=("set_traffic",),
         ),
         Action(
             name="send_traffic",
@@ -167,6 +184,8 @@ SPEC = Integration(
             effect=Effect.WRITE,
             idempotent=True,
             timeout_s=1800,
+            key=("data", "start", "rows", "batch", "seed"),
+            repeatable=True,
         ),
         Action(
             name="record_labels",
@@ -175,6 +194,8 @@ SPEC = Integration(
             result=RecordedLabels,
             effect=Effect.WRITE,
             idempotent=True,
+            key=EACH_CALL,
+            repeatable=True,
         ),
         Action(
             name="promote_canary",
@@ -182,6 +203,11 @@ SPEC = Integration(
             args=PromoteArgs,
             result=Production,
             effect=Effect.RISKY,
+            key=EACH_CALL,
+            read_back=ReadBack("status", writes.canary_promoted, writes.production),
+            undo=Undo("deploy_model", writes.champion_before),
+            survives_process=False,
+            ends=("deploy_model", "start_canary", "set_traffic"),
         ),
         Action(
             name="rollback_canary",
@@ -190,6 +216,9 @@ SPEC = Integration(
             result=Production,
             effect=Effect.RISKY,
             idempotent=True,
+            key=EACH_CALL,
+            read_back=ReadBack("status", writes.canary_removed, writes.production),
+            ends=("start_canary", "set_traffic"),
         ),
         Action(
             name="end_probation",
@@ -198,8 +227,16 @@ SPEC = Integration(
             result=Production,
             effect=Effect.WRITE,
             idempotent=True,
+            key=EACH_CALL,
+            read_back=ReadBack("status", writes.probation_ended, writes.production),
         ),
-        Action(name="status", summary="What production serves now.", args=NoArgs, result=ServingStatus),
+        Action(
+            name="status",
+            summary="What production serves now.",
+            args=NoArgs,
+            result=ServingStatus,
+            survives_process=False,
+        ),
         Action(
             name="stop",
             summary="Stop serving.",
@@ -207,6 +244,9 @@ SPEC = Integration(
             result=Stopped,
             effect=Effect.RISKY,
             idempotent=True,
+            key=EACH_CALL,
+            read_back=ReadBack("status", writes.stopped, writes.stop),
+            ends=("deploy_model", "start_canary", "set_traffic", "promote_canary"),
         ),
     ),
     backend="tools.integrations.serving.backend:ServingBackend",

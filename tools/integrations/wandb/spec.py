@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from tools.core.contract import Action, Args, Data, Effect, Integration, Setting
+from tools.core.writes import EACH_CALL
 
 
 class LogTrialsArgs(Args):
@@ -91,6 +92,8 @@ SPEC = Integration(
             result=LoggedStudy,
             effect=Effect.WRITE,
             timeout_s=180,
+            key=(),
+            repeatable=True,
         ),
         Action(
             name="log_metrics",
@@ -98,6 +101,8 @@ SPEC = Integration(
             args=LogMetricsArgs,
             result=LoggedMetrics,
             effect=Effect.WRITE,
+            key=EACH_CALL,
+            repeatable=True,
         ),
         Action(
             name="list_runs",

@@ -1,0 +1,1 @@
+"""Locks of production: one per registered model, visible, held by a process."""
