@@ -224,20 +224,31 @@ class Approver:
         self._prompt = prompt
         self._who = who
 
-    def ask(self, approval: Approval, is_cancelled: Callable[[], bool]) -> Approval:
-        """Block until the approval is decided, expires or the run is stopped; returns it as decided. Asked once."""
-        self.store.create(approval)
+    def ask(
+        self,
+        approval: Approval,
+        is_cancelled: Callable[[], bool],
+        is_suspending: Callable[[], bool] = lambda: False,
+    ) -> Approval:
+        """Block until the approval is decided, expires or the run is stopped; returns it as decided.
+
+        A run that is to be suspended leaves its question open: it comes back pending. A terminal is waited for.
+        """
+        try:
+            self.store.create(approval)
+        except ApprovalError:  # put by a process that was cut off; it stays the same question
+            if self.store.get(approval.id).call_hash != approval.call_hash:
+                raise
         if self._prompt is not None:
             threading.Thread(target=self._ask_terminal, args=(approval,), daemon=True).start()
         while time.time() < approval.expires_ts and not is_cancelled():
             current = self.store.get(approval.id)
             if current.state != "pending":
                 break
+            if self._prompt is None and is_suspending():
+                return current
             time.sleep(POLL_S)
-        decided = self.store.expire(approval.id)
-        if decided.state in ("approved", "chosen"):
-            self.store.consume(approval.id)
-        return decided
+        return self.store.expire(approval.id)
 
     def _ask_terminal(self, approval: Approval) -> None:
         assert self._prompt is not None

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 import anyio.to_thread
 
-from tools.core.approval import Approval, Approver, call_hash
+from tools.core.approval import Approval, ApprovalError, Approver, call_hash
 from tools.core.calls import Call
 from tools.core.contract import PREFERENCE, Answer, QuestionArgs
+from tools.core.errors import DeniedError
 from tools.core.journal import Journal
 from tools.core.policy import Decision, Verdict
 from tools.core.redact import Redactor
@@ -23,6 +24,7 @@ class Consent:
         preferences: topic of a question -> the preference that the goal states; no caller can state one.
         timeout_s: seconds until a question expires.
         is_stopping: true once the run is being stopped; a question is then withdrawn.
+        is_suspending: true once the run is to go on later without a process; a question then stays open.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Consent:
         preferences: Mapping[str, str],
         timeout_s: float,
         is_stopping: Callable[[], bool],
+        is_suspending: Callable[[], bool] = lambda: False,
     ) -> None:
         self._run_id = run_id
         self._approver = approver
@@ -43,6 +46,7 @@ class Consent:
         self._preferences = dict(preferences)
         self._timeout_s = timeout_s
         self._is_stopping = is_stopping
+        self._is_suspending = is_suspending
 
     def preference(self, call: Call) -> tuple[str, str]:
         """What the goal states on a question's topic, and the option that it names; empty where there is none."""
@@ -55,6 +59,27 @@ class Consent:
         """The answer to a question that the policy lets the goal's preference decide."""
         stated, preferred = self.preference(call)
         return Answer(preferred, PREFERENCE, f"the goal prefers {stated}", _now()) if preferred else None
+
+    def spend(self, approval_id: str) -> None:
+        """Use a leave up, when its call begins.
+
+        Raises:
+            DeniedError: it was used before.
+        """
+        if approval_id and self._approver is not None:
+            try:
+                self._approver.store.consume(approval_id)
+            except ApprovalError as error:
+                raise DeniedError(str(error)) from error
+
+    def was_spent(self, approval_id: str) -> bool:
+        """Whether a leave was used up: of a process that ended right then, the journal does not tell."""
+        if self._approver is None:
+            return False
+        try:
+            return self._approver.store.get(approval_id).state == "used"
+        except ApprovalError:
+            return False
 
     async def ask(
         self, call: Call, decision: Decision, again: Callable[[], Decision]
@@ -74,7 +99,9 @@ class Consent:
             created_ts=now, expires_ts=now + self._timeout_s, asks=call.asked is not None,
         )  # fmt: skip
         self._journal.append("approval_requested", call_id=call.id, approval=approval.model_dump())
-        decided = await anyio.to_thread.run_sync(self._approver.ask, approval, self._is_stopping)
+        decided = await anyio.to_thread.run_sync(self._approver.ask, approval, self._is_stopping, self._is_suspending)
+        if decided.state == "pending":
+            return Decision(Verdict.ASK, f"{decision.rule}; approval {approval.id} stays open", decision.level), None
         bound = decided.call_hash == call_hash(self._run_id, call.server, call.action, call.arguments)
         chosen = {"chosen": decided.chosen} if call.asked is not None else {}
         self._journal.append(

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -38,13 +39,16 @@ from tools.core.errors import (
     UnknownOutcomeError,
 )
 from tools.core.grants import bind
-from tools.core.journal import Journal
+from tools.core.journal import Journal, Record
 from tools.core.limits import Usage
-from tools.core.policy import Level, Policy, Question, Verdict
+from tools.core.policy import Decision, Level, Policy, Question, Verdict
 from tools.core.redact import Redactor
 from tools.core.results import ErrorInfo, Status, ToolResult
 from tools.core.server import IntegrationServer
+from tools.core.settle import Past, Recall, Settlement, last_number, made_again, past_calls, said_before, settle
 from tools.core.stack import Stack
+from tools.core.waiting import Suspended, Wait
+from tools.core.writes import idempotency_key
 from tools.core.yamlfile import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -67,6 +71,8 @@ class Gateway:
         redactor: applied to results before anybody sees them.
         preferences: topic of a question -> the preference that the goal states; no caller can state one.
         project, home, run_id: see `CallContext`.
+        patience_s: seconds that a question may go unanswered before the run is suspended; None: it is waited for until
+            it expires.
     """
 
     def __init__(
@@ -81,6 +87,7 @@ class Gateway:
         home: Path,
         run_id: str,
         preferences: Mapping[str, str] | None = None,
+        patience_s: float | None = None,
     ) -> None:
         self.stack = stack
         self.policy = policy
@@ -92,7 +99,11 @@ class Gateway:
         self._connections: dict[str, Connection] = {}
         self._usage = Usage()
         # A journal may be continued; its call ids must stay unique.
-        self._count = sum(record["kind"] == "intent" for record in journal.records())
+        records = journal.records()
+        self._count = last_number(records)
+        self.recall = Recall(past_calls(records))
+        self._patience_s = patience_s
+        self._asked_at: float | None = None
         self._closed = False
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -104,6 +115,7 @@ class Gateway:
             preferences=preferences or {},
             timeout_s=policy.approval_timeout_s,
             is_stopping=self._stopping.is_set,
+            is_suspending=self._is_impatient,
         )
         self._tasks: anyio.abc.TaskGroup | None = None
         self._exit = ExitStack()
@@ -126,6 +138,14 @@ class Gateway:
     async def call_tool(self, tool: str, arguments: Mapping[str, Any], caller: Caller = PERSON) -> ToolResult:
         """`call`, to be awaited in any event loop."""
         return await asyncio.wrap_future(self._submit(tool, arguments, caller))
+
+    def settle_past(self) -> list[Settlement]:
+        """Find out about the journal's calls that began and have no outcome; what is found is recorded. Blocks."""
+        return self._start().call(self._settle_past)
+
+    def make_again(self, past: Past) -> ToolResult:
+        """Make a recorded call again, under its id and key, and by the leave that was given for it. Blocks."""
+        return self._start().call(self._make_again, past)
 
     def warm(self, server: str) -> None:
         """Have an integration get ready in the background for calls that will come soon. Returns at once.
@@ -179,10 +199,10 @@ class Gateway:
 
     async def _call(self, tool: str, arguments: dict[str, Any], caller: Caller) -> ToolResult:
         started = time.monotonic()
-        call_id = self._next_id()
         try:
-            call = self._prepare(call_id, tool, arguments, caller)
+            call = self._prepare("", tool, arguments, caller)
         except ToolError as error:
+            call_id = self._next_id()
             # Nothing was begun, but an attempt is evidence too.
             given = {name: value for name, value in arguments.items() if name != "action"}
             decision = "deny" if isinstance(error, DeniedError) else "invalid"
@@ -192,15 +212,40 @@ class Gateway:
                 real=None,
             )  # fmt: skip
             return self._finish(call_id, failure(error), started, attempts=0)
+        past = self.recall.take(call, self._redactor.data(call.arguments))
+        if past is not None and past.result is not None and not made_again(past, call.definition):
+            self.journal.publish({"kind": "recalled", "call_id": past.id, "server": past.server, "action": past.action})
+            return past.result
         decision = self.policy.decide(self._question(call))
-        intent = self.journal.append(
+        if past is not None:
+            call.id = past.id
+            return await self._decided(call, decision, past, started)
+        call.id = self._next_id()
+        self.journal.append(
             "intent", call_id=call.id, server=call.server, action=call.action, arguments=call.arguments,
             role=caller.role, task=caller.task, effect=call.effect.value, decision=decision.verdict.value,
             rule=decision.rule, level=decision.level.value, real=self.stack.is_real(call.server),
         )  # fmt: skip
+        return await self._decided(call, decision, None, started)
+
+    async def _decided(self, call: Call, decision: Decision, past: Past | None, started: float) -> ToolResult:
+        """Do what was decided on a call. `past`: it was asked for before, by a process that ended."""
         answer = self._consent.stated(call) if decision.verdict is Verdict.ALLOW else None
-        if decision.verdict is Verdict.ASK:
+        approval_id = past.approval_id if past is not None else ""
+        if past is not None and past.begun is None and approval_id and not self._consent.was_spent(approval_id):
+            approval_id = ""  # answered, but not used yet: it is held against what is so now
+        is_spent = bool(approval_id)
+        if approval_id and past is not None:  # spent on this very call, which did not happen or did not last
+            answer = past.answer or answer
+            if decision.verdict is Verdict.ASK:
+                decision = Decision(Verdict.ALLOW, f"by the leave of {approval_id}", decision.level)
+        elif decision.verdict is Verdict.ASK:
+            self._asked_at = time.monotonic()
             decision, answer = await self._consent.ask(call, decision, lambda: self.policy.decide(self._question(call)))
+            if decision.verdict is Verdict.ALLOW:
+                approval_id = f"{self.run_id}-{call.id}"
+            if decision.verdict is Verdict.ASK and self._is_impatient() and not self.is_stopping:
+                raise Suspended(self._wait_for_person(call))
             if decision.verdict is Verdict.ASK:
                 result = ToolResult(
                     status=Status.NEEDS_APPROVAL,
@@ -210,14 +255,34 @@ class Gateway:
                 return self._finish(call.id, result, started, attempts=0)
         if decision.verdict is Verdict.DENY:
             return self._finish(call.id, failure(DeniedError(decision.rule)), started, attempts=0)
+        try:
+            self._begin(call, approval_id, is_spent=is_spent, again=past is not None)
+        except DeniedError as error:
+            return self._finish(call.id, failure(error), started, attempts=0)
         self._usage.add(call)
         try:
-            result, attempts = await self._attempt(call, str(intent["ts"]), answer)
+            result, attempts = await self._attempt(call, answer)
         except BaseException as error:  # the waiting caller was cancelled, or we have a bug: the record says so
             lost = UnknownOutcomeError(f"the call was abandoned ({type(error).__name__}); read the state back")
             self._finish(call.id, failure(lost), started, attempts=1)
             raise
         return self._finish(call.id, result, started, attempts)
+
+    def _begin(self, call: Call, approval_id: str, *, is_spent: bool, again: bool) -> None:
+        """Record that the call begins, and use its approval up. From here on it may have happened.
+
+        Raises:
+            DeniedError: the approval was used before.
+        """
+        if call.definition is not None and call.definition.key is not None:
+            call.key = idempotency_key(self.run_id, call.id, call.name, call.arguments, call.definition.key)
+        if call.effect is Effect.READ and not approval_id:
+            return
+        if not is_spent:
+            self._consent.spend(approval_id)
+        self.journal.append(
+            "begun", call_id=call.id, key=call.key, approval_id=approval_id or None, again=again
+        )  # fmt: skip
 
     def _prepare(self, call_id: str, tool: str, arguments: dict[str, Any], caller: Caller) -> Call:
         """Validate and bind.
@@ -272,8 +337,12 @@ class Gateway:
             preferred=preferred,
         )
 
-    async def _attempt(self, call: Call, begun: str, answer: Answer | None) -> tuple[ToolResult, int]:
-        """Call, and repeat what may be repeated. Nothing else in the project repeats a call."""
+    async def _attempt(self, call: Call, answer: Answer | None) -> tuple[ToolResult, int]:
+        """Call, and repeat what may be repeated. Nothing else in the project repeats a call.
+
+        A write whose outcome is unknown is read back first.
+        """
+        begun = datetime.now(UTC).isoformat(timespec="seconds")
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 result = await self._send(call, answer)
@@ -287,13 +356,21 @@ class Gateway:
                         UnknownOutcomeError(f"{error}; read the state back before repeating (begun {begun})")
                     )
                 if isinstance(error, TimedOutError):
-                    return result, attempt
+                    # It may still be under way, so only that it happened settles it.
+                    settled = await self._read_back(call)
+                    return (settled if settled is not None and settled.ok else result), attempt
             except ToolError as error:
                 result = failure(error)
             except ConfigError as error:  # how the server is reached is read at its first call
                 result = failure(NeedsPersonError(str(error)))
             passing = result.error is not None and result.error.kind is ErrorKind.RETRY
             unknown = result.status is Status.UNKNOWN
+            if unknown and (settled := await self._read_back(call)) is not None:
+                if settled.ok:
+                    return settled, attempt
+                unknown = settled.status is Status.FAILED  # it did not happen; a read that does not tell ends it
+                if not unknown:
+                    return result, attempt
             if not (call.may_repeat and (passing or unknown)) or attempt == ATTEMPTS or self.is_stopping:
                 return result, attempt
             await anyio.sleep(BACKOFF_S * attempt)
@@ -309,9 +386,81 @@ class Gateway:
         assert self._tasks is not None
         raw = await self._connection(call.server).call(
             self._tasks, call.action, call.arguments, run_id=self.run_id, call_id=call.id,
-            timeout_s=call.timeout_s, on_progress=on_progress, answer=answer,
+            timeout_s=call.timeout_s, on_progress=on_progress, answer=answer, key=call.key,
         )  # fmt: skip
         return _typed(call, raw)
+
+    async def _read_back(self, call: Call) -> ToolResult | None:
+        """What a read says of a write whose outcome is unknown; recorded. None where it has no read back."""
+        action = call.definition
+        if action is None or action.read_back is None or self.is_stopping:
+            return None
+        past = Past(call.id, call.server, call.action, call.arguments, call.caller.task, None, call.effect.value)
+        calls = past_calls(self.journal.records())
+        known = next((item for item in calls if item.id == call.id), past)
+        found = await settle(past, action, said_before(known, calls, action), self._read)
+        self._record(found)
+        return found.result
+
+    async def _settle_past(self) -> list[Settlement]:
+        settled: list[Settlement] = []
+        calls = self.recall.calls
+        for past in calls:
+            if past.is_unsettled:
+                action = self.action_of(past.server, past.action)
+                found = await settle(past, action, said_before(past, calls, action), self._read)
+                past.settled = self._record(found)
+                settled.append(found)
+        return settled
+
+    def _record(self, found: Settlement) -> Record:
+        return self.journal.append(
+            "settled", call_id=found.call.id, status=found.status.value, data=found.data, reason=found.reason,
+            by="read_back",
+        )  # fmt: skip
+
+    async def _make_again(self, past: Past) -> ToolResult:
+        started = time.monotonic()
+        try:
+            call = self._prepare(
+                past.id, past.server, {**past.arguments, "action": past.action}, Caller(task=past.task)
+            )
+        except ToolError as error:
+            return self._finish(past.id, failure(error), started, attempts=0)
+        return await self._decided(call, self.policy.decide(self._question(call)), past, started)
+
+    async def _read(self, server: str, action: str, arguments: Mapping[str, Any]) -> ToolResult:
+        """A read that the gateway makes of its own accord, if the policy lets anybody make it."""
+        try:
+            call = self._prepare("", server, {**arguments, "action": action}, PERSON)
+        except ToolError as error:
+            return failure(error)
+        decision = self.policy.decide(self._question(call))
+        if decision.verdict is not Verdict.ALLOW:
+            return failure(DeniedError(decision.rule))
+        return (await self._attempt(call, None))[0]
+
+    def action_of(self, server: str, action: str) -> Action | None:
+        """An action that a journal names; None where it is no longer known, or a third party's."""
+        spec = self.stack.spec(server) if server in self.stack.names else None
+        return next((item for item in spec.actions if item.name == action), None) if spec is not None else None
+
+    def _is_impatient(self) -> bool:
+        """Whether the question under way has gone unanswered for as long as it may."""
+        asked, patience_s = self._asked_at, self._patience_s
+        return asked is not None and patience_s is not None and time.monotonic() - asked > patience_s
+
+    def _wait_for_person(self, call: Call) -> Wait:
+        asked = next(
+            record["approval"]
+            for record in reversed(self.journal.records())
+            if record["kind"] == "approval_requested" and record["call_id"] == call.id
+        )
+        how = (
+            f"mlops-crew choose {asked['id']} OPTION" if call.asked is not None else f"mlops-crew approve {asked['id']}"
+        )
+        what = f"{call.name} waits for a person; answer with: {how}"
+        return Wait("person", what, approval=str(asked["id"]), until_ts=float(asked["expires_ts"]))
 
     async def _warm(self, server: str) -> None:
         connection = self._connection(server)
