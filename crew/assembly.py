@@ -1,6 +1,7 @@
 """Builds the CrewAI crew from the YAML roles and tasks: agents, tasks, guardrails, and who thinks for them."""
 
 import json
+from collections.abc import Collection
 from typing import Any, Literal
 
 from crewai import LLM, Agent, BaseLLM, Crew, Process, Task
@@ -17,11 +18,12 @@ from crew.roles import MANAGER, AgentConfig
 from crew.run import Run
 from tasks.base import TaskFailedError, TaskResult
 from tasks.grounding import ungrounded
+from tools.core.arguments import bound_arguments
 from tools.core.contract import Integration
-from tools.core.crewai_tool import GatewayTool
-from tools.core.schema import compact, model_of, schema_model
-from tools.core.tool import agent_tool_name
+from tools.core.schema import compact
+from tools.core.tool import ServerTool
 from tools.core.yamlfile import ConfigError
+from tools.registry import load_tool
 
 MAX_STEPS = 200  # model calls of one task; a canary in small batches needs two for each
 ATTEMPTS = 3  # answers of a model that its guardrail may refuse, before the runbook takes over
@@ -58,6 +60,8 @@ class RoleTask(Task):
             )
         title = run.roles.agents[self._agent_key].role
         with run.task(self._key, self._agent_key, title, "llm" if self._thinks else "runbook") as current:
+            own = self._equip()
+            tools = own if agent in (None, self.agent) else tools
             try:
                 output = super().execute_sync(agent, context, tools)
             except Exception as error:  # CrewAI raises whatever went wrong; a model's task still has its runbook
@@ -68,6 +72,13 @@ class RoleTask(Task):
                 output = super().execute_sync(agent, context, tools)
             run.check()
         return output
+
+    def _equip(self) -> list[BaseTool]:
+        """Give the working agent the tools of this task, also where a manager delegates it."""
+        own = task_tools(self._run, self._key)
+        if self.agent is not None:
+            self.agent.tools = own
+        return own
 
 
 def build_crew(run: Run, model: ModelSettings, process: ProcessName) -> Crew:
@@ -135,7 +146,6 @@ def _agent(run: Run, key: str, config: AgentConfig, llm: BaseLLM) -> Agent:
         goal=config.goal,
         backstory=config.backstory,
         llm=llm,
-        tools=agent_tools(run, config),
         cache=False,
         max_iter=MAX_STEPS,
         max_retry_limit=0,  # a failed task falls back to its runbook; repeating it blindly would repeat its effects
@@ -144,38 +154,41 @@ def _agent(run: Run, key: str, config: AgentConfig, llm: BaseLLM) -> Agent:
     )
 
 
-def agent_tools(run: Run, config: AgentConfig) -> list[BaseTool]:
-    """The tools a role's YAML names, each call going through the run to the gateway."""
+def task_tools(run: Run, task: str) -> list[BaseTool]:
+    """The tools of a task: what it says it uses, of what its agent's YAML names. A task that exists in YAML alone gets
+    everything its agent is granted."""
+    config, calls = run.roles.agents[run.roles.tasks[task].agent], run.roles.definitions[task].calls
+    own = run.roles.definitions[task].grants is not None
     tools: list[BaseTool] = []
     for name, actions in config.integrations.items():
         spec = run.gateway.stack.spec(name)
         if spec is None:
             tools += _third_party_tools(run, name, actions)
             continue
-        for action in _granted(spec, actions):
-            tools.append(_tool(run, name, action.name, action.summary, model_of(action)))
+        granted = [action.name for action in spec.actions if actions is None or action.name in actions]
+        stated = {
+            action: calls.get(f"{name}.{action}", ()) for action in granted if not own or f"{name}.{action}" in calls
+        }
+        tools += load_tool(name)(run).for_agent(stated if own else _everything(spec, stated))
     return tools
 
 
-def _granted(spec: Integration, actions: list[str] | None) -> list[Any]:
-    return [action for action in spec.actions if actions is None or action.name in actions]
+def _everything(spec: Integration, actions: Collection[str]) -> dict[str, Collection[str]]:
+    """Actions of a task without grants: their caller states whatever the goal does not bind."""
+    return {
+        action.name: [name for name, bound in bound_arguments(action.args).items() if not bound.name]
+        for action in spec.actions
+        if action.name in actions
+    }
 
 
 def _third_party_tools(run: Run, server: str, actions: list[str] | None) -> list[BaseTool]:
+    tool = ServerTool(run, server)
     return [
-        _tool(run, server, tool["name"], tool["description"], schema_model(tool["name"], tool["inputSchema"]))
-        for tool in run.gateway.tools(server)
-        if actions is None or tool["name"] in actions
+        tool.agent_tool(found["name"], found["description"], found["inputSchema"])
+        for found in run.gateway.tools(server)
+        if actions is None or found["name"] in actions
     ]
-
-
-def _tool(run: Run, server: str, action: str, summary: str, arguments: Any) -> GatewayTool:
-    return GatewayTool(
-        name=agent_tool_name(server, action),
-        description=summary or action,
-        args_schema=arguments,
-        call=lambda given: run.call(server, {**given, "action": action}),
-    )
 
 
 def _thinker(run: Run, own: str | None, model: ModelSettings, runbook: RunbookLLM) -> BaseLLM:

@@ -125,7 +125,7 @@ class MlopsCrew:
         started = time.monotonic()
         gateway = open_gateway(
             self.project, run_id=self.run_id, prompt=self._prompt, policy=self._policy, env=self._env,
-            preferences=self.goal.stated,
+            preferences=self.goal.stated, data=self.goal.files, data_roots=self.goal.data.roots,
         )  # fmt: skip
         if self._on_record is not None:
             gateway.journal.subscribe(self._on_record)

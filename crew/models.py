@@ -71,7 +71,7 @@ class RunbookLLM(BaseLLM):
         try:
             wanted = next(book)
             while True:
-                found = _take(past, wanted)
+                found = _take(self._run, past, wanted)
                 if found is None:
                     return [_tool_request(wanted, asked)]
                 asked += 1
@@ -158,12 +158,15 @@ class ReasoningLLM(BaseLLM):
         return self.call(messages, tools, *args, **kwargs)
 
 
-def _take(past: "list[tuple[str, dict[str, Any], ToolResult]]", wanted: ToolCall) -> ToolResult | None:
-    """The result of the first unused call that is exactly the wanted one, taken out of `past`."""
+def _take(run: Run, past: "list[tuple[str, dict[str, Any], ToolResult]]", wanted: ToolCall) -> ToolResult | None:
+    """The result of the first unused call that is the wanted one, taken out of `past`.
+
+    A model states only what the gateway does not bind, so what counts is with which arguments a call was made.
+    """
     name = agent_tool_name(wanted.tool, wanted.action)
     arguments = json.loads(json.dumps(wanted.arguments, default=str))
-    for index, (done, given, _) in enumerate(past):
-        if done == name and given == arguments:
+    for index, (done, given, result) in enumerate(past):
+        if done == name and (given == arguments or run.is_call(result.call_id, wanted)):
             return past.pop(index)[2]
     return None
 

@@ -5,18 +5,20 @@ The journal is the record; this is what the run must know while it is under way.
 
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from crew.roles import Roles
-from tasks.base import Evidence, Inputs, TaskResult
+from tasks.base import Evidence, Inputs, TaskResult, ToolCall
 from tasks.goal import Goal
-from tools.core.calls import Caller
+from tools.core.calls import PERSON, Caller
 from tools.core.gateway import Gateway
 from tools.core.grants import Scope
-from tools.core.journal import Journal, JournalError
+from tools.core.journal import Journal, JournalError, Record
 from tools.core.results import ToolResult
 
 Mode = Literal["runbook", "llm"]
@@ -73,6 +75,8 @@ class Run:
         self.current: Current | None = None
         self._price = price_per_mtok
         self._lock = threading.Lock()
+        self._arguments: dict[str, dict[str, Any]] = {}
+        gateway.journal.subscribe(self._listen)
 
     @property
     def journal(self) -> Journal:
@@ -130,28 +134,55 @@ class Run:
             current.mode = "runbook"
             self.journal.append("fallback", task=current.task, reason=reason[:500])
 
-    def call(self, tool: str, arguments: dict[str, Any]) -> ToolResult:
-        """A tool call of the current task's agent.
+    def call(self, tool: str, arguments: Mapping[str, Any], caller: Caller = PERSON) -> ToolResult:
+        """A tool call of the current task's agent, on whose behalf it is whatever `caller` says.
 
         CrewAI turns whatever a tool raises into text for the model, so an error that must end the run is kept here too,
         and raised by the next model call.
         """
         current = self._on()
-        caller = Caller(
-            role=current.agent,
-            task=current.task,
-            granted=self.roles.agents[current.agent].granted,
-            scope=self.scope(),
-        )
         try:
-            result = self.gateway.call(tool, arguments, caller)
+            result = self.gateway.call(tool, arguments, self._caller(current))
         except JournalError as error:
             self.fatal = error
             raise
-        with self._lock:
-            action = str(arguments.get("action"))
-            current.calls.append((tool, action, {k: v for k, v in arguments.items() if k != "action"}, result))
+        self._record(current, tool, arguments, result)
         return result
+
+    async def call_tool(self, tool: str, arguments: Mapping[str, Any], caller: Caller = PERSON) -> ToolResult:
+        """`call`, to be awaited."""
+        current = self._on()
+        result = await self.gateway.call_tool(tool, arguments, self._caller(current))
+        self._record(current, tool, arguments, result)
+        return result
+
+    def _caller(self, current: Current) -> Caller:
+        granted = self.roles.agents[current.agent].granted
+        return Caller(role=current.agent, task=current.task, granted=granted, scope=self.scope())
+
+    def _record(self, current: Current, tool: str, arguments: Mapping[str, Any], result: ToolResult) -> None:
+        given = {name: value for name, value in arguments.items() if name != "action"}
+        with self._lock:
+            journalled = self._arguments.pop(result.call_id, given)
+            current.calls.append((tool, str(arguments.get("action")), journalled, result))
+
+    def is_call(self, call_id: str, wanted: ToolCall) -> bool:
+        """Whether a call of this task was made with exactly the arguments that a runbook wants."""
+        spec = self.gateway.stack.spec(wanted.tool)
+        made = next((given for _, _, given, result in self._on().calls if result.call_id == call_id), None)
+        if spec is None or made is None:
+            return False
+        try:
+            typed = spec.action(wanted.action).args.model_validate(wanted.arguments)
+        except ValidationError:
+            return False
+        return typed.model_dump(mode="json", exclude_none=True) == made
+
+    def _listen(self, record: Record) -> None:
+        """Keep the arguments with which calls are really made: evidence is what the journal says."""
+        if record["kind"] == "intent":
+            with self._lock:
+                self._arguments[record["call_id"]] = record["arguments"]
 
     def scope(self) -> Scope:
         """What binds the current task's calls, as things stand."""

@@ -8,12 +8,23 @@ from tasks import canary, establish_champion, register_challenger
 from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, call, data_of
 from tasks.common import slices
 from tasks.goal import ABTestSection, Goal
+from tools.core.grants import Grant, grant
 
 Verdict = Literal[
     "challenger_wins", "champion_wins", "no_relevant_gain", "keep_running", "invalid", "underpowered", "not_started"
 ]
 
-RISKY = ("serving.start_canary",)
+
+CALLS: dict[str, tuple[str, ...]] = {
+    "ab_test.count_units": (),
+    "judge.plan_ab_test": (),
+    "ab_test.create_test": (),
+    "serving.start_canary": (),
+    "serving.send_traffic": (),
+    "ab_test.record_outcomes": (),
+    "judge.judge_ab_test": (),
+    "ab_test.conclude": (),
+}
 
 
 class Result(TaskResult):
@@ -51,43 +62,27 @@ def runbook(inputs: Inputs) -> Runbook:
     judged = inputs.need("canary", canary.Result)
     if judged.verdict != "promote":
         return _unstarted("not_started", judged.next_row, "No A/B test: the canary did not pass.")
-    champion = inputs.need("establish_champion", establish_champion.Result)
     challenger = inputs.need("register_challenger", register_challenger.Result)
-    outcome = outcome_of(goal, test)
-    live = slices(inputs)["live"]
     counted = data_of(
         (
             yield call(
                 "ab_test",
                 "count_units",
-                data=live,
-                unit=test.unit,
-                start=judged.next_row,
-                rows=test.max_requests,
-                time_column=goal.data.time_column,
+                **_counted(inputs, test),
             )
         ),
         "counting the units",
     )
-    plan = data_of((yield _plan(inputs, test, outcome, counted, judged)), "planning the A/B test")
+    plan = data_of((yield call("judge", "plan_ab_test", **_planned(inputs, test, counted))), "planning the A/B test")
     if not plan["feasible"] and test.on_underpowered == "stop":
         return _unstarted("underpowered", judged.next_row, f"No A/B test was started: {plan['message']}", plan)
-    name = f"{goal.registered_model}-{champion.version}-{challenger.version}"
+    name = name_of(inputs)
     made = data_of(
         (
             yield call(
                 "ab_test",
                 "create_test",
-                test=name,
-                champion=str(champion.version),
-                challenger=str(challenger.version),
-                plan=plan["plan_path"],
-                unit=test.unit,
-                outcome=outcome,
-                minimize=test.of_answers or test.direction == "minimize",
-                upper=(1.0 if outcome == "error" else test.upper) or 0.0,
-                segment=test.segment,
-                guardrails=test.guardrails,
+                **_definition(inputs, test, plan["plan_path"]),
             )
         ),
         "defining the A/B test",
@@ -106,7 +101,6 @@ def runbook(inputs: Inputs) -> Runbook:
         ),
         "giving the challenger its share",
     )
-    kept = [name for name in dict.fromkeys([*_columns(test, outcome), test.segment]) if name]
     start, batch = judged.next_row, 0
     while True:
         sent = data_of(
@@ -114,15 +108,10 @@ def runbook(inputs: Inputs) -> Runbook:
                 yield call(
                     "serving",
                     "send_traffic",
-                    data=live,
                     target=goal.target,
                     task=goal.task,
-                    start=start,
-                    rows=min(test.batch_requests, judged.next_row + test.max_requests - start),
-                    batch=batch,
                     seed=inputs.seed,
-                    unit=test.unit,
-                    keep=kept,
+                    **_traffic(inputs, test, start, batch),
                 )
             ),
             "sending traffic",
@@ -175,24 +164,73 @@ def outcome_of(goal: Goal, test: ABTestSection) -> str:
     return test.outcome or ("loss" if goal.task == "regression" else "error")
 
 
-def _plan(inputs: Inputs, test: ABTestSection, outcome: str, counted: dict[str, Any], judged: canary.Result) -> Any:
-    """The call that plans: the noise is the champion's during the canary, or the column's in the training slice."""
+def name_of(inputs: Inputs) -> str:
+    """Name of the test: of these two versions."""
+    champion = inputs.need("establish_champion", establish_champion.Result)
+    challenger = inputs.need("register_challenger", register_challenger.Result)
+    return f"{inputs.goal.registered_model}-{champion.version}-{challenger.version}"
+
+
+def _counted(inputs: Inputs, test: ABTestSection) -> dict[str, Any]:
+    """The rows whose units are counted."""
+    return {
+        "data": slices(inputs)["live"],
+        "unit": test.unit,
+        "start": inputs.need("canary", canary.Result).next_row,
+        "rows": test.max_requests,
+        "time_column": inputs.goal.data.time_column,
+    }
+
+
+def _planned(inputs: Inputs, test: ABTestSection, counted: dict[str, Any]) -> dict[str, Any]:
+    """What the plan is made of: the noise is the champion's in the canary, or the column's in the training slice."""
+    outcome = outcome_of(inputs.goal, test)
     if test.of_answers:
-        history = {"history": judged.evidence_path, "outcome": f"champion_{outcome}"}
+        path = inputs.need("canary", canary.Result).evidence_path
+        history = {"history": path, "outcome": f"champion_{outcome}"}
     else:
         history = {"history": slices(inputs)["train"], "outcome": outcome, "unit": test.unit}
     limits = {"units_per_day": counted["units_per_day"], "max_days": test.max_days}
-    return call(
-        "judge",
-        "plan_ab_test",
-        mde=test.mde,
-        percent=test.percent,
-        alpha=test.alpha,
-        power=test.power,
-        available=counted["units"],
+    return {
+        "mde": test.mde,
+        "percent": test.percent,
+        "alpha": test.alpha,
+        "power": test.power,
+        "available": counted["units"],
         **history,
         **{name: value for name, value in limits.items() if value is not None},
-    )
+    }
+
+
+def _definition(inputs: Inputs, test: ABTestSection, plan: str) -> dict[str, Any]:
+    """What is compared, between whom, by which plan."""
+    outcome = outcome_of(inputs.goal, test)
+    return {
+        "test": name_of(inputs),
+        "champion": str(inputs.need("establish_champion", establish_champion.Result).version),
+        "challenger": str(inputs.need("register_challenger", register_challenger.Result).version),
+        "plan": plan,
+        "unit": test.unit,
+        "outcome": outcome,
+        "minimize": test.of_answers or test.direction == "minimize",
+        "upper": (1.0 if outcome == "error" else test.upper) or 0.0,
+        "segment": test.segment,
+        "guardrails": test.guardrails,
+    }
+
+
+def _traffic(inputs: Inputs, test: ABTestSection, start: int, batch: int) -> dict[str, Any]:
+    """The next batch of requests, but for what the goal binds."""
+    first = inputs.need("canary", canary.Result).next_row
+    columns = [*_columns(test, outcome_of(inputs.goal, test)), test.segment]
+    return {
+        "data": slices(inputs)["live"],
+        "start": start,
+        "rows": min(test.batch_requests, first + test.max_requests - start),
+        "batch": batch,
+        "unit": test.unit,
+        "keep": [name for name in dict.fromkeys(columns) if name],
+    }
 
 
 def _columns(test: ABTestSection, outcome: str) -> list[str]:
@@ -216,6 +254,37 @@ def _unstarted(verdict: Verdict, row: int, summary: str, plan: dict[str, Any] | 
         next_row=row,
         summary=summary,
     )
+
+
+def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
+    """One step after the other: each of them is bound to what the steps before it recorded."""
+    test, judged = inputs.goal.ab_test, inputs.need("canary", canary.Result)
+    if test is None or judged.verdict != "promote":
+        return []
+    found = [grant("ab_test.count_units", **_counted(inputs, test))]
+    if (counted := done.last("ab_test", "count_units")) is not None:
+        found.append(grant("judge.plan_ab_test", **_planned(inputs, test, counted)))
+    plan = done.last("judge", "plan_ab_test")
+    if plan is None or (not plan["feasible"] and test.on_underpowered == "stop"):
+        return found
+    found.append(grant("ab_test.create_test", **_definition(inputs, test, plan["plan_path"])))
+    if (made := done.last("ab_test", "create_test")) is None:
+        return found
+    challenger = inputs.need("register_challenger", register_challenger.Result)
+    model = {"model_uri": challenger.model_uri, "version": str(challenger.version)}
+    found.append(grant("serving.start_canary", **model, percent=test.percent, seed=made["salt"]))
+    sent = done.all("serving", "send_traffic")
+    start = sent[-1][1]["next_start"] if sent else judged.next_row
+    if start < judged.next_row + test.max_requests:
+        found.append(grant("serving.send_traffic", **_traffic(inputs, test, start, len(sent))))
+    if sent:
+        found.append(grant("ab_test.record_outcomes", test=name_of(inputs), data=sent[-1][1]["evidence_path"]))
+    if (recorded := done.last("ab_test", "record_outcomes")) is not None:
+        found.append(grant("judge.judge_ab_test", units=recorded["units_path"], design=made["design_path"]))
+    if (verdict := done.last("judge", "judge_ab_test")) is not None:
+        winner = "challenger" if verdict["verdict"] == "challenger_wins" else "champion"
+        found.append(grant("ab_test.conclude", test=name_of(inputs), winner=winner, verdict=verdict["verdict"]))
+    return found
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:

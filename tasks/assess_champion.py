@@ -7,6 +7,15 @@ from pydantic import Field
 from tasks import detect_drift, establish_champion, foresee, unlabelled, version_data
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
 from tasks.common import scoring, slices
+from tools.core.grants import Grant, grant
+
+CALLS: dict[str, tuple[str, ...]] = {
+    "mlflow.evaluate_model": ("data",),
+    "judge.decide_retraining": (),
+    "judge.plan_retraining": (),
+    "mlflow.score_rows": (),
+    "judge.estimate_performance": (),
+}
 
 
 class Result(TaskResult):
@@ -107,6 +116,27 @@ def trainable_rows(inputs: Inputs, labelled: int) -> int:
     rows = inputs.need("version_data", version_data.Result).rows
     share = rows["train"] / max(1, rows["current_all"])
     return max(1, round(labelled * share))
+
+
+def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
+    paths = slices(inputs)
+    champion = inputs.need("establish_champion", establish_champion.Result).model_uri
+    evaluate = "mlflow.evaluate_model"
+    before, now = paths["reference_holdout"], paths["current_all"]
+    found = [grant(evaluate, model_uri=champion, data=path) for path in (before, now)]
+    reference = done.latest(evaluate, "scores_path", model_uri=champion, data=before)
+    current = done.latest(evaluate, "scores_path", model_uri=champion, data=now)
+    if reference is None or current is None:
+        return found
+    scores = {"reference_scores": reference, "current_scores": current}
+    rows = int(done.latest(evaluate, "rows", model_uri=champion, data=now))
+    drift = inputs.need("detect_drift", detect_drift.Result)
+    return [
+        *found,
+        grant("judge.decide_retraining", **scores, drift_share=drift.share_drifted),
+        grant("judge.plan_retraining", **scores, train_rows=trainable_rows(inputs, rows)),
+        *unlabelled.grants(inputs, done, champion, reference),
+    ]
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:

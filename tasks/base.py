@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from tasks.goal import Goal
-from tools.core.grants import Grant, OneOf
+from tools.core.grants import Grant
 from tools.core.results import Status, ToolResult
 
 
@@ -127,19 +127,25 @@ class Evidence:
             if (name, done) == (tool, action) and result.ok
         ]
 
-    def made(self, call: str, field: str, **arguments: Any) -> OneOf:
-        """The values of a result's field over the successful calls with these arguments; what a grant may bind to.
+    def latest(self, call: str, field: str, **arguments: Any) -> Any:
+        """A field of the last successful call with these arguments; None where there was none.
 
         Args:
             call: `integration.action`.
         """
         tool, _, action = call.partition(".")
-        found = [
-            data[field]
-            for given, data in self.all(tool, action)
-            if all(given.get(name) == value for name, value in arguments.items()) and data.get(field) is not None
-        ]
-        return OneOf(tuple(dict.fromkeys(found)))
+        for given, data in reversed(self.all(tool, action)):
+            if all(given.get(name) == value for name, value in arguments.items()):
+                return data.get(field)
+        return None
+
+    def named(self, call: str) -> list[tuple[dict[str, Any], ToolResult]]:
+        """Arguments and result of every call of that name, whatever became of it."""
+        return [(given, result) for tool, action, given, result in self.calls if f"{tool}.{action}" == call]
+
+    def ended(self, call: str, status: Status) -> bool:
+        """Whether a call of that name ended so."""
+        return any(result.status is status for _, result in self.named(call))
 
     def succeeded(self, tool: str, action: str) -> bool:
         return self.last(tool, action) is not None

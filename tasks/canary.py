@@ -8,8 +8,17 @@ from tasks import establish_champion, register_challenger, train_challenger
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
 from tasks.common import slices
 from tasks.goal import Goal
+from tools.core.grants import Grant, grant, one_of
 
-RISKY = ("serving.deploy_model", "serving.start_canary", "serving.set_traffic")
+GOAL_BOUND = ("target", "task", "seed")
+CALLS: dict[str, tuple[str, ...]] = {
+    "serving.deploy_model": (),
+    "serving.start_canary": (),
+    "serving.set_traffic": ("percent",),
+    "serving.send_traffic": (),
+    "serving.record_labels": (),
+    "judge.judge_canary": (),
+}
 
 
 class Result(TaskResult):
@@ -54,10 +63,7 @@ def runbook(inputs: Inputs) -> Runbook:
         ),
         "starting the canary",
     )
-    trained = inputs.get("train_challenger", train_challenger.Result)
-    expected: dict[str, Any] = {}
-    if trained is not None and trained.champion_scores and trained.challenger_scores:
-        expected = {"champion_holdout": trained.champion_scores, "challenger_holdout": trained.challenger_scores}
+    expected = _expected(inputs)
     # Requests whose labels can be known within the limit; those after them are sent only to let time pass.
     limit = goal.canary.max_requests + goal.canary.label_delay_requests
     start, batch, exposed = 0, 0, True
@@ -153,6 +159,49 @@ def _story(judged: dict[str, Any]) -> str:
         f"{judged['message']} On the same requests: {judged['measure']} {challenger:.4f} for the challenger, "
         f"{champion:.4f} for the champion."
     )
+
+
+def _expected(inputs: Inputs) -> dict[str, str]:
+    """What both models scored on the holdout, as arguments of the judge."""
+    trained = inputs.get("train_challenger", train_challenger.Result)
+    if trained is None or not trained.champion_scores or not trained.challenger_scores:
+        return {}
+    return {"champion_holdout": trained.champion_scores, "challenger_holdout": trained.challenger_scores}
+
+
+def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
+    goal = inputs.goal
+    champion = inputs.need("establish_champion", establish_champion.Result)
+    challenger = inputs.need("register_challenger", register_challenger.Result)
+    sent = done.all("serving", "send_traffic")
+    found = [
+        grant("serving.deploy_model", model_uri=champion.model_uri, version=str(champion.version)),
+        grant(
+            "serving.start_canary",
+            model_uri=challenger.model_uri,
+            version=str(challenger.version),
+            percent=goal.canary.percent,
+            seed=inputs.seed,
+        ),
+        grant("serving.set_traffic", percent=one_of(0.0, goal.canary.percent)),
+        next_batch(traffic(inputs, sent[-1][1]["next_start"] if sent else 0, len(sent))),
+    ]
+    if sent:
+        evidence = sent[-1][1]["evidence_path"]
+        found.append(grant("judge.judge_canary", evidence=evidence, **_expected(inputs)))
+        found += granted_labels(inputs, sent[-1][1])
+    return found
+
+
+def next_batch(arguments: dict[str, Any]) -> Grant:
+    """The one batch of requests that may be sent next: which rows are evidence is nobody's choice."""
+    return Grant("serving.send_traffic", {name: value for name, value in arguments.items() if name not in GOAL_BOUND})
+
+
+def granted_labels(inputs: Inputs, sent: dict[str, Any]) -> list[Grant]:
+    """The recording of late labels, where they come late."""
+    table = label_table(inputs, sent)
+    return [] if table is None else [grant("serving.record_labels", evidence=table["evidence"], labels=table["labels"])]
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:

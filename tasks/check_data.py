@@ -7,9 +7,26 @@ from pydantic import Field
 
 from tasks import version_data
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, ToolCall, call, data_of
+from tasks.goal import Goal
+from tools.core.grants import Grant, grant
 from tools.core.results import ToolResult
 
 SHOWN_FINDINGS = 5
+
+
+CALLS: dict[str, tuple[str, ...]] = {
+    "great_expectations.validate": (
+        "data",
+        "reference",
+        "labelled",
+    ),
+    "great_expectations.quarantine_rows": (
+        "data",
+        "bad_rows_path",
+    ),
+    "dvc.stage_data": (),
+    "dvc.version_data": (),
+}
 
 
 class Result(TaskResult):
@@ -148,6 +165,42 @@ def _set_aside(
         "versioning the cleaned data",
     )
     return clean, count
+
+
+def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
+    staged = inputs.need("version_data", version_data.Result)
+    restaged = done.last("dvc", "stage_data")
+    tables = [(staged.current_all, staged.reference_all)]
+    if restaged is not None:
+        tables.append((restaged["current_all"], restaged["reference_all"]))
+    validate, quarantine = "great_expectations.validate", "great_expectations.quarantine_rows"
+    found = [grant(validate, data=current, reference=reference) for current, reference in tables]
+    found.append(grant(validate, data=staged.reference_all))
+    if staged.unlabelled:
+        kept = done.latest(quarantine, "kept", data=staged.unlabelled)
+        found += [
+            grant(validate, data=path, reference=reference, labelled=False)
+            for path in (staged.unlabelled, kept)
+            if path
+            for _, reference in tables
+        ]
+    found += [
+        grant(quarantine, data=given["data"], bad_rows_path=report["bad_rows_path"])
+        for given, report in done.all("great_expectations", "validate")
+        if report["bad_rows_path"]
+    ]
+    if (current := done.latest(quarantine, "kept", data=staged.current_all)) is not None:
+        reference = done.latest(quarantine, "kept", data=staged.reference_all) or staged.reference_all
+        found.append(grant("dvc.stage_data", reference=reference, current=current, **_clean(inputs.goal)))
+    if restaged is not None:
+        paths = [str(restaged[name]) for name in version_data.SLICES]
+        found.append(grant("dvc.version_data", paths=paths, name=_clean(inputs.goal)["name"]))
+    return found
+
+
+def _clean(goal: Goal) -> dict[str, Any]:
+    """What the staging of cleaned data shares with that of the goal's."""
+    return {"name": f"{goal.name}-clean", "baseline_share": goal.data.baseline_share}
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:

@@ -12,9 +12,16 @@ from tasks import search_architecture
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
 from tasks.common import unanswered
 from tasks.goal import BALANCED, Goal
+from tools.core.grants import Grant, grant
 from tools.core.results import Status
 
 TOPIC = "tradeoff"
+
+
+CALLS: dict[str, tuple[str, ...]] = {
+    "people.weigh_options": (),
+    "people.choose": (),
+}
 
 
 class Result(TaskResult):
@@ -88,6 +95,16 @@ def open_words(goal: Goal) -> str:
     """What to do when nobody chose."""
     words = ", ".join([*goal.objectives, BALANCED])
     return unanswered(f"`preference` in the goal ({words})", "Nothing was trained; the champion stays.")
+
+
+def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
+    found = inputs.need("search_architecture", search_architecture.Result)
+    weighed = done.last("people", "weigh_options")
+    asked: list[Grant] = []
+    if weighed is not None and len(weighed["options"]) > 1:
+        shown = {name: weighed[name] for name in ("question", "options")}
+        asked = [grant("people.choose", topic=TOPIC, plot=weighed["plot_path"], **shown)]
+    return [grant("people.weigh_options", trials_path=found.trials_path), *asked]
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:

@@ -12,8 +12,13 @@ from tasks import (
 )
 from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, call, data_of
 from tasks.decision import decided
+from tools.core.grants import Grant, grant
 
-RISKY = ("mlflow.retire_version",)
+CALLS: dict[str, tuple[str, ...]] = {
+    "mlflow.get_champion": (),
+    "mlflow.retire_version": (),
+    "serving.status": (),
+}
 
 
 class Result(TaskResult):
@@ -43,9 +48,8 @@ def runbook(inputs: Inputs) -> Runbook:
             summary=f"Version {version} stays the champion. {trained.summary}",
         )
     judged = decided(inputs)
-    loser = before.version if version == challenger.version else challenger.version
     done = inputs.need("release", release.Result)
-    inconclusive = judged.verdict == "wait" and not done.promoted
+    loser, inconclusive = _loser(before, challenger, version), _inconclusive(inputs)
     if not inconclusive:
         data_of(
             (yield call("mlflow", "retire_version", name=name, version=loser, reason=judged.summary)),
@@ -64,6 +68,25 @@ def runbook(inputs: Inputs) -> Runbook:
         retired_version=None if inconclusive else loser,
         summary=f"{story} {fate} {judged.summary}",
     )
+
+
+def _loser(before: establish_champion.Result, challenger: register_challenger.Result, champion: int) -> int:
+    return before.version if champion == challenger.version else challenger.version
+
+
+def _inconclusive(inputs: Inputs) -> bool:
+    """Whether the challenger may be tried again."""
+    return decided(inputs).verdict == "wait" and not inputs.need("release", release.Result).promoted
+
+
+def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
+    found = [grant("mlflow.get_champion"), grant("serving.status")]
+    challenger = inputs.get("register_challenger", register_challenger.Result)
+    champion = done.latest("mlflow.get_champion", "version")
+    if challenger is None or champion is None or _inconclusive(inputs):
+        return found
+    before = inputs.need("establish_champion", establish_champion.Result)
+    return [*found, grant("mlflow.retire_version", version=_loser(before, challenger, int(champion)))]
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:

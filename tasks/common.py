@@ -12,11 +12,6 @@ def slices(inputs: Inputs) -> dict[str, str]:
     return inputs.need("check_data", check_data.Result).slices
 
 
-def dropped(goal: Goal) -> list[str]:
-    """Columns that no model may see: those the goal drops, and the time column, which only orders the rows."""
-    return list(dict.fromkeys([*goal.data.drop, *([goal.data.time_column] if goal.data.time_column else [])]))
-
-
 def training_files(inputs: Inputs) -> list[str]:
     """The files a challenger may learn from, oldest first: reference, synthetic rows if any, current training slice."""
     paths = slices(inputs)
@@ -29,14 +24,9 @@ def unanswered(state: str, otherwise: str) -> str:
     return f"{otherwise} State {state}, or run again and answer with `mlops-crew choose`."
 
 
-def search_constraints(goal: Goal) -> dict[str, Any]:
-    """What the trials of a search must keep to, as its argument; no argument where the goal states nothing."""
-    bounds = goal.constraints
-    stated: dict[str, Any] = {"max_latency_ms": bounds.max_latency_ms, "max_size_mib": bounds.max_size_mib}
-    if goal.fairness is not None:
-        stated["fairness"] = goal.fairness.model_dump(exclude_none=True)
-    stated = {name: value for name, value in stated.items() if value is not None}
-    return {"constraints": stated} if stated else {}
+def constrained(goal: Goal) -> dict[str, Any]:
+    """The goal's constraints on trials as an argument of a search; no argument where it states nothing."""
+    return {"constraints": goal.search_constraints} if goal.search_constraints else {}
 
 
 def training(inputs: Inputs, files: list[str], run_name: str, **more: Any) -> ToolCall:
@@ -49,7 +39,7 @@ def training(inputs: Inputs, files: list[str], run_name: str, **more: Any) -> To
         target=goal.target,
         task=goal.task,
         metric=goal.metric,
-        drop=dropped(goal),
+        drop=goal.dropped,
         trainer=goal.train.trainer,
         seed=inputs.seed,
         run_name=run_name,
@@ -59,4 +49,4 @@ def training(inputs: Inputs, files: list[str], run_name: str, **more: Any) -> To
 
 def scoring(goal: Goal) -> dict[str, Any]:
     """The arguments every evaluation shares."""
-    return {"target": goal.target, "task": goal.task, "metric": goal.metric, "drop": dropped(goal)}
+    return {"target": goal.target, "task": goal.task, "metric": goal.metric, "drop": goal.dropped}

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks import establish_champion, version_data
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
-from tasks.common import dropped, slices
+from tasks.common import slices
+from tools.core.grants import Grant, grant
 
 FALSE_ALARMS = 0.01  # of one run, all judgements together: expected once in 100 runs
 MIN_ROWS = 50  # fewer rows without a label are not judged by themselves
@@ -23,6 +24,13 @@ class MovedColumn(BaseModel):
     effect: float = Field(description="share of rows that moved")
     importance: float | None = Field(description="share of the champion's importance; null: not known")
     change: str
+
+
+CALLS: dict[str, tuple[str, ...]] = {
+    "evidently.detect_drift": (),
+    "mlflow.column_importance": (),
+    "judge.judge_drift": ("current",),
+}
 
 
 class Result(TaskResult):
@@ -43,7 +51,7 @@ class Result(TaskResult):
 def runbook(inputs: Inputs) -> Runbook:
     goal, paths = inputs.goal, slices(inputs)
     champion = inputs.need("establish_champion", establish_champion.Result)
-    skipped = dropped(goal)
+    skipped = goal.dropped
     report = data_of(
         (
             yield call(
@@ -100,7 +108,7 @@ def runbook(inputs: Inputs) -> Runbook:
 
 def _parts(inputs: Inputs, paths: dict[str, str]) -> list[tuple[str, list[str]]]:
     """The files to judge with the columns to leave out: the labelled rows, and those that wait for their label."""
-    skipped = dropped(inputs.goal)
+    skipped = inputs.goal.dropped
     parts = [(paths["current_all"], skipped)]
     waiting = inputs.need("version_data", version_data.Result).rows.get(version_data.UNLABELLED, 0)
     if version_data.UNLABELLED in paths and waiting >= MIN_ROWS:
@@ -132,6 +140,30 @@ def _summary(judged: Sequence[dict[str, Any]], worst: dict[str, Any], report: di
     preset = f"{report['drifted_columns']} of {len(report['columns'])} columns beyond Evidently's thresholds"
     verdict = "drift" if report["dataset_drift"] else "no drift"
     return f"{told} Evidently's preset says {verdict} ({preset}), which decides nothing."
+
+
+def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
+    paths = slices(inputs)
+    champion = inputs.need("establish_champion", establish_champion.Result)
+    found = [
+        grant("evidently.detect_drift", reference=paths["reference_all"], current=paths["current_all"]),
+        grant("mlflow.column_importance", model_uri=champion.model_uri, data=paths["reference_holdout"]),
+    ]
+    weighed = done.last("mlflow", "column_importance")
+    if weighed is None:
+        return found
+    parts = _parts(inputs, paths)
+    return found + [
+        grant(
+            "judge.judge_drift",
+            reference=paths["reference_all"],
+            current=current,
+            exclude=excluded,
+            alpha=FALSE_ALARMS / len(parts),
+            importance=weighed["importance_path"] if weighed["used_columns"] else None,
+        )
+        for current, excluded in parts
+    ]
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:

@@ -4,9 +4,15 @@ from pydantic import Field
 
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
 from tasks.common import slices, training
+from tools.core.grants import Grant, grant
 from tools.core.results import Status
 
-RISKY = ("mlflow.promote_version",)
+CALLS: dict[str, tuple[str, ...]] = {
+    "mlflow.get_champion": (),
+    "mlflow.train_model": (),
+    "mlflow.register_model": (),
+    "mlflow.promote_version": (),
+}
 
 
 class Result(TaskResult):
@@ -62,6 +68,18 @@ def runbook(inputs: Inputs) -> Runbook:
         summary=f"There was no champion of {name}: a baseline was trained on the reference data and is version "
         f"{registered['version']}.",
     )
+
+
+def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
+    found = [grant("mlflow.get_champion")]
+    if not done.ended("mlflow.get_champion", Status.NO_DATA):
+        return found
+    found.append(grant("mlflow.train_model", train=[slices(inputs)["reference"]]))
+    if (trained := done.latest("mlflow.train_model", "model_uri")) is not None:
+        found.append(grant("mlflow.register_model", model_uri=trained))
+    if (version := done.latest("mlflow.register_model", "version")) is not None:
+        found.append(grant("mlflow.promote_version", version=version))
+    return found
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:

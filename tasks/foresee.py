@@ -1,6 +1,6 @@
 """Look ahead: when will the champion's quality become harmful, and is a replacement ready by then?"""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from pydantic import Field
@@ -9,11 +9,29 @@ from tasks import establish_champion
 from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, ToolCall, call, data_of
 from tasks.common import scoring, slices, training
 from tasks.goal import Goal
+from tools.core.grants import Grant, grant, one_of
 from tools.core.results import Status, ToolResult
 
 MIN_TREND = 0.8  # probability that a level moves; one that only lies near its threshold is no reason to act
 MAX_CANDIDATES = 3  # registered versions that are tried as backup before one is trained
 Step = Generator[ToolCall, ToolResult, Any]
+
+
+CALLS: dict[str, tuple[str, ...]] = {
+    "mlflow.evaluate_model": (
+        "model_uri",
+        "data",
+    ),
+    "judge.score_series": (
+        "scores",
+        "measure",
+    ),
+    "judge.forecast_threshold": ("series",),
+    "mlflow.list_versions": (),
+    "mlflow.train_model": (),
+    "mlflow.register_model": (),
+    "mlflow.set_backup": ("version",),
+}
 
 
 class Result(TaskResult):
@@ -208,6 +226,78 @@ def _summary(measure: str, found: dict[str, Any], drift: dict[str, Any], backup:
     if drift["outlook"] == "crossed" or _coming(drift):
         told += f" Drift of the output: {drift['message']}"
     return f"{told} {backup}".strip()
+
+
+def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
+    paths = slices(inputs)
+    champion = inputs.need("establish_champion", establish_champion.Result).model_uri
+    evaluate = "mlflow.evaluate_model"
+    before = done.latest(evaluate, "scores_path", model_uri=champion, data=paths["reference_holdout"])
+    now = done.latest(evaluate, "scores_path", model_uri=champion, data=paths["current_all"])
+    found = [grant(evaluate, model_uri=champion, data=paths[name]) for name in ("reference_holdout", "current_all")]
+    if before is None or now is None:
+        return found
+    found.append(grant("judge.score_series", scores=before, measure="loss"))
+    measure, threshold = inputs.goal.metric, inputs.goal.constraints.min_metric
+    if threshold is None:
+        measure, level = "loss", done.latest("judge.score_series", "overall", scores=before, measure="loss")
+        threshold = None if level is None else level * (1 + inputs.goal.watch.max_loss_increase)
+    clock = inputs.goal.data.time_column
+    times = {"times": f"{paths['current_all']}:{clock}"} if clock else {}
+    found += [
+        grant("judge.score_series", scores=now, measure=measure, **times),
+        grant("judge.score_series", scores=now, measure="drift", reference=before, **times),
+    ]
+    found += _granted_forecasts(inputs, done, {measure: threshold, "drift": inputs.goal.watch.max_drift}, now)
+    forecasts = done.all("judge", "forecast_threshold")
+    if threshold is not None and any(given["threshold"] == threshold and _coming(seen) for given, seen in forecasts):
+        found += _granted_backup(inputs, done, champion)
+    return found
+
+
+def _granted_forecasts(
+    inputs: Inputs, done: Evidence, thresholds: Mapping[str, float | None], scores: str
+) -> list[Grant]:
+    """A forecast for each series that was made of the current scores, over the horizon of the first."""
+    made = [(given, data) for given, data in done.all("judge", "score_series") if given["scores"] == scores]
+    watched = [data for given, data in made if given["measure"] != "drift"] or [data for _, data in made]
+    return [
+        grant(
+            "judge.forecast_threshold",
+            series=data["series_path"],
+            threshold=thresholds[given["measure"]],
+            horizon_s=_horizon(inputs.goal, data["unit"], watched[-1]["span"]),
+            side="below" if data["higher_is_better"] else "above",
+        )
+        for given, data in made
+        if thresholds.get(given["measure"]) is not None
+    ]
+
+
+def _granted_backup(inputs: Inputs, done: Evidence, champion: str) -> list[Grant]:
+    """What prepares a backup: only a version that was tried on the newest rows, or was trained for it, may stand by."""
+    newest, evaluate = slices(inputs)["live"], "mlflow.evaluate_model"
+    now = done.latest(evaluate, "value", model_uri=champion, data=newest)
+    versions = (done.last("mlflow", "list_versions") or {"versions": []})["versions"]
+    current = inputs.need("establish_champion", establish_champion.Result).version
+    candidates = {v["version"]: v["model_uri"] for v in _candidates(versions, current)}
+    trained = done.latest("mlflow.train_model", "model_uri")
+    tried = [champion, *candidates.values(), *([trained] if trained else [])]
+    found = [grant(evaluate, model_uri=uri, data=newest) for uri in dict.fromkeys(tried)]
+    found += [grant("mlflow.list_versions"), grant("mlflow.train_model", train=[slices(inputs)["train"]])]
+    good = [
+        version
+        for version, uri in candidates.items()
+        if (value := done.latest(evaluate, "value", model_uri=uri, data=newest)) is not None
+        and now is not None
+        and not _worse(inputs.goal, value, now)
+    ]
+    if trained is not None and done.latest(evaluate, "value", model_uri=trained, data=newest) is not None:
+        found.append(grant("mlflow.register_model", model_uri=trained))
+        good += [
+            data["version"] for given, data in done.all("mlflow", "register_model") if given["model_uri"] == trained
+        ]
+    return [*found, grant("mlflow.set_backup", version=one_of(*good))] if good else found
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:

@@ -35,6 +35,8 @@ class DataSection(Section):
     """Where the data is: `reference` and `current` (CSV or Parquet), or one `source` split in time order.
 
     `on_bad_rows`: `stop` ends the run when rows fail critical checks; `quarantine` sets them aside and goes on.
+    `roots`: further folders that calls may read data from and write restored versions into, besides those that hold the
+    files named here.
     `unlabelled`: current rows without a label fail the checks (`reject`), or are kept apart and the champion's metric
     on them is estimated (`estimate`).
     """
@@ -50,6 +52,7 @@ class DataSection(Section):
     unlabelled: Literal["reject", "estimate"] = "reject"
     max_null_share: float = Field(default=0.05, ge=0, lt=1)
     suite: str = ""
+    roots: list[str] = Field(default_factory=list[str])
 
     @model_validator(mode="after")
     def _one_form(self) -> "DataSection":
@@ -295,6 +298,13 @@ class Goal(Section):
         return self
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """The data files that it names, as they are written."""
+        data = self.data
+        named = (data.reference, data.current, data.source, data.suite, self.canary.labels)
+        return tuple(name for name in named if name)
+
+    @property
     def weighs(self) -> bool:
         """Whether there is more than one objective to weigh."""
         return len(self.objectives) > 1
@@ -326,6 +336,55 @@ class Goal(Section):
     @property
     def registered_model(self) -> str:
         return self.model or self.name
+
+    def bound(self, seed: int) -> dict[str, Any]:
+        """What the goal binds in every call, by the names that the specs of the tools use."""
+        canary, bounds = self.canary, self.constraints
+        return {
+            "goal.name": self.name,
+            "goal.target": self.target,
+            "goal.task": self.task,
+            "goal.metric": self.metric,
+            "goal.direction": "minimize" if self.minimize else "maximize",
+            "goal.model": self.registered_model,
+            "goal.drop": self.dropped,
+            "goal.seed": seed,
+            "goal.suite": self.data.suite or None,
+            "goal.max_null_share": self.data.max_null_share,
+            "goal.min_metric": bounds.min_metric,
+            "goal.max_latency_ms": bounds.max_latency_ms,
+            "goal.minutes": self.budget.minutes,
+            "goal.constraints": self.search_constraints or "",
+            "goal.trainer": self.train.trainer,
+            "goal.space": self.train.space,
+            "goal.retrain.cost": self.retrain.cost,
+            "goal.retrain.horizon": self.retrain.horizon_rows,
+            "goal.synthetic.rows": self.synthetic.rows,
+            "goal.synthetic.balance": self.synthetic.balance,
+            "goal.canary.alpha": canary.alpha,
+            "goal.canary.tolerance": canary.tolerance,
+            "goal.canary.max_error_rate": canary.max_error_rate,
+            "goal.canary.label_delay": canary.label_delay_requests,
+            "goal.canary.min_label_share": canary.min_label_share,
+            "goal.objectives": list(self.objectives),
+            "goal.preference": self.preference or "",
+            "goal.slo": self.watch.slo,
+        }
+
+    @property
+    def dropped(self) -> list[str]:
+        """Columns that no model may see: those the goal drops, and the time column, which only orders the rows."""
+        clock = [self.data.time_column] if self.data.time_column else []
+        return list(dict.fromkeys([*self.data.drop, *clock]))
+
+    @property
+    def search_constraints(self) -> dict[str, Any]:
+        """What the trials of a search must keep to; empty where the goal states nothing."""
+        bounds = self.constraints
+        stated: dict[str, Any] = {"max_latency_ms": bounds.max_latency_ms, "max_size_mib": bounds.max_size_mib}
+        if self.fairness is not None:
+            stated["fairness"] = self.fairness.model_dump(exclude_none=True)
+        return {name: value for name, value in stated.items() if value is not None}
 
     def placeholders(self) -> dict[str, str]:
         """What a task's description may name in braces."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from tasks.base import ToolCall, call, data_of
+from tasks.base import Evidence, ToolCall, call, data_of
 from tasks.goal import Goal
+from tools.core.grants import Grant, grant
 from tools.core.results import Status, ToolResult
 
 LOOKBACK_S = 4 * 3600.0
@@ -88,3 +89,15 @@ def _look(name: str, series: str, bound: float, warnings: list[str], told: list[
     found = data_of(looked, f"forecasting {name}")
     coming = found["outlook"] == "crossing" and found["trend"] >= MIN_TREND
     (warnings if coming or found["outlook"] == "crossed" else told).append(f"{name}: {found['message']}")
+
+
+def grants(goal: Goal, done: Evidence, max_error_rate: float) -> list[Grant]:
+    """The calls that look ahead: any metric may be read; forecasts are of what was read, against the goal's bounds."""
+    found = [grant("prometheus.query"), grant("prometheus.query_range")]
+    bounds = (max_error_rate, *([goal.watch.max_memory_mib] if goal.watch.max_memory_mib is not None else []))
+    for series in dict.fromkeys(data["path"] for _, data in done.all("prometheus", "query_range")):
+        found.append(grant("judge.burn_rate", series=series))
+        found += [
+            grant("judge.forecast_threshold", series=series, threshold=bound, horizon_s=HORIZON_S) for bound in bounds
+        ]
+    return found

@@ -2,6 +2,11 @@
 
 from tasks import train_challenger
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
+from tools.core.grants import Grant, grant
+
+CALLS: dict[str, tuple[str, ...]] = {
+    "mlflow.register_model": (),
+}
 
 
 class Result(TaskResult):
@@ -21,6 +26,12 @@ def runbook(inputs: Inputs) -> Runbook:
         model_uri=registered["model_uri"],
         summary=f"The challenger is version {registered['version']} of {name}.",
     )
+
+
+def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
+    return [
+        grant("mlflow.register_model", model_uri=inputs.need("train_challenger", train_challenger.Result).model_uri)
+    ]
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:

@@ -3,19 +3,22 @@
 from tasks import establish_champion, register_challenger, settle_canary
 from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, call, data_of
 from tasks.decision import decided
+from tools.core.grants import Grant, grant
 
 ATOMIC = True
-RISKY = ("serving.promote_canary", "serving.rollback_canary", "serving.deploy_model", "mlflow.promote_version")
+
+
+CALLS: dict[str, tuple[str, ...]] = {
+    "serving.promote_canary": (),
+    "serving.rollback_canary": (),
+    "serving.deploy_model": (),
+    "mlflow.promote_version": (),
+}
 
 
 class Result(TaskResult):
     promoted: bool
     champion_version: int
-
-
-def withheld(inputs: Inputs) -> frozenset[str]:
-    """Nothing goes into production that was not decided to."""
-    return frozenset() if decided(inputs).verdict == "promote" else frozenset(RISKY) - {"serving.rollback_canary"}
 
 
 def runbook(inputs: Inputs) -> Runbook:
@@ -52,6 +55,24 @@ def runbook(inputs: Inputs) -> Runbook:
         champion_version=challenger.version,
         summary=f"Version {challenger.version} of {name} is the champion and serves all traffic.{open_story}",
     )
+
+
+def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
+    """Nothing goes into production that was not decided to; back to the champion only what did not come through."""
+    if decided(inputs).verdict != "promote":
+        return [grant("serving.rollback_canary")]
+    champion = inputs.need("establish_champion", establish_champion.Result)
+    challenger = inputs.need("register_challenger", register_challenger.Result)
+    found = [grant("serving.promote_canary", version=str(challenger.version))]
+    serving = [result.ok for _, result in done.named("serving.promote_canary")]
+    registry = [result.ok for _, result in done.named("mlflow.promote_version")]
+    if serving and not serving[-1]:
+        found.append(grant("serving.rollback_canary"))
+    if serving and serving[-1]:
+        found.append(grant("mlflow.promote_version", version=challenger.version))
+    if registry and not registry[-1]:
+        found.append(grant("serving.deploy_model", model_uri=champion.model_uri, version=str(champion.version)))
+    return found
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:

@@ -2,9 +2,15 @@
 
 from tasks import establish_champion, watch_production
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
+from tools.core.grants import Grant, grant
 
 ATOMIC = True
-RISKY = ("serving.deploy_model", "mlflow.promote_version")
+
+
+CALLS: dict[str, tuple[str, ...]] = {
+    "serving.deploy_model": (),
+    "mlflow.promote_version": (),
+}
 
 
 class Result(TaskResult):
@@ -37,6 +43,14 @@ def runbook(inputs: Inputs) -> Runbook:
         champion_version=champion.version,
         summary=f"Version {champion.version} is the champion again and serves all traffic.",
     )
+
+
+def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
+    champion = inputs.need("establish_champion", establish_champion.Result)
+    return [
+        grant("serving.deploy_model", model_uri=champion.model_uri, version=str(champion.version)),
+        grant("mlflow.promote_version", version=champion.version),
+    ]
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:

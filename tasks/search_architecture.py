@@ -7,10 +7,25 @@ from pydantic import Field
 
 from tasks import assess_champion, version_data
 from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, ToolCall, call, data_of
-from tasks.common import dropped, search_constraints, training, training_files
+from tasks.common import constrained, training, training_files
+from tools.core.grants import Grant, grant
 from tools.core.results import ToolResult
 
 WARMS = ("serving",)
+
+
+CALLS: dict[str, tuple[str, ...]] = {
+    "optuna.search": (),
+    "mlflow.log_trials": (),
+    "wandb.log_trials": (),
+    "optuna.ask": (),
+    "mlflow.train_model": ("config",),
+    "optuna.tell": (
+        "index",
+        "value",
+    ),
+    "optuna.best_trial": (),
+}
 
 
 class Result(TaskResult):
@@ -35,11 +50,11 @@ def runbook(inputs: Inputs) -> Runbook:
                 target=goal.target,
                 task=goal.task,
                 metric=goal.metric,
-                drop=dropped(goal),
+                drop=goal.dropped,
                 trials=goal.budget.search_trials,
                 minutes=goal.budget.minutes,
                 seed=inputs.seed,
-                **search_constraints(goal),
+                **constrained(goal),
                 window=inputs.need("assess_champion", assess_champion.Result).window,
             )
         ),
@@ -66,7 +81,7 @@ def _search_own_trainer(inputs: Inputs) -> Generator[ToolCall, ToolResult, Resul
         return Result(
             config={}, value=None, trials=0, summary="The goal's own trainer declares no space: nothing to search."
         )
-    study = f"{goal.name}-{inputs.need('version_data', version_data.Result).version[:8]}-{inputs.seed}"
+    study = _study(inputs)
     direction = "minimize" if goal.minimize else "maximize"
     for index in range(goal.budget.search_trials):
         asked = data_of(
@@ -96,6 +111,36 @@ def _search_own_trainer(inputs: Inputs) -> Generator[ToolCall, ToolResult, Resul
         trials=best["completed"],
         summary=f"Best of {best['completed']} trials of the goal's own trainer: {goal.metric} {best['value']:.4f}.",
     )
+
+
+def _study(inputs: Inputs) -> str:
+    """Name of the study of the goal's own trainer."""
+    return f"{inputs.goal.name}-{inputs.need('version_data', version_data.Result).version[:8]}-{inputs.seed}"
+
+
+def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
+    goal = inputs.goal
+    if not goal.train.builtin:
+        return _granted_trials(inputs, done) if goal.train.space else []
+    window = inputs.need("assess_champion", assess_champion.Result).window
+    found = [grant("optuna.search", paths=training_files(inputs), trials=goal.budget.search_trials, window=window)]
+    if (trials := done.latest("optuna.search", "trials_path")) is not None:
+        found += [grant(f"{tracker}.log_trials", trials_path=trials) for tracker in ("mlflow", "wandb")]
+    return found
+
+
+def _granted_trials(inputs: Inputs, done: Evidence) -> list[Grant]:
+    """Ask for parameters, train with what was asked, tell what that training gave."""
+    study, files = _study(inputs), training_files(inputs)
+    found = [grant("optuna.ask", study=study), grant("optuna.best_trial", study=study)]
+    trained = [(given.get("config"), result) for given, result in done.named("mlflow.train_model")]
+    for given, asked in done.all("optuna", "ask"):
+        found.append(grant("mlflow.train_model", train=files, config=asked["params"]))
+        results = [result for config, result in trained if config == asked["params"]]
+        if results:
+            value = (results[-1].data or {}).get("validation_value")
+            found.append(grant("optuna.tell", study=study, index=given["index"], value=value))
+    return found
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:

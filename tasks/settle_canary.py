@@ -9,11 +9,17 @@ from typing import Any, Literal
 from tasks import canary, establish_champion, register_challenger
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
 from tasks.common import unanswered
+from tools.core.grants import Grant, grant
 from tools.core.results import Status
 
 TOPIC = "canary_deadline"
 KEEP, PROMOTE = "keep_champion", "promote"
 TITLES = {KEEP: "Keep the champion", PROMOTE: "Promote the challenger without proof"}
+
+
+CALLS: dict[str, tuple[str, ...]] = {
+    "people.choose": (),
+}
 
 
 class Result(TaskResult):
@@ -49,15 +55,7 @@ def options(inputs: Inputs) -> list[dict[str, Any]]:
 
 
 def runbook(inputs: Inputs) -> Runbook:
-    judged = inputs.need("canary", canary.Result)
-    why = judged.reasons[0] if judged.reasons else "the evidence does not decide"
-    answered = yield call(
-        "people",
-        "choose",
-        topic=TOPIC,
-        question=f"The canary is at its deadline and not proven: {why[:300]} What becomes of the challenger?",
-        options=options(inputs),
-    )
+    answered = yield call("people", "choose", **_question(inputs))
     if answered.status in (Status.NEEDS_APPROVAL, Status.DENIED):
         told = unanswered("`canary.at_deadline` in the goal (keep_champion, promote)", "The champion stays.")
         return Result(choice=KEEP, open=True, decided_by="", note="", summary=f"{answered.message}. {told}")
@@ -69,6 +67,18 @@ def runbook(inputs: Inputs) -> Runbook:
         note=choice["note"],
         summary=choice["message"],
     )
+
+
+def _question(inputs: Inputs) -> dict[str, Any]:
+    """What a person is asked, from what the canary recorded."""
+    judged = inputs.need("canary", canary.Result)
+    why = judged.reasons[0] if judged.reasons else "the evidence does not decide"
+    asked = f"The canary is at its deadline and not proven: {why[:300]} What becomes of the challenger?"
+    return {"topic": TOPIC, "question": asked, "options": options(inputs)}
+
+
+def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
+    return [grant("people.choose", **_question(inputs))]
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:

@@ -4,6 +4,12 @@ from pydantic import Field
 
 from tasks import check_data
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
+from tools.core.grants import Grant, grant
+
+CALLS: dict[str, tuple[str, ...]] = {
+    "synthetic.generate_rows": (),
+    "synthetic.score_quality": (),
+}
 
 
 class Result(TaskResult):
@@ -43,6 +49,13 @@ def runbook(inputs: Inputs) -> Runbook:
         quality=quality["overall"],
         summary=f"{made['rows']} synthetic rows made; overall quality {quality['overall']:.3f} of 1.",
     )
+
+
+def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
+    train = inputs.need("check_data", check_data.Result).slices["train"]
+    made = done.latest("synthetic.generate_rows", "path")
+    scored = [] if made is None else [grant("synthetic.score_quality", real=train, synthetic=made)]
+    return [grant("synthetic.generate_rows", data=train), *scored]
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:

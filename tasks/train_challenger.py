@@ -8,8 +8,16 @@ from tasks import establish_champion, tune
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
 from tasks.common import scoring, slices, training, training_files
 from tasks.goal import Goal
+from tools.core.grants import Grant, grant
 
 MIB = 2**20
+
+
+CALLS: dict[str, tuple[str, ...]] = {
+    "mlflow.train_model": (),
+    "mlflow.evaluate_model": ("model_uri",),
+    "judge.compare_models": (),
+}
 
 
 class Result(TaskResult):
@@ -54,7 +62,7 @@ def runbook(inputs: Inputs) -> Runbook:
         (yield training(inputs, training_files(inputs), "challenger", config=inputs.need("tune", tune.Result).config)),
         "training the challenger",
     )
-    groups = {} if goal.fairness is None else {"segment": goal.fairness.column, "gap": goal.fairness.measure}
+    groups = _groups(goal)
     evaluations: list[dict[str, Any]] = []
     for role, uri in (("champion", champion.model_uri), ("challenger", trained["model_uri"])):
         evaluations.append(
@@ -89,6 +97,27 @@ def runbook(inputs: Inputs) -> Runbook:
         challenger_scores=after["scores_path"],
         summary=f"{comparison['message']}{kept}",
     )
+
+
+def _groups(goal: Goal) -> dict[str, str]:
+    """The groups that are to be treated alike, as arguments of an evaluation."""
+    return {} if goal.fairness is None else {"segment": goal.fairness.column, "gap": goal.fairness.measure}
+
+
+def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
+    champion = inputs.need("establish_champion", establish_champion.Result).model_uri
+    holdout, config = slices(inputs)["holdout"], inputs.need("tune", tune.Result).config
+    trained = done.latest("mlflow.train_model", "model_uri")
+    evaluate = "mlflow.evaluate_model"
+    found = [grant("mlflow.train_model", train=training_files(inputs), config=config)]
+    found += [
+        grant(evaluate, model_uri=uri, data=holdout, **_groups(inputs.goal)) for uri in (champion, trained) if uri
+    ]
+    before = done.latest(evaluate, "scores_path", model_uri=champion, data=holdout)
+    after = done.latest(evaluate, "scores_path", model_uri=trained, data=holdout)
+    if before is not None and after is not None:
+        found.append(grant("judge.compare_models", champion_scores=before, challenger_scores=after))
+    return found
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:

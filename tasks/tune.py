@@ -10,10 +10,19 @@ from pydantic import Field
 
 from tasks import choose_tradeoff, search_architecture
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
-from tasks.common import dropped, search_constraints, training_files
+from tasks.common import constrained, training_files
+from tools.core.grants import Grant, grant
 
 SLACK = 1.25  # latencies and sizes within this factor count as equal, as on the search's front
 MIB = 2**20
+ENGINES = ("hyperopt", "ray")
+
+
+CALLS: dict[str, tuple[str, ...]] = {
+    "hyperopt.tune": (),
+    "ray.tune": (),
+    "mlflow.log_trials": ("trials_path",),
+}
 
 
 class Result(TaskResult):
@@ -71,12 +80,12 @@ def runbook(inputs: Inputs) -> Runbook:
                 target=goal.target,
                 task=goal.task,
                 metric=goal.metric,
-                drop=dropped(goal),
+                drop=goal.dropped,
                 trials=goal.budget.tuning_trials,
                 minutes=goal.budget.minutes,
                 seed=inputs.seed,
                 config=start,
-                **search_constraints(goal),
+                **constrained(goal),
             )
         ),
         f"tuning with {engine}",
@@ -94,6 +103,22 @@ def runbook(inputs: Inputs) -> Runbook:
             summary=f"The chosen config stays: tuning for {goal.metric} alone came to {lost}.",
         )
     return Result(config=tuned["best_config"], value=tuned["best_value"], engine=engine, summary=tuned["message"])
+
+
+def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
+    if not inputs.goal.train.builtin:
+        return []
+    bound = {
+        "paths": training_files(inputs),
+        "trials": inputs.goal.budget.tuning_trials,
+        "config": start_of(inputs),
+    }
+    engines = [engine for engine in ENGINES if engine in inputs.installed or engine == engine_of(inputs)]
+    trials = [path for engine in engines if (path := done.latest(f"{engine}.tune", "trials_path")) is not None]
+    return [
+        *(grant(f"{engine}.tune", **bound) for engine in engines),
+        *(grant("mlflow.log_trials", trials_path=path) for path in trials),
+    ]
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:

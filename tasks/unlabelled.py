@@ -10,9 +10,10 @@ from collections.abc import Generator
 from typing import Any
 
 from tasks import version_data
-from tasks.base import Inputs, ToolCall, call, data_of
+from tasks.base import Evidence, Inputs, ToolCall, call, data_of
 from tasks.common import scoring, slices
 from tasks.goal import Goal
+from tools.core.grants import Grant, grant
 from tools.core.results import ToolResult
 
 MIN_ROWS = 100  # fewer give no interval worth having
@@ -26,9 +27,8 @@ def estimate(
     Args:
         reference_scores: the champion's scores on the reference holdout.
     """
-    goal, paths = inputs.goal, slices(inputs)
-    rows = inputs.need("version_data", version_data.Result).rows.get(version_data.UNLABELLED, 0)
-    if version_data.UNLABELLED not in paths or rows < MIN_ROWS:
+    goal, files = inputs.goal, _files(inputs)
+    if files is None:
         return None
     shared = {name: value for name, value in scoring(goal).items() if name != "metric"}
     scored = data_of(
@@ -37,7 +37,7 @@ def estimate(
                 "mlflow",
                 "score_rows",
                 model_uri=model_uri,
-                data=[paths["current_all"], paths[version_data.UNLABELLED]],
+                data=files,
                 **shared,
             )
         ),
@@ -57,6 +57,25 @@ def estimate(
         ),
         "estimating the champion on the rows without a label",
     )
+
+
+def grants(inputs: Inputs, done: Evidence, model_uri: str, reference_scores: str) -> list[Grant]:
+    """The calls that estimate the champion's metric on the rows without a label, where there are enough of them."""
+    if (paths := _files(inputs)) is None:
+        return []
+    found = [grant("mlflow.score_rows", model_uri=model_uri, data=paths)]
+    if (scored := done.latest("mlflow.score_rows", "scores_path", model_uri=model_uri)) is not None:
+        found.append(grant("judge.estimate_performance", reference_scores=reference_scores, current_scores=scored))
+    return found
+
+
+def _files(inputs: Inputs) -> list[str] | None:
+    """The labelled current rows and those that wait for their label; None where too few wait."""
+    paths = slices(inputs)
+    rows = inputs.need("version_data", version_data.Result).rows.get(version_data.UNLABELLED, 0)
+    if version_data.UNLABELLED not in paths or rows < MIN_ROWS:
+        return None
+    return [paths["current_all"], paths[version_data.UNLABELLED]]
 
 
 def to_watch(goal: Goal, estimated: dict[str, Any] | None) -> str | None:

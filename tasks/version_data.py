@@ -1,8 +1,17 @@
 """Stage the goal's data into time-ordered slices and version them."""
 
+from typing import Any
+
 from pydantic import Field
 
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
+from tasks.goal import Goal
+from tools.core.grants import Grant, grant
+
+CALLS: dict[str, tuple[str, ...]] = {
+    "dvc.stage_data": (),
+    "dvc.version_data": (),
+}
 
 
 class Result(TaskResult):
@@ -28,27 +37,18 @@ SLICES = ("reference", "reference_holdout", "train", "holdout", "live", "referen
 
 def runbook(inputs: Inputs) -> Runbook:
     goal = inputs.goal
-    data = goal.data
-    where = (
-        {"source": data.source, "time_column": data.time_column, "reference_share": data.reference_share}
-        if data.source
-        else {"reference": data.reference, "current": data.current, "time_column": data.time_column}
-    )
     staged = data_of(
         (
             yield call(
                 "dvc",
                 "stage_data",
-                **where,
                 target=goal.target,
-                name=goal.name,
-                baseline_share=data.baseline_share,
-                **({"allow_unlabelled": True} if data.unlabelled == "estimate" else {}),
+                **_where(goal),
             )
         ),
         "staging the data",
     )
-    paths = {name: str(staged[name]) for name in (*SLICES, UNLABELLED) if staged.get(name)}
+    paths = _paths(staged)
     versioned = data_of(
         (yield call("dvc", "version_data", paths=list(paths.values()), name=goal.name, message="staged for a run")),
         "versioning the data",
@@ -64,6 +64,30 @@ def runbook(inputs: Inputs) -> Runbook:
             f"{str(versioned['version'])[:12]}."
         ),
     )
+
+
+def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
+    staged = done.last("dvc", "stage_data")
+    versioned = (
+        [] if staged is None else [grant("dvc.version_data", paths=[*_paths(staged).values()], name=inputs.goal.name)]
+    )
+    return [grant("dvc.stage_data", **_where(inputs.goal)), *versioned]
+
+
+def _where(goal: Goal) -> dict[str, Any]:
+    """The goal's data, as arguments of the staging."""
+    data = goal.data
+    shared = {"time_column": data.time_column, "name": goal.name, "baseline_share": data.baseline_share}
+    if data.unlabelled == "estimate":
+        shared["allow_unlabelled"] = True
+    if data.source:
+        return {"source": data.source, "reference_share": data.reference_share, **shared}
+    return {"reference": data.reference, "current": data.current, **shared}
+
+
+def _paths(staged: dict[str, Any]) -> dict[str, str]:
+    """Slice -> path, of those that were staged."""
+    return {name: str(staged[name]) for name in (*SLICES, UNLABELLED) if staged.get(name)}
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:

@@ -1,20 +1,39 @@
 """Watch production after the release, on the traffic that is left; a new champion is on probation meanwhile."""
 
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field
 
-from tasks import canary, version_data
+from tasks import canary, outlook, version_data
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, ToolCall, call, data_of
 from tasks.decision import decided
 from tasks.outlook import production_outlook
+from tools.core.grants import Grant, grant
 from tools.core.results import Status, ToolResult
 
 WATCH_S = 2.0
 LOOKBACK_S = 60.0
 WATCH_BATCH = 10_000  # apart from the canary's batches in the evidence
 MAX_ERROR_RATE = 0.01  # where the goal names none
+
+
+CALLS: dict[str, tuple[str, ...]] = {
+    "serving.status": (),
+    "prometheus.watch": ("seconds",),
+    "serving.send_traffic": (),
+    "serving.record_labels": (),
+    "judge.judge_probation": (),
+    "serving.end_probation": (),
+    "prometheus.query": (),
+    "prometheus.query_range": (),
+    "judge.forecast_threshold": (
+        "series",
+        "threshold",
+    ),
+    "judge.burn_rate": ("series",),
+}
 
 
 class Result(TaskResult):
@@ -30,7 +49,6 @@ class Result(TaskResult):
 
 
 def runbook(inputs: Inputs) -> Runbook:
-    judged = inputs.need("canary", canary.Result)
     status = data_of((yield call("serving", "status")), "reading what production serves")
     if not status["running"]:
         return Result(healthy=False, error_rate=None, latency_p95_ms=None, summary="Production does not answer.")
@@ -40,7 +58,7 @@ def runbook(inputs: Inputs) -> Runbook:
     if baseline.status is not Status.NO_DATA:
         data_of(baseline, "reading the metrics")
     on_probation = bool(status["former_version"])
-    unanswered, found = yield from _traffic(inputs, judged, on_probation)
+    unanswered, found = yield from _traffic(inputs, on_probation)
     watched = data_of(
         (yield call("prometheus", "watch", target=target, seconds=WATCH_S, interval=1.0, lookback=LOOKBACK_S)),
         "watching production",
@@ -69,37 +87,24 @@ def runbook(inputs: Inputs) -> Runbook:
     )
 
 
-def _traffic(
-    inputs: Inputs, judged: canary.Result, on_probation: bool
-) -> Generator[ToolCall, ToolResult, tuple[int, dict[str, Any] | None]]:
+def _traffic(inputs: Inputs, on_probation: bool) -> Generator[ToolCall, ToolResult, tuple[int, dict[str, Any] | None]]:
     """Send what is left of the live slice and judge what was not judged before the promotion.
 
     Returns:
         Number of requests without an answer, and the last verdict of the probation (None where nothing was judged).
     """
     goal, delay = inputs.goal, inputs.goal.canary.label_delay_requests
-    rows = inputs.need("version_data", version_data.Result).rows["live"]
-    # All sent already: they serve once more, as load. They were judged, so they are no new evidence; only the
-    # canary's last requests, whose labels come meanwhile, are.
-    next_row = decided(inputs).next_row
-    fresh = next_row < rows
-    start = next_row if fresh else 0
-    wanted = (
-        goal.canary.probation_requests if goal.canary.probation_requests is not None else goal.canary.batch_requests
-    )
-    limit = 1 if not on_probation else max(wanted, 1) + delay if fresh else max(delay, 1)
-    unanswered, batch, done, found = 0, WATCH_BATCH, 0, None
+    load = _load(inputs, on_probation)
+    start, unanswered, batch, done, found = load.start, 0, WATCH_BATCH, 0, None
     while True:
-        arguments = canary.traffic(inputs, start, batch)
-        if on_probation and delay and not fresh:
-            arguments["rows"] = min(arguments["rows"], limit - done)
+        arguments = _batch(inputs, load, start, batch, done)
         sent = data_of((yield call("serving", "send_traffic", **arguments)), "sending traffic")
         start, batch, done = sent["next_start"], batch + 1, done + sent["requests"]
         unanswered += sent["failed_requests"]
         if on_probation and (table := canary.label_table(inputs, sent)) is not None:
             data_of((yield call("serving", "record_labels", **table)), "recording labels")
-        if on_probation and (fresh or delay):
-            first = max(0, judged.requests - delay)
+        if on_probation and (load.fresh or delay):
+            first = _first_unjudged(inputs)
             shared = canary.judging(goal)
             found = data_of(
                 (yield call("judge", "judge_probation", evidence=sent["evidence_path"], start=first, **shared)),
@@ -107,7 +112,7 @@ def _traffic(
             )
             if found["verdict"] == "restore":
                 break
-        if not sent["rows_left"] or done >= limit:
+        if not sent["rows_left"] or done >= load.limit:
             break
     return unanswered, found
 
@@ -125,6 +130,81 @@ def _problems(inputs: Inputs, watched: dict[str, Any]) -> list[str]:
     elif watched["error_rate"] > bound:
         problems.append(f"error rate {watched['error_rate']:.4f} is above {bound:g}")
     return problems
+
+
+@dataclass(frozen=True)
+class _Load:
+    """What is sent: from which row, how many requests at most, and whether they are new evidence."""
+
+    start: int
+    limit: int
+    fresh: bool
+    on_probation: bool
+
+
+def _load(inputs: Inputs, on_probation: bool) -> _Load:
+    goal, delay = inputs.goal, inputs.goal.canary.label_delay_requests
+    rows = inputs.need("version_data", version_data.Result).rows["live"]
+    # All sent already: they serve once more, as load. They were judged, so they are no new evidence; only the
+    # canary's last requests, whose labels come meanwhile, are.
+    next_row = decided(inputs).next_row
+    fresh = next_row < rows
+    wanted = (
+        goal.canary.probation_requests if goal.canary.probation_requests is not None else goal.canary.batch_requests
+    )
+    limit = 1 if not on_probation else max(wanted, 1) + delay if fresh else max(delay, 1)
+    return _Load(next_row if fresh else 0, limit, fresh, on_probation)
+
+
+def _batch(inputs: Inputs, load: _Load, start: int, batch: int, done: int) -> dict[str, Any]:
+    """The arguments of the next batch, after `done` requests."""
+    arguments = canary.traffic(inputs, start, batch)
+    if load.on_probation and inputs.goal.canary.label_delay_requests and not load.fresh:
+        arguments["rows"] = min(arguments["rows"], load.limit - done)
+    return arguments
+
+
+def _first_unjudged(inputs: Inputs) -> int:
+    """First request whose label the canary's judge did not know."""
+    judged = inputs.need("canary", canary.Result)
+    return max(0, judged.requests - inputs.goal.canary.label_delay_requests)
+
+
+def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
+    found = [grant("serving.status")]
+    status = next(iter(done.all("serving", "status")), None)  # the first: it says whether there is a probation
+    if status is None or not status[1]["running"]:
+        return found
+    target, on_probation = status[1]["metrics_url"], bool(status[1]["former_version"])
+    load = _load(inputs, on_probation)
+    sent = [data for _, data in done.all("serving", "send_traffic")]
+    start, requests = (sent[-1]["next_start"] if sent else load.start), sum(data["requests"] for data in sent)
+    found += [
+        grant("prometheus.watch", target=target, seconds=0.0),
+        grant("prometheus.watch", target=target, seconds=WATCH_S, interval=1.0, lookback=LOOKBACK_S),
+        *outlook.grants(inputs.goal, done, _max_error_rate(inputs)),
+    ]
+    if requests < load.limit:
+        found.append(canary.next_batch(_batch(inputs, load, start, WATCH_BATCH + len(sent), requests)))
+    if not sent or not on_probation:
+        return found
+    found += canary.granted_labels(inputs, sent[-1])
+    if load.fresh or inputs.goal.canary.label_delay_requests:
+        path = sent[-1]["evidence_path"]
+        found.append(grant("judge.judge_probation", evidence=path, start=_first_unjudged(inputs)))
+    if _may_end(inputs, done, load):
+        found.append(grant("serving.end_probation"))
+    return found
+
+
+def _may_end(inputs: Inputs, done: Evidence, load: _Load) -> bool:
+    """A probation ends once it was judged, where it can be, and nothing speaks against the new champion."""
+    judged = done.last("judge", "judge_probation")
+    watched = [data for given, data in done.all("prometheus", "watch") if given["seconds"] > 0]
+    judgeable = load.fresh or bool(inputs.goal.canary.label_delay_requests)
+    if not watched or _problems(inputs, watched[-1]) or (judgeable and judged is None):
+        return False
+    return judged is None or judged["verdict"] != "restore"
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:

@@ -33,6 +33,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     signal.signal(signal.SIGTERM, stop)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _keys_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Journals and approvals are signed with keys that lie outside the project; no test touches those of the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLOPS_KEYS", str(tmp_path_factory.mktemp("keys_of") / "keys"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _same_environment() -> Iterator[None]:
     """Libraries set variables for themselves (MLflow its addresses); the next test must not inherit them."""

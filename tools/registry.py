@@ -1,9 +1,13 @@
 """Every integration the project ships, one line each. Nothing is imported until it is asked for."""
 
 import importlib
+from typing import TYPE_CHECKING
 
 from tools.core.contract import Integration
 from tools.core.errors import FixableError
+
+if TYPE_CHECKING:
+    from tools.core.tool import IntegrationTool
 
 INTEGRATIONS: dict[str, str] = {
     "dvc": "tools.integrations.dvc.spec",
@@ -34,3 +38,22 @@ def load_spec(name: str) -> Integration:
     spec = importlib.import_module(INTEGRATIONS[name]).SPEC
     assert isinstance(spec, Integration), f"{INTEGRATIONS[name]}.SPEC is not an Integration"
     return spec
+
+
+def load_tool(name: str) -> "type[IntegrationTool]":
+    """The tool class of an integration.
+
+    Raises:
+        FixableError: no such integration; names the valid ones.
+    """
+    from tools.core.tool import IntegrationTool
+
+    spec = load_spec(name)
+    module = importlib.import_module(INTEGRATIONS[name].removesuffix(".spec") + ".tool")
+    found = [
+        kind
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, IntegrationTool) and getattr(kind, "spec", None) is spec
+    ]
+    assert len(found) == 1, f"{module.__name__} must hold exactly one tool class of {name}"
+    return found[0]

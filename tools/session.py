@@ -4,20 +4,25 @@ import getpass
 import os
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tools.core.approval import ApprovalStore, Approver, Prompt
 from tools.core.calls import PERSON, Caller
+from tools.core.errors import FixableError
 from tools.core.gateway import Gateway
 from tools.core.journal import Journal
 from tools.core.policy import Policy
 from tools.core.redact import Redactor
 from tools.core.results import ToolResult
+from tools.core.roots import DATA_ROOTS, Roots, roots_from, roots_of_data
 from tools.core.stack import Stack, read_env
-from tools.registry import INTEGRATIONS, load_spec
+from tools.core.tool import Path as CallPath
+from tools.core.tool import ServerTool
+from tools.core.yamlfile import ConfigError
+from tools.registry import INTEGRATIONS, load_spec, load_tool
 
 
 def project_folder() -> Path:
@@ -60,6 +65,8 @@ def open_gateway(
     policy: Policy | None = None,
     env: Mapping[str, str] | None = None,
     preferences: Mapping[str, str] | None = None,
+    data: Sequence[str] = (),
+    data_roots: Sequence[str] = (),
 ) -> Gateway:
     """A gateway for a project, with a journal of its own at `<home>/runs/<run_id>/journal.jsonl`.
 
@@ -70,6 +77,8 @@ def open_gateway(
         policy: instead of `config/policy.yaml`.
         env: instead of the environment and `.env`.
         preferences: what the goal states on the topics of questions to people; see `Gateway`.
+        data, data_roots: the goal's data files, and folders it declares; without any, calls read in the project folder
+            and write among the run's files only (`tools.core.roots`). `MLOPS_DATA_ROOTS` says the same without a goal.
 
     Raises:
         ConfigError: a configuration file is missing or wrong.
@@ -79,6 +88,10 @@ def open_gateway(
     env = env if env is not None else read_env(project)
     home = state_folder(project, env)
     run_id = run_id or new_run_id()
+    roots = roots_from(env, project, home, run_id)
+    if data or data_roots:
+        roots = Roots(project, home, run_id, (*roots.data, *_goal_roots(project, home, data, data_roots)))
+        env = {**env, DATA_ROOTS: os.pathsep.join(map(str, roots.data))}  # for servers in processes of their own
     stack = open_stack(project, env)
     specs = [load_spec(name) for name in stack.own]
     policy_path = project / "config" / "policy.yaml"
@@ -89,14 +102,24 @@ def open_gateway(
     return Gateway(
         stack=stack,
         policy=policy,
-        journal=Journal(home / "runs" / run_id / "journal.jsonl", redactor),
+        journal=Journal(
+            home / "runs" / run_id / "journal.jsonl", redactor, env={**os.environ, **env}, apart_from=(project, home)
+        ),
         approver=Approver(ApprovalStore(home / "approvals"), prompt=prompt, who=_user()),
         redactor=redactor,
         project=project,
         home=home,
         run_id=run_id,
         preferences=preferences,
+        roots=roots,
     )
+
+
+def _goal_roots(project: Path, home: Path, data: Sequence[str], folders: Sequence[str]) -> tuple[Path, ...]:
+    try:
+        return roots_of_data(project, home, data, folders)
+    except FixableError as error:
+        raise ConfigError(f"data.roots of the goal: {error.message}") from error
 
 
 def _user() -> str:
@@ -123,14 +146,27 @@ def default_gateway() -> Gateway:
         return _default
 
 
+def tool_of(path: CallPath, name: str, caller: Caller = PERSON) -> ServerTool:
+    """The tool class of a server: its own where it is one of our integrations."""
+    return load_tool(name)(path, caller) if name in INTEGRATIONS else ServerTool(path, name, caller)
+
+
 async def call_tool(tool: str, arguments: Mapping[str, Any], caller: Caller = PERSON) -> ToolResult:
     """Call any tool: `await call_tool("mlflow", {"action": "get_champion", "name": "churn"})`.
 
-    The same path as an agent's call: policy, approval and journal apply. Errors come back as a result's status.
+    The same class and path as an agent's call: policy, approval and journal apply. Errors come back as a result's
+    status; a result reads as a dictionary (`result["version"]`).
     """
-    return await default_gateway().call_tool(tool, arguments, caller)
+    action, rest = _split(arguments)
+    return await tool_of(default_gateway(), tool, caller).acall(action, **rest)
 
 
 def call_tool_sync(tool: str, arguments: Mapping[str, Any], caller: Caller = PERSON) -> ToolResult:
     """`call_tool` where there is no event loop."""
-    return default_gateway().call(tool, arguments, caller)
+    action, rest = _split(arguments)
+    return tool_of(default_gateway(), tool, caller).call(action, **rest)
+
+
+def _split(arguments: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The action's name and the other arguments."""
+    return arguments.get("action"), {name: value for name, value in arguments.items() if name != "action"}

@@ -66,16 +66,13 @@ def test_the_level_decides_by_effect(level: str, effect: Effect, expected: Verdi
     assert verdict({**ALLOW_ALL, "autonomy": level}, question(effect=effect)) is expected
 
 
-def test_a_risky_action_that_is_not_part_of_the_task_is_denied_whatever_the_level() -> None:
-    for level in ("supervised", "autonomous"):
-        content = {"autonomy": level, **ALLOW_ALL}
+def test_a_risky_call_that_belongs_to_no_task_waits_for_a_person_whatever_the_level() -> None:
+    for level in ("autonomous", "supervised"):
+        content = {**ALLOW_ALL, "autonomy": level}
         asked = question("add", Effect.RISKY, role="r", granted=frozenset({"fake"}), task="look")
-        assert verdict(content, asked) is not Verdict.DENY
-        decision = policy(content).decide(replace(asked, risky=frozenset({"fake.drop"})))
-        assert decision.verdict is Verdict.DENY
-        assert decision.rule == "fake.add is risky and not part of task look; its risky actions: fake.drop"
-        assert verdict(content, replace(asked, risky=frozenset({"fake.add"}))) is not Verdict.DENY
-        assert verdict(content, replace(asked, risky=frozenset(), effect=Effect.WRITE)) is Verdict.ALLOW
+        assert verdict(content, asked) is Verdict.ASK
+        assert verdict(content, replace(asked, effect=Effect.WRITE)) is Verdict.ALLOW
+    assert verdict({**ALLOW_ALL, "autonomy": "autonomous"}, replace(asked, in_task=True)) is Verdict.ALLOW
 
 
 def test_auto_is_autonomous_in_the_sandbox_and_supervised_on_real_systems() -> None:

@@ -124,14 +124,17 @@ def test_same_content_is_the_same_version_and_is_pushed_once(project: Project) -
     assert versions[1]["note"] == "first"
 
 
+BACK, USED = ".mlops/runs/test/files/back", ".mlops/runs/test/files/used"
+
+
 def test_a_version_is_restored_from_the_remote_alone(project: Project) -> None:
     save(project, "a.csv", table())
     made = project.ok("dvc", "version_data", paths=["a.csv"])
     repo = project.ctx.home / "dvc" / "repo"
     shutil.rmtree(repo / ".dvc" / "cache")
     shutil.rmtree(repo / "snapshots" / "snapshot" / made["version"])
-    project.ok("dvc", "restore_version", version=made["version"][:10], out="back")
-    assert (project.root / "back/a.csv").read_bytes() == (project.root / "a.csv").read_bytes()
+    project.ok("dvc", "restore_version", version=made["version"][:10], out=BACK)
+    assert (project.root / BACK / "a.csv").read_bytes() == (project.root / "a.csv").read_bytes()
 
 
 def test_the_version_is_dvcs_own_hash_and_other_dvc_code_reads_it(project: Project) -> None:
@@ -147,11 +150,11 @@ def test_the_version_is_dvcs_own_hash_and_other_dvc_code_reads_it(project: Proje
 def test_restoring_refuses_unknown_versions_and_folders_in_use(project: Project) -> None:
     save(project, "a.csv", table())
     made = project.ok("dvc", "version_data", paths=["a.csv"])
-    assert made["version"][:12] in fails(project, "dvc", "restore_version", version="ffff0000", out="back")
-    (project.root / "used").mkdir()
-    (project.root / "used/mine.txt").write_text("mine")
-    assert "empty folder" in fails(project, "dvc", "restore_version", version=made["version"], out="used")
-    assert (project.root / "used/mine.txt").read_text() == "mine"
+    assert made["version"][:12] in fails(project, "dvc", "restore_version", version="ffff0000", out=BACK)
+    (project.root / USED).mkdir(parents=True)
+    (project.root / USED / "mine.txt").write_text("mine")
+    assert "empty folder" in fails(project, "dvc", "restore_version", version=made["version"], out=USED)
+    assert (project.root / USED / "mine.txt").read_text() == "mine"
 
 
 def test_versions_of_an_empty_store_are_no_data_and_say_where(project: Project) -> None:
@@ -188,7 +191,7 @@ def test_a_users_repository_is_used_and_a_folder_that_is_none_is_refused(
 def test_dvc_prints_nothing(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
     save(project, "a.csv", table())
     project.ok("dvc", "version_data", paths=["a.csv"])
-    project.call("dvc", "restore_version", version="ffff", out="x")
+    project.call("dvc", "restore_version", version="ffff", out=BACK)
     assert capfd.readouterr() == ("", "")
 
 

@@ -369,7 +369,7 @@ def test_history_says_when_the_alias_was_moved_outside(embedded: Any, name: str)
 def test_registering_a_model_twice_gives_the_same_version(embedded: Any, name: str) -> None:
     uri = logged_model(embedded)
     first = embedded.ok("mlflow", "register_model", model_uri=uri, name=name)
-    second = embedded.ok("mlflow", "register_model", model_uri=first["run_id"], name=name)
+    second = embedded.ok("mlflow", "register_model", model_uri=f"runs:/{first['run_id']}/model", name=name)
     assert (first["is_new"], second["is_new"]) == (True, False)
     assert first["version"] == second["version"]
 

@@ -43,9 +43,18 @@ class Free:
 
 @dataclass(frozen=True)
 class PathRole:
-    """The argument is a path in this machine's file system."""
+    """The argument is a path in this machine's file system.
+
+    Args:
+        before: where the value says more than a path (`FILE:COLUMN`), the path is what stands before the last of these.
+    """
 
     use: Literal["read", "write"]
+    before: str = ""
+
+    def path_in(self, value: str) -> str:
+        """The path that a value holds."""
+        return value.rpartition(self.before)[0] if self.before and self.before in value else value
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,7 @@ class ModelRole:
 
 ReadPath = Annotated[str, PathRole("read")]
 WritePath = Annotated[str, PathRole("write")]
+FileAndColumn = Annotated[str, PathRole("read", before=":")]
 ModelRef = Annotated[str, ModelRole()]
 
 # What most actions share, bound to the goal.

@@ -17,11 +17,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from tools.core.arguments import Bound, ReadPath
 from tools.core.errors import CallCancelled, FixableError, MissingDependencyError, NeedsPersonError
+from tools.core.files import private_folder
+from tools.core.roots import FILES, RUNS, Roots
 from tools.core.writes import ReadBack, Undo
 
 PARAM_LIMIT = "limit"
@@ -110,12 +113,12 @@ class QuestionArgs(Args):
     """Base of the arguments of an action that `asks`."""
 
     # Dictionaries, not `Option`: a model would pay for its schema on every request.
-    topic: Annotated[str, AfterValidator(_said)] = Field(description="tradeoff or canary_deadline")
-    question: Annotated[str, AfterValidator(_said)] = Field(description="one sentence")
-    options: Annotated[list[dict[str, Any]], BeforeValidator(_from_json), AfterValidator(_options)] = Field(
-        description="2 to 4 of {name, title, consequences, numbers, preferences}"
-    )
-    plot: str = Field("", description="path of its plot")
+    topic: Annotated[str, AfterValidator(_said), Bound(), Bound()] = Field(description="tradeoff or canary_deadline")
+    question: Annotated[str, AfterValidator(_said), Bound(), Bound()] = Field(description="one sentence")
+    options: Annotated[
+        list[dict[str, Any]], BeforeValidator(_from_json), AfterValidator(_options), Bound(), Bound()
+    ] = Field(description="2 to 4 of {name, title, consequences, numbers, preferences}")
+    plot: Annotated[ReadPath, Bound(), Bound()] = Field("", description="path of its plot")
 
     @property
     def offered(self) -> list[Option]:
@@ -322,6 +325,8 @@ class CallContext:
         home: the state folder (`.mlops` or `MLOPS_HOME`); embedded stores live here.
         run_id: the run the call belongs to.
         answer: what was chosen, for an action that `asks`; None where no gateway stands in front.
+        roots: what the call's paths may lead to; by default what `Roots` gives a project without a goal.
+        outside_models: models that a person let be loaded although they lie outside the configured store.
         idempotency_key: the same for a repetition of the same write, also after a crash; empty for a read, and where no
             gateway stands in front.
     """
@@ -330,27 +335,49 @@ class CallContext:
     home: Path
     run_id: str
     answer: Answer | None = None
+    roots: Roots = field(default=cast(Roots, None))
+    outside_models: frozenset[str] = frozenset()
     idempotency_key: str = ""
     report_progress: Callable[[float, float | None, str], None] = field(default=_no_progress)
     is_cancelled: Callable[[], bool] = field(default=lambda: False)
 
+    def __post_init__(self) -> None:
+        # A default that depends on other fields; never None afterwards.
+        if cast("Roots | None", self.roots) is None:
+            object.__setattr__(self, "roots", Roots(self.project, self.home, self.run_id))
+
     @property
     def workspace(self) -> Path:
-        """Folder for files this run makes (`<home>/runs/<run_id>/files`), created on first use."""
-        path = self.home / "runs" / self.run_id / "files"
-        path.mkdir(parents=True, exist_ok=True)
-        return path
+        """Folder for files this run makes (`<home>/runs/<run_id>/files`), created on first use, for this user alone."""
+        private_folder(self.home)
+        private_folder(self.home / RUNS / self.run_id)
+        return private_folder(self.home / RUNS / self.run_id / FILES)
 
     def store(self, name: str) -> Path:
-        """Folder of an embedded store that outlives the run (`<home>/<name>`), created on first use."""
-        path = self.home / name
-        path.mkdir(parents=True, exist_ok=True)
-        return path
+        """Folder of an embedded store that outlives the run (`<home>/<name>`), created on first use, for this user
+        alone."""
+        private_folder(self.home)
+        return private_folder(self.home / name)
 
     def path(self, value: str) -> Path:
-        """An argument's path: absolute as it is, relative to the project folder otherwise."""
-        path = Path(value).expanduser()
-        return path if path.is_absolute() else self.project / path
+        """Where an argument's path, which is to be read, really leads.
+
+        Raises:
+            FixableError: to what no call may read.
+        """
+        return self.roots.read(value)
+
+    def new_path(self, value: str) -> Path:
+        """Where an argument's path, which is to be made, really leads.
+
+        Raises:
+            FixableError: to where no call may write.
+        """
+        return self.roots.write(value)
+
+    def configured(self, value: str) -> Path:
+        """The path of a setting: absolute or `~` as it is, relative to the project folder otherwise."""
+        return self.project / Path(value).expanduser()
 
     def show(self, path: Path) -> str:
         """How a path is returned to callers: relative to the project folder when inside it, else absolute."""

@@ -1,12 +1,13 @@
-"""Runs one action of one integration: validate, call the backend, translate every error once."""
+"""Runs one action of one integration: validate, check its paths, call the backend, translate every error once."""
 
 import errno
 import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from tools.core.arguments import ModelRole, PathRole, roles
 from tools.core.contract import Action, Backend, CallContext, Integration
 from tools.core.errors import (
     ErrorKind,
@@ -17,7 +18,9 @@ from tools.core.errors import (
     ToolError,
     UnknownOutcomeError,
 )
+from tools.core.model_ref import parse_model_ref
 from tools.core.results import ErrorInfo, Status, ToolResult
+from tools.core.roots import Roots
 
 MAX_MESSAGE_CHARS = 600
 NO_SPACE_BYTES = 256 * 1024
@@ -38,6 +41,36 @@ def validate_arguments(action: Action, arguments: Mapping[str, Any]) -> Any:
         )
         valid = ", ".join(action.args.model_fields) or "none"
         raise FixableError(f"{action.name}: {problems}. Valid arguments: {valid}") from error
+
+
+def check_paths(action: Action, arguments: BaseModel, roots: Roots) -> None:
+    """Every path and every model among the arguments is one that a call may name.
+
+    Args:
+        arguments: as `validate_arguments` gives them.
+
+    Raises:
+        FixableError: names the argument, what was got, and what is valid.
+    """
+    for name, info in type(arguments).model_fields.items():
+        for role in roles(info):
+            given = getattr(arguments, name)
+            for value in given if isinstance(given, list) else [given]:
+                if value is None or value == "":  # left out; one that must be given is checked by its backend
+                    continue
+                try:
+                    _check_value(value, role, roots)
+                except FixableError as error:
+                    raise FixableError(f"{action.name}: {name}: {error.message}") from error
+
+
+def _check_value(value: str, role: PathRole | ModelRole, roots: Roots) -> None:
+    if isinstance(role, ModelRole):
+        parse_model_ref(value)
+    elif role.use == "write":
+        roots.write(role.path_in(value))
+    else:
+        roots.read(role.path_in(value))
 
 
 def short(value: object, limit: int = 80) -> str:
@@ -72,6 +105,7 @@ def run_action(
     try:
         action = spec.action(name)
         args = validate_arguments(action, arguments)
+        check_paths(action, args, ctx.roots)
         outcome = getattr(backend, action.name)(args, ctx)
         if not isinstance(outcome, action.result):
             raise TypeError(f"{spec.name}.{name} returned {type(outcome).__name__}, not {action.result.__name__}")

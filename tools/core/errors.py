@@ -64,6 +64,10 @@ class NeedsPersonError(ToolError):
     kind = ErrorKind.NEEDS_PERSON
 
 
+class OutsideStoreError(NeedsPersonError):
+    """A registered model's files lie outside the configured store; a person may let it be loaded."""
+
+
 class UnknownOutcomeError(ToolError):
     """A write whose outcome could not be learned: read back before any retry."""
 

@@ -4,9 +4,34 @@ import json
 import os
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+PRIVATE_FOLDER = 0o700
+
+
+def private_folder(path: Path) -> Path:
+    """A folder that only this user can enter, made if it is not there; its parents too."""
+    path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    return path
+
+
+@contextmanager
+def opened_folder(path: Path) -> Generator[int]:
+    """A handle of a folder to open its files by (`dir_fd`), made (0700) if need be.
+
+    Raises:
+        OSError: it cannot be made, or a link or a file is in its place.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -23,11 +23,12 @@ import anyio.from_thread
 from pydantic import ValidationError
 
 from tools.core.approval import Approver
+from tools.core.bounds import check_arguments, shorten, spill
 from tools.core.calls import PERSON, Call, Caller
 from tools.core.client import Connection, ConnectionLostError, RawResult, TimedOutError
 from tools.core.consent import Consent
 from tools.core.contract import Action, Answer, Effect
-from tools.core.dispatch import failure, validate_arguments
+from tools.core.dispatch import check_paths, failure, validate_arguments
 from tools.core.errors import (
     DeniedError,
     ErrorKind,
@@ -44,6 +45,7 @@ from tools.core.limits import Usage
 from tools.core.policy import Decision, Level, Policy, Question, Verdict
 from tools.core.redact import Redactor
 from tools.core.results import ErrorInfo, Status, ToolResult
+from tools.core.roots import Roots, roots_from
 from tools.core.server import IntegrationServer
 from tools.core.settle import Past, Recall, Settlement, last_number, made_again, past_calls, said_before, settle
 from tools.core.stack import Stack
@@ -71,6 +73,7 @@ class Gateway:
         redactor: applied to results before anybody sees them.
         preferences: topic of a question -> the preference that the goal states; no caller can state one.
         project, home, run_id: see `CallContext`.
+        roots: what paths in arguments may lead to; by default what the project and `MLOPS_DATA_ROOTS` give.
         patience_s: seconds that a question may go unanswered before the run is suspended; None: it is waited for until
             it expires.
     """
@@ -87,9 +90,11 @@ class Gateway:
         home: Path,
         run_id: str,
         preferences: Mapping[str, str] | None = None,
+        roots: Roots | None = None,
         patience_s: float | None = None,
     ) -> None:
         self.stack = stack
+        self.roots = roots or roots_from(stack.env, project, home, run_id)
         self.policy = policy
         self.journal = journal
         self.run_id = run_id
@@ -204,12 +209,12 @@ class Gateway:
         except ToolError as error:
             call_id = self._next_id()
             # Nothing was begun, but an attempt is evidence too.
-            given = {name: value for name, value in arguments.items() if name != "action"}
+            given = shorten({name: value for name, value in arguments.items() if name != "action"})
             decision = "deny" if isinstance(error, DeniedError) else "invalid"
             self.journal.append(
-                "intent", call_id=call_id, server=tool, action=arguments.get("action"), arguments=given,
-                role=caller.role, task=caller.task, effect=None, decision=decision, rule=error.message, level=None,
-                real=None,
+                "intent", call_id=call_id, server=shorten(tool), action=shorten(arguments.get("action")),
+                arguments=given, role=caller.role, task=caller.task, effect=None, decision=decision, rule=error.message,
+                level=None, real=None,
             )  # fmt: skip
             return self._finish(call_id, failure(error), started, attempts=0)
         past = self.recall.take(call, self._redactor.data(call.arguments))
@@ -293,6 +298,7 @@ class Gateway:
         """
         if self.is_stopping:
             raise FinalError("the run is being stopped; no further call is made")
+        check_arguments({"tool": tool, **arguments})
         if tool not in self.stack.names:
             raise FixableError(f"unknown tool {tool!r}; valid tools: {', '.join(self.stack.names)}")
         # A model that must fill every parameter sends null for those it leaves out.
@@ -311,6 +317,7 @@ class Gateway:
         if caller.role is not None:
             given = bind(f"{tool}.{action.name}", action, given, caller.scope, lambda some: _normal(action, some))
         typed = validate_arguments(action, given)
+        check_paths(action, typed, self.roots)
         return Call(
             id=call_id, server=tool, action=action.name, caller=caller,
             arguments=typed.model_dump(mode="json", exclude_none=True), effect=action.effect, limited=action.limits(),
@@ -486,6 +493,7 @@ class Gateway:
             home=self.home,
             run_id=self.run_id,
             is_stopping=self._stopping.is_set,
+            roots=self.roots,
         )
 
     def _next_id(self) -> str:
@@ -496,6 +504,12 @@ class Gateway:
     def _finish(self, call_id: str, result: ToolResult, started: float, attempts: int) -> ToolResult:
         clean = ToolResult.model_validate(self._redactor.data(result.model_dump(mode="json")))
         clean.call_id = call_id
+        if clean.data is not None:
+            try:
+                clean.data = {**spill(clean.data, self.home / "runs" / self.run_id / "files" / "results", call_id)}
+            except OSError as error:
+                clean = failure(FinalError(f"the result is too large to hand on and cannot be kept: {error.strerror}"))
+                clean.call_id = call_id
         self.journal.append(
             "outcome", call_id=call_id, status=clean.status.value, message=clean.message, data=clean.data,
             error=clean.error.model_dump(mode="json") if clean.error else None,

@@ -144,14 +144,14 @@ def _held(
     exact = {key: value for key, value in values.items() if not isinstance(value, OneOf) and value is not None}
     filled = {**{key: value for key, value in given.items() if values.get(key, _MISSING) is not None}, **exact}
     for argument, value in values.items():
-        if isinstance(value, OneOf) and argument not in filled and len(value.values) == 1:
+        if isinstance(value, OneOf) and argument not in filled:
+            if len(value.values) != 1:
+                return f"{name}: {argument} must be given: {value}", {}
             filled[argument] = value.values[0]
     wanted = normal(filled)
     asked = normal({**filled, **given}) if any(key in given for key in values) else wanted
     for argument, value in values.items():
         if isinstance(value, OneOf):
-            if argument not in filled:
-                return f"{name}: {argument} must be given: {value}", {}
             allowed = [normal({**filled, argument: item}).get(argument) for item in value.values]
             if asked.get(argument) not in allowed:
                 return f"{name}: {argument} must be {value}, got {_short(given.get(argument))}", {}

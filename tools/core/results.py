@@ -45,6 +45,30 @@ class ToolResult(BaseModel):
     def ok(self) -> bool:
         return self.status is Status.OK
 
+    def __getitem__(self, key: str) -> Any:
+        """A field of the data, or of the envelope: a result reads as a dictionary too.
+
+        Raises:
+            KeyError: there is none such; says how the call ended and what there is.
+        """
+        if self.data is not None and key in self.data:
+            return self.data[key]
+        if key in type(self).model_fields:
+            return getattr(self, key)
+        there = ", ".join([*(self.data or {}), *type(self).model_fields])
+        raise KeyError(f"{key!r}; the call ended {self.status.value} ({self.message}) and returned: {there}")
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """`self[key]`, or the default where there is none such."""
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+    def keys(self) -> list[str]:
+        """What `self[key]` takes, the data first."""
+        return [*(self.data or {}), *(name for name in type(self).model_fields if name not in (self.data or {}))]
+
     def for_agent(self) -> str:
         """The text a model reads: compact JSON, the message once."""
         content = {key: value for key, value in self.model_dump(mode="json").items() if value is not None}

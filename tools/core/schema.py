@@ -6,10 +6,12 @@ validate against the output schema.
 """
 
 import copy
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel
 
+from tools.core.arguments import bound_arguments
 from tools.core.contract import PARAM_LIMIT, Action
 from tools.core.results import ErrorInfo, Status
 
@@ -76,9 +78,24 @@ def _not_null(member: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def model_of(action: Action) -> type[BaseModel]:
-    """An action's arguments as CrewAI's `args_schema`; see `schema_model`."""
-    return schema_model(action.name, input_schema(action))
+def agent_schema(action: Action, stated: Collection[str] | None) -> dict[str, Any]:
+    """The arguments that a model is to fill in: the free ones, and of the bound ones those it must state.
+
+    Args:
+        stated: bound arguments that a grant leaves a choice for; None shows every argument.
+    """
+    schema = input_schema(action)
+    if stated is None:
+        return schema
+    hidden = bound_arguments(action.args).keys() - set(stated)
+    shown = {name: member for name, member in schema["properties"].items() if name not in hidden}
+    required = [name for name in schema.get("required", ()) if name not in hidden]
+    required += [name for name in stated if name in shown and name not in required and name in _needed(action)]
+    return {"type": "object", "properties": shown, **({"required": required} if required else {})}
+
+
+def _needed(action: Action) -> frozenset[str]:
+    return frozenset(name for name, info in action.args.model_fields.items() if info.is_required())
 
 
 def schema_model(name: str, schema: dict[str, Any]) -> type[BaseModel]:

@@ -25,6 +25,7 @@ from tools.core.dispatch import failure, run_action, translate
 from tools.core.errors import (
     CallCancelled,
     FinalError,
+    FixableError,
     NeedsPersonError,
     RetryableError,
     ToolError,
@@ -32,6 +33,7 @@ from tools.core.errors import (
 )
 from tools.core.redact import Redactor
 from tools.core.results import Status, ToolResult
+from tools.core.roots import Roots, roots_from
 from tools.core.schema import input_schema, output_schema
 
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -53,6 +55,7 @@ class IntegrationServer:
         run_id: used when the caller names no run (an outside client).
         is_stopping: true once the process is being stopped; long calls then end at their next progress report.
         redactor: applied to results; None where the gateway, in the same process, does it.
+        roots: what paths may lead to; by default what the project and `MLOPS_DATA_ROOTS` give.
     """
 
     def __init__(
@@ -65,8 +68,10 @@ class IntegrationServer:
         run_id: str,
         is_stopping: Callable[[], bool] = lambda: False,
         redactor: Redactor | None = None,
+        roots: Roots | None = None,
     ) -> None:
         self.spec = spec
+        self._roots = roots or roots_from(env, project, home, run_id)
         self._redactor = redactor
         self._env = env
         self._project = project
@@ -89,7 +94,13 @@ class IntegrationServer:
 
     def warm(self) -> None:
         """Have the backend get ready; see `Backend.warm`. In the calling thread."""
-        ctx = CallContext(project=self._project, home=self._home, run_id=self._run_id, is_cancelled=self._is_stopping)
+        ctx = CallContext(
+            project=self._project,
+            home=self._home,
+            run_id=self._run_id,
+            roots=self._roots,
+            is_cancelled=self._is_stopping,
+        )
         with self._one_at_a_time:
             if not self._is_stopping():
                 self._load().warm(ctx)
@@ -121,16 +132,24 @@ class IntegrationServer:
             last_sent = now
             anyio.from_thread.run(_send_progress, request, token, done, total, self._clean(message) or None)
 
+        run_id = str(meta.get(META_RUN) or self._run_id)
+        try:
+            roots = self._roots.of_run(run_id)  # a client's word: it becomes the name of a folder
+        except FixableError as error:
+            return self._as_mcp(failure(error), meta)
         ctx = CallContext(
             project=self._project,
             home=self._home,
-            run_id=str(meta.get(META_RUN) or self._run_id),
+            run_id=run_id,
+            roots=roots,
             report_progress=report,
             is_cancelled=is_cancelled,
             answer=_answer(meta.get(META_ANSWER)),
             idempotency_key=str(meta.get(META_KEY) or ""),
         )
-        result = await anyio.to_thread.run_sync(self._run, name, arguments, ctx)
+        return self._as_mcp(await anyio.to_thread.run_sync(self._run, name, arguments, ctx), meta)
+
+    def _as_mcp(self, result: ToolResult, meta: Mapping[str, Any]) -> types.CallToolResult:
         result.call_id = str(meta.get(META_CALL, ""))
         structured = result.model_dump(mode="json")
         return types.CallToolResult(

@@ -1,57 +1,83 @@
-"""The tool classes that agents and notebooks hold: one per integration, every call through the gateway."""
+"""The tool classes: an integration in the hands of an agent, a notebook or `call_tool`. Every call takes one path.
 
-from typing import TYPE_CHECKING, Any, ClassVar
+`tools.integrations.mlflow.tool.MLflowTool(path).call("get_champion", name="churn")`
+"""
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from tools.core.calls import PERSON, Caller
 from tools.core.contract import Action, Integration
-from tools.core.gateway import Gateway
 from tools.core.results import ToolResult
-from tools.core.schema import model_of
+from tools.core.schema import agent_schema, schema_model
 
 if TYPE_CHECKING:
     from crewai.tools import BaseTool
 
 
-class IntegrationTool:
-    """An integration in the hands of a caller.
+class Path(Protocol):
+    """The path of every call: the gateway, or a run that stands before it."""
+
+    def call(self, tool: str, arguments: Mapping[str, Any], caller: Caller = PERSON) -> ToolResult: ...
+
+    async def call_tool(self, tool: str, arguments: Mapping[str, Any], caller: Caller = PERSON) -> ToolResult: ...
+
+
+class ServerTool:
+    """A server of the stack in the hands of a caller; by itself one of somebody else, whose tools only it knows.
 
     Args:
-        gateway: the path of every call.
+        path: of every call.
+        name: of the server.
         caller: on whose behalf; a person by default.
-
-    Example:
-        `MLflowTool(gateway).call("get_champion", name="churn")`
     """
 
-    spec: ClassVar[Integration]
-
-    def __init__(self, gateway: Gateway, caller: Caller = PERSON) -> None:
-        self.gateway = gateway
+    def __init__(self, path: Path, name: str, caller: Caller = PERSON) -> None:
+        self.path = path
+        self.name = name
         self.caller = caller
 
     def call(self, action: str, **arguments: Any) -> ToolResult:
         """Call an action and wait for its result."""
-        return self.gateway.call(self.spec.name, {"action": action, **arguments}, self.caller)
+        return self.path.call(self.name, {**arguments, "action": action}, self.caller)
 
     async def acall(self, action: str, **arguments: Any) -> ToolResult:
         """`call`, to be awaited."""
-        return await self.gateway.call_tool(self.spec.name, {"action": action, **arguments}, self.caller)
+        return await self.path.call_tool(self.name, {**arguments, "action": action}, self.caller)
 
-    def for_agent(self, allowed: "frozenset[str] | None" = None) -> "list[BaseTool]":
-        """The actions as CrewAI tools named `<integration>_<action>`; `allowed` narrows them."""
+    def agent_tool(self, action: str, summary: str, schema: dict[str, Any]) -> "BaseTool":
+        """One action as a CrewAI tool named `<server>_<action>`."""
         from tools.core.crewai_tool import GatewayTool
 
-        def make(action: Action) -> "BaseTool":
-            return GatewayTool(
-                name=agent_tool_name(self.spec.name, action.name),
-                description=action.summary,
-                args_schema=model_of(action),
-                call=lambda arguments: self.gateway.call(
-                    self.spec.name, {**arguments, "action": action.name}, self.caller
-                ),
-            )
+        return GatewayTool(
+            name=agent_tool_name(self.name, action),
+            description=summary or action,
+            args_schema=schema_model(action, schema),
+            call=lambda given: self.path.call(self.name, {**given, "action": action}, self.caller),
+        )
 
-        return [make(action) for action in self.spec.actions if allowed is None or action.name in allowed]
+
+class IntegrationTool(ServerTool):
+    """One of our integrations; each has a class of its own in `tools/integrations/<name>/tool.py`."""
+
+    spec: ClassVar[Integration]
+
+    def __init__(self, path: Path, caller: Caller = PERSON) -> None:
+        super().__init__(path, self.spec.name, caller)
+
+    def for_agent(self, stated: Mapping[str, Collection[str]] | None = None) -> "list[BaseTool]":
+        """The actions as CrewAI tools.
+
+        Args:
+            stated: the actions to give, each with the bound arguments that its caller must state; every other bound
+                argument is filled in by the gateway and not shown. None: every action with every argument.
+        """
+
+        def make(action: Action) -> "BaseTool":
+            schema = agent_schema(action, None if stated is None else stated[action.name])
+            return self.agent_tool(action.name, action.summary, schema)
+
+        return [make(action) for action in self.spec.actions if stated is None or action.name in stated]
 
 
 def agent_tool_name(integration: str, action: str) -> str:

@@ -84,62 +84,10 @@ class PyfuncPredictor:
         return Predictions(values)
 
 
-def fetch_model(model_uri: str, tracking_uri: str, registry_uri: str | None = None, folder: Path | None = None) -> Path:
-    """The files of a saved, logged or registered model, on this machine.
-
-    MLflow's process-wide addresses are neither read nor set: they are the user's where the process is a notebook, and
-    setting them exports them to the environment, where they would read as a setting.
-
-    Args:
-        model_uri: a folder, `models:/m-ID`, `models:/NAME/VERSION`, `models:/NAME@ALIAS`, `runs:/RUN_ID/NAME`, or
-            any other address that MLflow can download from.
-        registry_uri: the tracking address by default.
-        folder: where to put them; by default they stay where they are if that is this machine, and are downloaded
-            into a new temporary folder otherwise.
-
-    Raises:
-        FinalError: there is no such model, or it cannot be downloaded; says why.
-    """
-    import mlflow.artifacts
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-    from mlflow.store.artifact.utils.models import get_model_name_and_version
-
-    try:
-        location = model_uri
-        if model_uri.startswith("models:"):
-            client = MlflowClient(tracking_uri, registry_uri or tracking_uri)
-            # The ID of a logged model, or a registered one's name and version; MLflow leaves it untyped.
-            found: tuple[Any, ...] = get_model_name_and_version(client, model_uri)
-            if len(found) == 1:
-                location = client.get_logged_model(found[0]).artifact_location
-            else:
-                location = client.get_model_version_download_uri(*found)
-        return Path(
-            mlflow.artifacts.download_artifacts(
-                location, dst_path=None if folder is None else str(folder), tracking_uri=tracking_uri
-            )
-        )
-    except (MlflowException, OSError) as error:
-        raise _unloadable(model_uri, error, tried=registry_uri or tracking_uri) from error
-
-
-def load_predictor(model_uri: str, tracking_uri: str, registry_uri: str | None = None) -> Predictor:
-    """Load a saved, logged or registered model: the scikit-learn flavour first, pyfunc otherwise.
-
-    Args: those of `fetch_model`.
-
-    Raises:
-        FinalError: the model does not exist or cannot be loaded; says why.
-    """
-    return open_predictor(fetch_model(model_uri, tracking_uri, registry_uri), model_uri)
-
-
-def open_predictor(folder: Path, model_uri: str) -> Predictor:
+def open_predictor(folder: Path) -> Predictor:
     """A model from its files, which must stay where they are.
 
-    Args:
-        model_uri: what it is called in an error.
+    Runs code of the model's author: to be called in a process that `tools.core.isolation` confined.
 
     Raises:
         FinalError: it cannot be loaded; says why.
@@ -169,9 +117,12 @@ def open_predictor(folder: Path, model_uri: str) -> Predictor:
         ValueError,
         pickle.UnpicklingError,
     ) as error:
-        raise _unloadable(model_uri, error) from error
+        raise FinalError(_why(error)) from error
 
 
-def _unloadable(model_uri: str, error: Exception, tried: str | None = None) -> FinalError:
-    text = " ".join(str(error).split())[:300]
-    return FinalError(f"cannot load the model {model_uri}: {type(error).__name__}: {text}", tried=tried)
+def _why(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return f"it needs the module {error.name}, which is not installed here"
+    if isinstance(error, PermissionError):
+        return f"it tried to open a file or a connection that models may not ({error.filename or 'unnamed'})"
+    return " ".join(str(error).split())[:300] or f"its files cannot be read ({type(error).__name__})"

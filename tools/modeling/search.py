@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from tools.core.arguments import Bound, Drop, Metric, ReadPath, Target, Task
 from tools.core.contract import Args, Data, Limited
 
 
@@ -69,22 +70,24 @@ class SearchConstraints(BaseModel):
 class SearchArgs(Args):
     """A search over model configs, on the built-in trainer."""
 
-    paths: list[str] = Field(description="oldest first")
-    target: str = Field(description="label")
-    task: str = Field(description="task type")
-    metric: str = Field(description="e.g. mae")
-    drop: list[str] = Field(default_factory=list, description="ignored")
-    trials: Count = Limited("trials", "most", 20)
-    minutes: Duration = Limited("minutes", "budget", 10.0)
-    seed: Index = Field(default_factory=lambda: 0, description="random")
+    paths: Annotated[list[ReadPath], Bound()] = Field(description="oldest first")
+    target: Target = Field(description="label")
+    task: Task = Field(description="task type")
+    metric: Metric = Field(description="e.g. mae")
+    drop: Drop = Field(default_factory=list, description="ignored")
+    trials: Annotated[Count, Bound()] = Limited("trials", "most", 20)
+    minutes: Annotated[Duration, Bound("goal.minutes")] = Limited("minutes", "budget", 10.0)
+    seed: Annotated[Index, Bound("goal.seed")] = Field(default_factory=lambda: 0, description="random")
     # The whole form is in the error of a wrong one: a model pays for each word here.
-    constraints: Json = Field(default_factory=str, description="JSON: max_latency_ms, max_size_mib, fairness")
+    constraints: Annotated[Json, Bound("goal.constraints")] = Field(
+        default_factory=str, description="JSON: max_latency_ms, max_size_mib, fairness"
+    )
 
 
 class TuneArgs(SearchArgs):
     """A search that starts from one config."""
 
-    config: Json = Field(description="start: model config, JSON")
+    config: Annotated[Json, Bound()] = Field(description="start: model config, JSON")
 
 
 class ParetoPoint(Data):

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tools.core.errors import FixableError
 from tools.core.files import write_json
+from tools.core.names import Name
 
 
 class Trial(BaseModel):
@@ -46,7 +47,7 @@ class Trials(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    study: str
+    study: Name
     metric: str
     direction: Literal["maximize", "minimize"]
     seed: int | None = None

@@ -3,11 +3,13 @@
 Ranges are checked by the backend: in the schema they would cost every agent tokens on every request.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tools.core.arguments import Bound, Free, ReadPath
 from tools.core.contract import Action, Args, Data, Effect, Integration
+from tools.core.names import Name
 from tools.core.writes import ReadBack
 from tools.integrations.ab_test import writes
 
@@ -17,17 +19,17 @@ TEST = "its name"
 
 class CreateArgs(Args):
     # The covariate was known before the test. Guardrails lie in [0, 1]; `failed`: the variant gave no answer.
-    test: str = Field(description=TEST)
-    champion: str = Field(description="version")
-    challenger: str = Field(description="version")
-    plan: str = Field(description="plan JSON")
-    unit: str = Field(description="unit column")
-    outcome: str = Field(description="error, loss, other")
-    minimize: bool = Field(False, description="less is better")
-    upper: float = Field(0.0, description="its maximum; 0: none")
-    segment: str = Field("", description="its column")
-    covariate: str = Field("", description="its column")
-    guardrails: list[str] = Field(default_factory=list[str], description="failed, ...")
+    test: Annotated[Name, Bound()] = Field(description=TEST)
+    champion: Annotated[str, Bound()] = Field(description="version")
+    challenger: Annotated[str, Bound()] = Field(description="version")
+    plan: Annotated[ReadPath, Bound()] = Field(description="plan JSON")
+    unit: Annotated[str, Bound()] = Field(description="unit column")
+    outcome: Annotated[str, Bound()] = Field(description="error, loss, other")
+    minimize: Annotated[bool, Bound()] = Field(False, description="less is better")
+    upper: Annotated[float, Bound()] = Field(0.0, description="its maximum; 0: none")
+    segment: Annotated[str, Bound()] = Field("", description="its column")
+    covariate: Annotated[str, Bound()] = Field("", description="its column")
+    guardrails: Annotated[list[str], Bound()] = Field(default_factory=list[str], description="failed, ...")
 
 
 class Test(Data):
@@ -55,8 +57,8 @@ class Test(Data):
 
 
 class AssignArgs(Args):
-    test: str = Field(description=TEST)
-    units: list[str] = Field(description="unit ids")
+    test: Annotated[Name, Bound()] = Field(description=TEST)
+    units: Annotated[list[str], Free("asks which variant a unit belongs to")] = Field(description="unit ids")
 
 
 class Assignment(Data):
@@ -65,8 +67,10 @@ class Assignment(Data):
 
 
 class RecordArgs(Args):
-    test: str = Field(description=TEST)
-    data: str = Field(description="CSV/Parquet: outcome_id, unit, outcome; or serving's evidence")
+    test: Annotated[Name, Bound()] = Field(description=TEST)
+    data: Annotated[ReadPath, Bound()] = Field(
+        description="CSV/Parquet: outcome_id, unit, outcome; or serving's evidence"
+    )
 
 
 class Recorded(Data):
@@ -82,22 +86,22 @@ class Recorded(Data):
 
 
 class StatusArgs(Args):
-    test: str = Field(description=TEST)
+    test: Annotated[Name, Bound()] = Field(description=TEST)
 
 
 class ConcludeArgs(Args):
-    test: str = Field(description=TEST)
-    winner: WinnerName = Field(description="who serves from now on")
-    verdict: str = Field(description="the judge's")
-    reason: str = Field(description="why")
+    test: Annotated[Name, Bound()] = Field(description=TEST)
+    winner: Annotated[WinnerName, Bound()] = Field(description="who serves from now on")
+    verdict: Annotated[str, Bound()] = Field(description="the judge's")
+    reason: Annotated[str, Free("recorded beside the decision")] = Field(description="why")
 
 
 class CountArgs(Args):
-    data: str = Field(description="CSV/Parquet")
-    unit: str = Field(description="unit column")
-    start: int = Field(0, description="first row")
-    rows: int = Field(0, description="at most; 0: all")
-    time_column: str = Field("", description="for units per day")
+    data: Annotated[ReadPath, Bound()] = Field(description="CSV/Parquet")
+    unit: Annotated[str, Bound()] = Field(description="unit column")
+    start: Annotated[int, Bound()] = Field(0, description="first row")
+    rows: Annotated[int, Bound()] = Field(0, description="at most; 0: all")
+    time_column: Annotated[str, Bound()] = Field("", description="for units per day")
 
 
 class UnitCount(Data):

@@ -11,7 +11,6 @@ A crash between two writes loses nothing: outcomes count once their file has its
 import contextlib
 import fcntl
 import json
-import re
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -21,9 +20,9 @@ import pandas as pd
 
 from tools.core.errors import FixableError, NeedsPersonError, NoDataError, RetryableError
 from tools.core.files import write_json
+from tools.core.names import RULE, is_name
 from tools.modeling.data import write_table
 
-NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 LOCK_WAIT_S = 30.0
 LOCK_POLL_S = 0.02
 
@@ -32,8 +31,8 @@ class TestFolder:
     """One test. Reads need no lock, because every file is replaced as a whole; changes are made under `locked`."""
 
     def __init__(self, store: Path, test: str) -> None:
-        if not NAME.fullmatch(test):
-            raise FixableError(f"{test!r} is no name of a test; valid: letters, digits, '.', '_' and '-', at most 100")
+        if not is_name(test):
+            raise FixableError(f"{test!r} is no name of a test; valid: {RULE}")
         self.store = store
         self.test = test
         self.path = store / test

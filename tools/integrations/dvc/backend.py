@@ -145,7 +145,7 @@ class DVCBackend(Backend):
         return Versions(versions=versions, message=f"{len(versions)} data versions.")
 
     def restore_version(self, args: RestoreVersionArgs, ctx: CallContext) -> RestoredVersion:
-        target = ctx.path(args.out)
+        target = ctx.new_path(args.out)
         occupied = target.exists() and (not target.is_dir() or any(target.iterdir()))
         with self._repo(ctx) as repo:
             root = Path(repo.root_dir)
@@ -156,7 +156,7 @@ class DVCBackend(Backend):
                 problem = "matches several versions" if found else "is no version"
                 raise FixableError(f"version {args.version!r} {problem}; versions: {valid}")
             described = _describe(known[found[0]])
-            if occupied and not _holds(target, found[0], args.out, ctx):
+            if occupied and not _holds(target, found[0]):
                 raise FixableError(f"out: {args.out} exists and is not an empty folder; name a new one")
             if occupied:  # restored by a call before this one
                 return _restored(described, target, args.out, ctx)
@@ -203,7 +203,7 @@ class DVCBackend(Backend):
         for name in ("dvc", "dvc_data", "dvc_objects"):  # DVC logs to stdout, which belongs to the MCP protocol
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         configured = self.settings.get("DVC_REPO")
-        root = ctx.path(configured) if configured else _embedded(ctx.store("dvc"))
+        root = ctx.configured(configured) if configured else _embedded(ctx.store("dvc"))
         try:
             repo = Repo(str(root))
         except NotDvcRepoError as error:
@@ -249,9 +249,12 @@ def _embedded(store: Path) -> Path:
     return root
 
 
-def _holds(target: Path, version: str, out: str, ctx: CallContext) -> bool:
+def _holds(target: Path, version: str) -> bool:
     """Whether a folder holds exactly the files of a version."""
-    return target.is_dir() and _content_version(_collect([out], ctx))[0] == version.removesuffix(".dir")
+    if not target.is_dir():
+        return False
+    files = {path.relative_to(target).as_posix(): path for path in sorted(target.rglob("*")) if path.is_file()}
+    return _content_version(files)[0] == version.removesuffix(".dir")
 
 
 def _restored(described: DataVersion, target: Path, out: str, ctx: CallContext) -> RestoredVersion:
@@ -266,10 +269,10 @@ def _restored(described: DataVersion, target: Path, out: str, ctx: CallContext) 
 
 
 def _collect(paths: list[str], ctx: CallContext) -> dict[str, Path]:
-    """Name inside the version -> file. A folder brings all its files below it.
+    """Name inside the version -> file. A folder brings all files below it but hidden ones.
 
     Raises:
-        FixableError: a path is missing or empty, or two files would get the same name.
+        FixableError: a path is missing or empty, two files would get the same name, or one is none that a call reads.
     """
     files: dict[str, Path] = {}
     for shown in paths:
@@ -277,7 +280,7 @@ def _collect(paths: list[str], ctx: CallContext) -> dict[str, Path]:
         if path.is_file():
             found = {path.name: path}
         elif path.is_dir():
-            found = {p.relative_to(path).as_posix(): p for p in sorted(path.rglob("*")) if p.is_file()}
+            found = {p.relative_to(path).as_posix(): p for p in ctx.roots.files_below(path)}
         else:
             raise FixableError(f"paths: {shown} is neither a file nor a folder")
         if not found:

@@ -1,31 +1,26 @@
 """What the DVC integration can do: stage data slices, version them, list and restore versions."""
 
-import re
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from tools.core.arguments import Bound, Free, ReadPath, Target, WritePath
 from tools.core.contract import Action, Args, Data, Effect, Integration, NoArgs, Setting
-
-
-def folder_name(value: str) -> str:
-    """The value, if it is a safe name of a folder; pydantic turns the ValueError into a message."""
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", value):
-        raise ValueError("must be letters, digits, '.', '_' or '-', starting with a letter or digit")
-    return value
+from tools.core.names import Name
 
 
 class StageDataArgs(Args):
     """Either `reference` and `current`, or one `source` that is split in time order."""
 
-    reference: str | None = Field(None, description="older file")
-    current: str | None = Field(None, description="newer file")
-    source: str | None = Field(None, description="one file instead")
-    time_column: str | None = Field(None, description="else row order")
-    reference_share: float = Field(0.5, description="of source")
-    target: str = Field(description="label")
-    name: str = Field("snapshot", description="folder")
-    baseline_share: float = Field(0.8, description="of reference")
-    allow_unlabelled: bool = Field(False, description="current rows without label apart")
+    reference: Annotated[ReadPath | None, Bound()] = Field(None, description="older file")
+    current: Annotated[ReadPath | None, Bound()] = Field(None, description="newer file")
+    source: Annotated[ReadPath | None, Bound()] = Field(None, description="one file instead")
+    time_column: Annotated[str | None, Bound()] = Field(None, description="else row order")
+    reference_share: Annotated[float, Bound()] = Field(0.5, description="of source")
+    target: Target = Field(description="label")
+    name: Annotated[Name, Bound()] = Field("snapshot", description="folder")
+    baseline_share: Annotated[float, Bound()] = Field(0.8, description="of reference")
+    allow_unlabelled: Annotated[bool, Bound()] = Field(False, description="current rows without label apart")
 
     # Checked here and not in the schema, which models pay for on every request.
     @field_validator("reference_share", "baseline_share")
@@ -34,8 +29,6 @@ class StageDataArgs(Args):
         if not 0.05 <= value <= 0.95:
             raise ValueError("must be between 0.05 and 0.95")
         return value
-
-    _is_name = field_validator("name")(folder_name)
 
 
 class StagedData(Data):
@@ -61,11 +54,9 @@ class StagedData(Data):
 
 
 class VersionDataArgs(Args):
-    paths: list[str] = Field(min_length=1, description="files or folders")
-    name: str = Field("snapshot", description="data set name")
-    message: str | None = Field(None, description="why")
-
-    _is_name = field_validator("name")(folder_name)
+    paths: Annotated[list[ReadPath], Bound()] = Field(min_length=1, description="files or folders")
+    name: Annotated[Name, Bound()] = Field("snapshot", description="data set name")
+    message: Annotated[str | None, Free("a note in the version")] = Field(None, description="why")
 
 
 class DataVersion(Data):
@@ -98,8 +89,8 @@ class Versions(Data):
 
 
 class RestoreVersionArgs(Args):
-    version: str = Field(min_length=4, description="version id or its start")
-    out: str = Field(description="new or empty folder")
+    version: Annotated[str, Free("one that was recorded")] = Field(min_length=4, description="version id or its start")
+    out: Annotated[WritePath, Free("held to the run's own folders")] = Field(description="new or empty folder")
 
 
 class RestoredVersion(Data):

@@ -1,9 +1,10 @@
 """What the Evidently integration can do: detect drift, summarise a table."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from tools.core.arguments import Bound, Free, ReadPath, Seed
 from tools.core.contract import Action, Args, Data, Effect, Integration
 
 
@@ -15,13 +16,15 @@ def enough_rows(value: int) -> int:
 
 
 class DetectDriftArgs(Args):
-    reference: str = Field(description="older file")
-    current: str = Field(description="newer file")
-    target: str | None = Field(None, description="label")
-    exclude: list[str] = Field(default_factory=list, description="columns to skip")
-    drift_share: float = Field(0.5, description="of columns: limit")
-    sample_rows: int = Field(20_000, description="per file")
-    seed: int = Field(0, description="of the sample")
+    reference: Annotated[ReadPath, Bound()] = Field(description="older file")
+    current: Annotated[ReadPath, Bound()] = Field(description="newer file")
+    target: Annotated[str | None, Bound("goal.target")] = Field(None, description="label")
+    exclude: Annotated[list[str], Bound("goal.drop")] = Field(default_factory=list, description="columns to skip")
+    drift_share: Annotated[float, Bound()] = Field(0.5, description="of columns: limit")
+    sample_rows: Annotated[int, Free("its report describes and decides nothing")] = Field(
+        20_000, description="per file"
+    )
+    seed: Seed = Field(0, description="of the sample")
 
     @field_validator("drift_share")
     @classmethod
@@ -66,9 +69,9 @@ class DriftReport(Data):
 
 
 class SummarizeDataArgs(Args):
-    data: str = Field(description="CSV/Parquet")
-    sample_rows: int = Field(100_000, description="cap")
-    seed: int = Field(0, description="of the sample")
+    data: Annotated[ReadPath, Bound()] = Field(description="CSV/Parquet")
+    sample_rows: Annotated[int, Free("a summary decides nothing")] = Field(100_000, description="cap")
+    seed: Seed = Field(0, description="of the sample")
 
     _is_sample = field_validator("sample_rows")(enough_rows)
 

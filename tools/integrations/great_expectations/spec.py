@@ -1,22 +1,23 @@
 """What the Great Expectations integration can do: validate a file, set bad rows aside."""
 
-from typing import Literal
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from tools.core.arguments import Bound, ReadPath, Target, Task
 from tools.core.contract import Action, Args, Data, Effect, Integration
 
 
 class ValidateArgs(Args):
     """Without a reference the file is compared with itself: only flaws that show in it alone are found."""
 
-    data: str = Field(description="file to check")
-    reference: str | None = Field(None, description="sound older file")
-    target: str = Field(description="label")
-    task: Literal["binary", "multiclass", "regression"] = Field(description="kind of model")
-    suite: str | None = Field(None, description="own GX suite JSON")
-    max_null_share: float = Field(0.05, description="where reference has none")
-    labelled: bool = Field(True, description="false: rows wait for labels")
+    data: Annotated[ReadPath, Bound()] = Field(description="file to check")
+    reference: Annotated[ReadPath | None, Bound()] = Field(None, description="sound older file")
+    target: Target = Field(description="label")
+    task: Task = Field(description="kind of model")
+    suite: Annotated[ReadPath | None, Bound("goal.suite")] = Field(None, description="own GX suite JSON")
+    max_null_share: Annotated[float, Bound("goal.max_null_share")] = Field(0.05, description="where reference has none")
+    labelled: Annotated[bool, Bound()] = Field(True, description="false: rows wait for labels")
 
     @field_validator("max_null_share")
     @classmethod
@@ -53,8 +54,8 @@ class ValidationReport(Data):
 
 
 class QuarantineRowsArgs(Args):
-    data: str = Field(description="the file that was validated")
-    bad_rows_path: str = Field(description="from validate")
+    data: Annotated[ReadPath, Bound()] = Field(description="the file that was validated")
+    bad_rows_path: Annotated[ReadPath, Bound()] = Field(description="from validate")
 
 
 class QuarantinedRows(Data):

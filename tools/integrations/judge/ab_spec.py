@@ -1,26 +1,27 @@
 """The judge's actions on A/B tests: plan one, judge one."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tools.core.arguments import Bound, ReadPath
 from tools.core.contract import Action, Args, Data
 
 AbVerdictName = Literal["challenger_wins", "champion_wins", "no_relevant_gain", "keep_running", "invalid"]
 
 
 class AbPlanArgs(Args):
-    mde: float = Field(description="smallest difference that matters")
-    percent: float = Field(50.0, description="challenger's share")
-    history: str | None = Field(None, description="CSV/Parquet")
-    outcome: str = Field("outcome", description="its column")
-    unit: str | None = Field(None, description="its unit column")
-    variance: float | None = Field(None, description="without history")
-    alpha: float = Field(0.05, description="two-sided")
-    power: float = Field(0.8, description="at the mde")
-    units_per_day: float | None = Field(None, description="new units")
-    available: int | None = Field(None, description="units there are")
-    max_days: float | None = Field(None, description="limit")
+    mde: Annotated[float, Bound()] = Field(description="smallest difference that matters")
+    percent: Annotated[float, Bound()] = Field(50.0, description="challenger's share")
+    history: Annotated[ReadPath | None, Bound()] = Field(None, description="CSV/Parquet")
+    outcome: Annotated[str, Bound()] = Field("outcome", description="its column")
+    unit: Annotated[str | None, Bound()] = Field(None, description="its unit column")
+    variance: Annotated[float | None, Bound()] = Field(None, description="without history")
+    alpha: Annotated[float, Bound()] = Field(0.05, description="two-sided")
+    power: Annotated[float, Bound()] = Field(0.8, description="at the mde")
+    units_per_day: Annotated[float | None, Bound()] = Field(None, description="new units")
+    available: Annotated[int | None, Bound()] = Field(None, description="units there are")
+    max_days: Annotated[float | None, Bound()] = Field(None, description="limit")
 
 
 class AbPlan(Data):
@@ -42,8 +43,8 @@ class AbPlan(Data):
 
 
 class AbJudgeArgs(Args):
-    units: str = Field(description="units Parquet of the ab_test integration")
-    design: str = Field(description="its test JSON")
+    units: Annotated[ReadPath, Bound()] = Field(description="units Parquet of the ab_test integration")
+    design: Annotated[ReadPath, Bound()] = Field(description="its test JSON")
 
 
 class AbSegment(Data):

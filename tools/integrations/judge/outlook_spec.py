@@ -1,9 +1,10 @@
 """The judge's actions on metric series: forecast a threshold crossing, burn rates, anomaly scores."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tools.core.arguments import Bound, FileAndColumn, ReadPath, Task
 from tools.core.contract import Action, Args, Data
 
 OutlookName = Literal["crossing", "crossed", "no_crossing", "not_forecastable"]
@@ -12,11 +13,11 @@ SERIES = "range JSON or CSV (time,value)"
 
 
 class SeriesArgs(Args):
-    scores: str = Field(description="scores Parquet")
-    measure: str = Field(description="metric, loss, drift")
-    task: str = Field(description="task type")
-    reference: str = Field("", description="for drift")
-    times: str = Field("", description="file:column")
+    scores: Annotated[ReadPath, Bound()] = Field(description="scores Parquet")
+    measure: Annotated[str, Bound()] = Field(description="metric, loss, drift")
+    task: Task = Field(description="task type")
+    reference: Annotated[ReadPath, Bound()] = Field("", description="for drift")
+    times: Annotated[FileAndColumn, Bound()] = Field("", description="file:column")
 
 
 class ScoreSeries(Data):
@@ -33,10 +34,10 @@ class ScoreSeries(Data):
 
 
 class ForecastArgs(Args):
-    series: str = Field(description=SERIES)
-    threshold: float = Field(description="value to reach")
-    horizon_s: float = Field(3600.0, description="ahead")
-    side: Literal["above", "below"] = Field("above", description="bad side")
+    series: Annotated[ReadPath, Bound()] = Field(description=SERIES)
+    threshold: Annotated[float, Bound()] = Field(description="value to reach")
+    horizon_s: Annotated[float, Bound()] = Field(3600.0, description="ahead")
+    side: Annotated[Literal["above", "below"], Bound()] = Field("above", description="bad side")
 
 
 class ThresholdForecast(Data):
@@ -60,8 +61,8 @@ class ThresholdForecast(Data):
 
 
 class BurnRateArgs(Args):
-    series: str = Field(description="error shares: " + SERIES)
-    slo: float = Field(description="e.g. 0.999")
+    series: Annotated[ReadPath, Bound()] = Field(description="error shares: " + SERIES)
+    slo: Annotated[float, Bound("goal.slo")] = Field(description="e.g. 0.999")
 
 
 class WindowBurn(Data):
@@ -87,8 +88,8 @@ class BurnRates(Data):
 
 
 class AnomalyArgs(Args):
-    series: str = Field(description=SERIES)
-    alarm_at: float = Field(0.995, description="score of an alarm")
+    series: Annotated[ReadPath, Bound()] = Field(description=SERIES)
+    alarm_at: Annotated[float, Bound()] = Field(0.995, description="score of an alarm")
 
 
 class Anomalies(Data):

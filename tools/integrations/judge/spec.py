@@ -3,10 +3,11 @@
 Ranges and the task are checked by the backend: in the schema they would cost every agent tokens on every request.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tools.core.arguments import Bound, Free, Metric, ReadPath, Seed, Task
 from tools.core.contract import Action, Args, Data, Integration
 from tools.integrations.judge.ab_spec import AB_ACTIONS
 from tools.integrations.judge.outlook_spec import OUTLOOK_ACTIONS
@@ -17,13 +18,13 @@ UrgencyName = Literal["none", "watch", "soon", "now"]
 
 
 class RetrainingArgs(Args):
-    reference_scores: str = Field(description="champion's scores before")
-    current_scores: str = Field(description="its scores now")
-    metric: str = Field(description="goal's metric")
-    task: str = Field(description="task type")
-    min_metric: float | None = Field(None, description="goal's minimum")
-    drift_share: float | None = Field(None, description="share of drifted columns")
-    alpha: float = Field(0.01, description="false alarm rate")
+    reference_scores: Annotated[ReadPath, Bound()] = Field(description="champion's scores before")
+    current_scores: Annotated[ReadPath, Bound()] = Field(description="its scores now")
+    metric: Metric = Field(description="goal's metric")
+    task: Task = Field(description="task type")
+    min_metric: Annotated[float | None, Bound("goal.min_metric")] = Field(None, description="goal's minimum")
+    drift_share: Annotated[float | None, Bound()] = Field(None, description="share of drifted columns")
+    alpha: Annotated[float, Bound()] = Field(0.01, description="false alarm rate")
 
 
 class RetrainingDecision(Data):
@@ -45,12 +46,16 @@ class RetrainingDecision(Data):
 
 
 class RetrainingPlanArgs(Args):
-    reference_scores: str = Field(description="champion's scores before")
-    current_scores: str = Field(description="its scores now")
-    task: str = Field(description="task type")
-    cost: float = Field(description="of retraining, in rows answered without a model")
-    horizon: int | None = Field(None, description="rows ahead; none: as many as now")
-    train_rows: int | None = Field(None, description="first current rows, for training")
+    reference_scores: Annotated[ReadPath, Bound()] = Field(description="champion's scores before")
+    current_scores: Annotated[ReadPath, Bound()] = Field(description="its scores now")
+    task: Task = Field(description="task type")
+    cost: Annotated[float, Bound("goal.retrain.cost")] = Field(
+        description="of retraining, in rows answered without a model"
+    )
+    horizon: Annotated[int | None, Bound("goal.retrain.horizon")] = Field(
+        None, description="rows ahead; none: as many as now"
+    )
+    train_rows: Annotated[int | None, Bound()] = Field(None, description="first current rows, for training")
 
 
 class RetrainingPlan(Data):
@@ -71,12 +76,12 @@ class RetrainingPlan(Data):
 
 
 class CompareArgs(Args):
-    champion_scores: str = Field(description="scores Parquet")
-    challenger_scores: str = Field(description="same rows")
-    metric: str = Field(description="goal's metric")
-    task: str = Field(description="task type")
-    alpha: float = Field(0.05, description="two-sided level")
-    min_effect: float = Field(0.0, description="smallest gain that counts")
+    champion_scores: Annotated[ReadPath, Bound()] = Field(description="scores Parquet")
+    challenger_scores: Annotated[ReadPath, Bound()] = Field(description="same rows")
+    metric: Metric = Field(description="goal's metric")
+    task: Task = Field(description="task type")
+    alpha: Annotated[float, Bound()] = Field(0.05, description="two-sided level")
+    min_effect: Annotated[float, Bound()] = Field(0.0, description="smallest gain that counts")
 
 
 class ModelComparison(Data):
@@ -96,31 +101,39 @@ class ModelComparison(Data):
 
 
 class CanaryJudgeArgs(Args):
-    evidence: str = Field(description="evidence")
-    metric: str = Field(description="metric")
-    task: str = Field(description="task")
-    alpha: float = Field(0.05, description="level")
-    tolerance: float | None = Field(None, description="accepted loss")
-    max_latency_ms: float | None = Field(None, description="p95 limit")
-    max_error_rate: float | None = Field(None, description="limit")
-    min_requests: int = Field(100, description="labelled")
+    evidence: Annotated[ReadPath, Bound()] = Field(description="evidence")
+    metric: Metric = Field(description="metric")
+    task: Task = Field(description="task")
+    alpha: Annotated[float, Bound("goal.canary.alpha")] = Field(0.05, description="level")
+    tolerance: Annotated[float | None, Bound("goal.canary.tolerance")] = Field(None, description="accepted loss")
+    max_latency_ms: Annotated[float | None, Bound("goal.max_latency_ms")] = Field(None, description="p95 limit")
+    max_error_rate: Annotated[float | None, Bound("goal.canary.max_error_rate")] = Field(None, description="limit")
+    min_requests: Annotated[int, Bound()] = Field(100, description="labelled")
     # Factories keep the defaults out of the schema, which a model pays for on each request.
-    label_delay: Index = Field(default_factory=lambda: 0, description="in requests")
-    min_label_share: float = Field(default_factory=lambda: 0.9, description="labelled")
-    champion_holdout: str = Field(default_factory=str, description="its scores")
-    challenger_holdout: str = Field(default_factory=str, description="its scores")
+    label_delay: Annotated[Index, Bound("goal.canary.label_delay")] = Field(
+        default_factory=lambda: 0, description="in requests"
+    )
+    min_label_share: Annotated[float, Bound("goal.canary.min_label_share")] = Field(
+        default_factory=lambda: 0.9, description="labelled"
+    )
+    champion_holdout: Annotated[ReadPath, Bound()] = Field(default_factory=str, description="its scores")
+    challenger_holdout: Annotated[ReadPath, Bound()] = Field(default_factory=str, description="its scores")
 
 
 class ProbationArgs(Args):
-    evidence: str = Field(description="evidence Parquet")
-    metric: str = Field(description="goal's metric")
-    task: str = Field(description="task type")
-    start: int = Field(0, ge=0, description="first request not judged yet")
-    alpha: float = Field(0.05, description="false alarm rate")
-    tolerance: float | None = Field(None, description="accepted quality loss")
-    max_latency_ms: float | None = Field(None, description="p95 limit")
-    max_error_rate: float | None = Field(None, description="failure limit")
-    label_delay: int = Field(0, ge=0, description="requests until labels")
+    evidence: Annotated[ReadPath, Bound()] = Field(description="evidence Parquet")
+    metric: Metric = Field(description="goal's metric")
+    task: Task = Field(description="task type")
+    start: Annotated[int, Bound()] = Field(0, ge=0, description="first request not judged yet")
+    alpha: Annotated[float, Bound("goal.canary.alpha")] = Field(0.05, description="false alarm rate")
+    tolerance: Annotated[float | None, Bound("goal.canary.tolerance")] = Field(
+        None, description="accepted quality loss"
+    )
+    max_latency_ms: Annotated[float | None, Bound("goal.max_latency_ms")] = Field(None, description="p95 limit")
+    max_error_rate: Annotated[float | None, Bound("goal.canary.max_error_rate")] = Field(
+        None, description="failure limit"
+    )
+    label_delay: Annotated[int, Bound("goal.canary.label_delay")] = Field(0, ge=0, description="requests until labels")
 
 
 class CheckResult(Data):
@@ -192,9 +205,11 @@ class ProbationVerdict(Data):
 
 
 class PlanArgs(Args):
-    loss: float = Field(description="loss of accuracy to find")
-    disagreement: float = Field(0.1, description="share where one model errs")
-    alpha: float = Field(0.05, description="false rollback rate")
+    loss: Annotated[float, Free("a plan decides nothing")] = Field(description="loss of accuracy to find")
+    disagreement: Annotated[float, Free("a plan decides nothing")] = Field(
+        0.1, description="share where one model errs"
+    )
+    alpha: Annotated[float, Free("a plan decides nothing")] = Field(0.05, description="false rollback rate")
 
 
 class CanaryPlan(Data):
@@ -205,12 +220,12 @@ class CanaryPlan(Data):
 class DriftArgs(Args):
     """Two files; or without `current`, the counts of two data sets that another tool made."""
 
-    reference: str = Field(description="older")
-    current: str = Field("", description="newer")
-    importance: str | None = Field(None, description="JSON by column")
-    exclude: list[str] = Field(default_factory=list[str], description="skip")
-    alpha: float = Field(0.01, description="false alarm rate")
-    min_effect: float = Field(0.05, description="share of rows")
+    reference: Annotated[ReadPath, Bound()] = Field(description="older")
+    current: Annotated[ReadPath, Bound()] = Field("", description="newer")
+    importance: Annotated[ReadPath | None, Bound()] = Field(None, description="JSON by column")
+    exclude: Annotated[list[str], Bound()] = Field(default_factory=list[str], description="skip")
+    alpha: Annotated[float, Bound()] = Field(0.01, description="false alarm rate")
+    min_effect: Annotated[float, Bound()] = Field(0.05, description="share of rows")
 
 
 class MovedColumn(Data):
@@ -243,11 +258,11 @@ class DriftJudgement(Data):
 
 
 class PerformanceArgs(Args):
-    reference_scores: str = Field(description="labelled")
-    current_scores: str = Field(description="newer")
-    metric: str = Field(description="metric")
-    task: str = Field(description="task")
-    seed: int = Field(0, description="seed")
+    reference_scores: Annotated[ReadPath, Bound()] = Field(description="labelled")
+    current_scores: Annotated[ReadPath, Bound()] = Field(description="newer")
+    metric: Metric = Field(description="metric")
+    task: Task = Field(description="task")
+    seed: Seed = Field(0, description="seed")
 
 
 class PerformanceEstimate(Data):

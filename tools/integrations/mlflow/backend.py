@@ -1,6 +1,7 @@
 """The MLflow backend: the embedded store in the state folder, or the configured servers."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from tools.core.contract import Backend, CallContext
 from tools.core.errors import NoDataError
@@ -36,11 +37,24 @@ from tools.modeling.trials import read_trials
 
 
 class MLflowBackend(Backend):
-    """Holds no connection: every call reaches the store anew, so a restarted server is no problem."""
+    """Holds no connection: every call reaches the store anew, so a restarted server is no problem. Models that were
+    scored stay loaded, in processes of their own."""
 
     def __init__(self, settings: Mapping[str, str | None]) -> None:
         super().__init__(settings)
         prepare_environment(settings)
+        self._models: Any = None
+
+    def _loaded(self) -> Any:
+        if self._models is None:
+            from tools.integrations.mlflow.models import Models
+
+            self._models = Models()
+        return self._models
+
+    def close(self) -> None:
+        if self._models is not None:
+            self._models.close()
 
     def _store(self, ctx: CallContext) -> Store:
         return Store.from_settings(self.settings, ctx.store("mlflow"))
@@ -53,7 +67,7 @@ class MLflowBackend(Backend):
     def train_model(self, args: TrainModelArgs, ctx: CallContext) -> TrainedModel:
         from tools.integrations.mlflow.training import train
 
-        return train(self._store(ctx), args, ctx)
+        return train(self.settings, self._store(ctx), args, ctx)
 
     def log_trials(self, args: LogTrialsArgs, ctx: CallContext) -> LoggedStudy:
         trials = read_trials(ctx.path(args.trials_path))
@@ -62,17 +76,17 @@ class MLflowBackend(Backend):
     def evaluate_model(self, args: EvaluateModelArgs, ctx: CallContext) -> Evaluation:
         from tools.integrations.mlflow.evaluation import evaluate
 
-        return evaluate(self._store(ctx), args, ctx)
+        return evaluate(self._store(ctx), self._loaded(), args, ctx)
 
     def column_importance(self, args: ColumnImportanceArgs, ctx: CallContext) -> ColumnImportance:
         from tools.integrations.mlflow.importance import column_importance
 
-        return column_importance(self._store(ctx), args, ctx)
+        return column_importance(self._store(ctx), self._loaded(), args, ctx)
 
     def score_rows(self, args: ScoreRowsArgs, ctx: CallContext) -> ScoredRows:
         from tools.integrations.mlflow.importance import score_rows
 
-        return score_rows(self._store(ctx), args, ctx)
+        return score_rows(self._store(ctx), self._loaded(), args, ctx)
 
     def register_model(self, args: RegisterModelArgs, ctx: CallContext) -> RegisteredVersion:
         return Registry(self._store(ctx)).register(args.model_uri, args.name, args.note)

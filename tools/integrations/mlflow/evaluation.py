@@ -1,35 +1,32 @@
 """Scoring a logged or registered model on labelled rows."""
 
-import contextlib
 import hashlib
-import tempfile
-import time
-from collections.abc import Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
 
 from tools.core.contract import CallContext
-from tools.core.errors import FinalError, FixableError
+from tools.core.errors import CallCancelled, FixableError
+from tools.integrations.mlflow.models import Models
 from tools.integrations.mlflow.spec import EvaluateModelArgs, Evaluation
 from tools.integrations.mlflow.tracking import Store
 from tools.modeling.data import as_text, check_task, load_xy, positive_label, read_table, write_table
 from tools.modeling.fairness import Audit, get_measure, make_audit
 from tools.modeling.metrics import Metric, get_metric, row_losses, score
-from tools.modeling.predictor import Predictions, Predictor, fetch_model, open_predictor
+from tools.modeling.model_host import IsolatedModel
+from tools.modeling.predictor import Predictions
 
 if TYPE_CHECKING:
     from tools.modeling.data import Task
 
 LATENCY_CALLS = 50
-WARM_UP_CALLS = 3
 MAX_SEGMENTS = 50
 
 
-def evaluate(store: Store, args: EvaluateModelArgs, ctx: CallContext) -> Evaluation:
+def evaluate(store: Store, models: Models, args: EvaluateModelArgs, ctx: CallContext) -> Evaluation:
     """The metric over all rows (and per segment), the rows' scores as Parquet, and the time of one prediction.
 
     Raises:
@@ -50,11 +47,10 @@ def evaluate(store: Store, args: EvaluateModelArgs, ctx: CallContext) -> Evaluat
     if args.segment in args.drop:
         rows = rows.drop(columns=args.segment)
     ctx.progress(0, 3, f"loading {args.model_uri}")
-    # One thread, as in training and serving: more of them only fight over a busy machine's cores for one row.
-    with fetched(store, args.model_uri) as (predictor, size), threadpool_limits(1):
-        ctx.progress(1, 3, f"predicting {len(rows)} rows")
-        predictions = predict(predictor, rows, args.model_uri)
-        latency = _latencies_ms(predictor, rows)
+    model, size = models.load(store, args.model_uri, ctx)
+    ctx.progress(1, 3, f"predicting {len(rows)} rows")
+    predictions = model.predict(rows, checked(ctx))
+    latency = _latencies_ms(model, rows, ctx)
     loss, error = row_losses(task, truth, predictions)
     probability = predictions.positive_probability if task == "binary" else None
     scores = pd.DataFrame(
@@ -95,46 +91,20 @@ def _labelled_rows(path: Path, target: str) -> np.ndarray:
     return np.flatnonzero(labels.notna().to_numpy() & (as_text(labels) != ""))
 
 
-@contextlib.contextmanager
-def fetched(store: Store, model_uri: str) -> Generator[tuple[Predictor, int]]:
-    """A model as a predictor, and its bytes.
+def checked(ctx: CallContext) -> Callable[[], None]:
+    """Ends a call that is being stopped, and with it the model it waits for."""
 
-    Raises:
-        RetryableError: the server does not answer.
-        FinalError: it does not exist or cannot be loaded.
-    """
-    store.client()  # says within seconds that the server does not answer
-    with tempfile.TemporaryDirectory() as folder:
-        local = fetch_model(model_uri, store.tracking_uri, store.registry_uri, Path(folder))
-        size = sum(file.stat().st_size for file in local.rglob("*") if file.is_file())
-        yield open_predictor(local, model_uri), size
+    def check() -> None:
+        if ctx.is_cancelled():
+            raise CallCancelled
+
+    return check
 
 
-def predict(predictor: Predictor, rows: pd.DataFrame, model_uri: str) -> Predictions:
-    """What the model says about the rows.
-
-    Raises:
-        FinalError: it does not predict them.
-    """
-    try:
-        return predictor.predict(rows)
-    except (ValueError, TypeError, KeyError) as error:
-        text = " ".join(str(error).split())[:300]
-        raise FinalError(f"{model_uri} does not predict these rows: {type(error).__name__}: {text}") from error
-
-
-def _latencies_ms(predictor: Predictor, rows: pd.DataFrame) -> np.ndarray:
+def _latencies_ms(model: IsolatedModel, rows: pd.DataFrame, ctx: CallContext) -> np.ndarray:
     """Milliseconds of predicting one row, over rows spread evenly; shape (at most LATENCY_CALLS,)."""
     chosen = np.linspace(0, len(rows) - 1, min(LATENCY_CALLS, len(rows))).astype(int)
-    for _ in range(WARM_UP_CALLS):
-        predictor.predict(rows.iloc[[0]])
-    laps: list[float] = []
-    for position in chosen:
-        row = rows.iloc[[position]]
-        started = time.perf_counter()
-        predictor.predict(row)
-        laps.append(1000.0 * (time.perf_counter() - started))
-    return np.array(laps)
+    return model.latencies_ms(rows.iloc[chosen], checked(ctx))
 
 
 def _segments(rows: pd.DataFrame, args: EvaluateModelArgs) -> pd.Series | None:

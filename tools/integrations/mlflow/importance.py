@@ -15,12 +15,12 @@ from typing import cast
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from tools.core.contract import CallContext
 from tools.core.errors import FixableError
 from tools.core.files import write_json
-from tools.integrations.mlflow.evaluation import fetched, predict
+from tools.integrations.mlflow.evaluation import checked
+from tools.integrations.mlflow.models import Models
 from tools.integrations.mlflow.spec import ColumnImportance, ColumnImportanceArgs, ScoredRows, ScoreRowsArgs
 from tools.integrations.mlflow.tracking import Store
 from tools.modeling.data import as_text, check_task, clean_target, load_xy, read_table, require_columns, write_table
@@ -33,7 +33,7 @@ PREDICTED_ROWS = 500_000  # about as many predictions in all
 NAMED = 5
 
 
-def column_importance(store: Store, args: ColumnImportanceArgs, ctx: CallContext) -> ColumnImportance:
+def column_importance(store: Store, models: Models, args: ColumnImportanceArgs, ctx: CallContext) -> ColumnImportance:
     """The permutation importance of every column, as JSON `{column: importance}`; the same for the same seed.
 
     Raises:
@@ -46,15 +46,15 @@ def column_importance(store: Store, args: ColumnImportanceArgs, ctx: CallContext
     kept = np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)
     rows, labels = rows.iloc[kept].reset_index(drop=True), truth.to_numpy()[kept]
     found: dict[str, float] = {}
-    with fetched(store, args.model_uri) as (predictor, _), threadpool_limits(1):
-        base = float(row_losses(task, labels, predict(predictor, rows, args.model_uri))[0].mean())
-        repeated = np.tile(labels, REPEATS)
-        for position, name in enumerate(map(str, rows.columns)):
-            ctx.progress(position, rows.shape[1], f"permuting {name}")
-            permuted = pd.concat([rows] * REPEATS, ignore_index=True)
-            permuted[name] = rows[name].take(_orders(len(rows), args.seed, position)).to_numpy()
-            loss, _ = row_losses(task, repeated, predict(predictor, permuted, args.model_uri))
-            found[name] = float(loss.mean()) - base
+    model, _ = models.load(store, args.model_uri, ctx)
+    base = float(row_losses(task, labels, model.predict(rows, checked(ctx)))[0].mean())
+    repeated = np.tile(labels, REPEATS)
+    for position, name in enumerate(map(str, rows.columns)):
+        ctx.progress(position, rows.shape[1], f"permuting {name}")
+        permuted = pd.concat([rows] * REPEATS, ignore_index=True)
+        permuted[name] = rows[name].take(_orders(len(rows), args.seed, position)).to_numpy()
+        loss, _ = row_losses(task, repeated, model.predict(permuted, checked(ctx)))
+        found[name] = float(loss.mean()) - base
     path = ctx.workspace / f"importance_{_digest(args.model_uri, args.data, str(args.seed))}.json"
     write_json(path, found, indent=1)
     ordered = sorted(found, key=lambda name: -found[name])
@@ -80,7 +80,7 @@ def _orders(count: int, seed: int, column: int) -> NDArray[np.int64]:
     return np.concatenate([random.permutation(count) for _ in range(REPEATS)])
 
 
-def score_rows(store: Store, args: ScoreRowsArgs, ctx: CallContext) -> ScoredRows:
+def score_rows(store: Store, models: Models, args: ScoreRowsArgs, ctx: CallContext) -> ScoredRows:
     """The model's scores on the files' rows in the order given, labelled or not, as `evaluate_model` writes them.
 
     Raises:
@@ -101,9 +101,9 @@ def score_rows(store: Store, args: ScoreRowsArgs, ctx: CallContext) -> ScoredRow
         labels.append(clean_target(column, task, path).astype(object))
         frames.append(frame.drop(columns=[*args.drop, *([args.target] if known else [])]))
     rows, truth = pd.concat(frames, ignore_index=True), pd.concat(labels, ignore_index=True)
-    with fetched(store, args.model_uri) as (predictor, _), threadpool_limits(1):
-        ctx.progress(0, 1, f"predicting {len(rows)} rows")
-        predictions = predict(predictor, rows, args.model_uri)
+    model, _ = models.load(store, args.model_uri, ctx)
+    ctx.progress(0, 1, f"predicting {len(rows)} rows")
+    predictions = model.predict(rows, checked(ctx))
     labelled = truth.notna().to_numpy()
     loss = np.full(len(rows), np.nan)
     if labelled.any():

@@ -47,7 +47,6 @@ RETIRED_TAG = "mlops.retired_at"
 OUTSIDE = "the alias was moved outside the crew"
 LOGGED_MODEL = re.compile(r"^models:/(m-[0-9a-f]{32})$")
 REGISTERED_MODEL = re.compile(r"^models:/([^/@]+)(?:/(\d+)|@([^/]+))$")
-RUN_ID = re.compile(r"^[0-9a-f]{32}$")
 REASON_LIMIT = 1000
 
 
@@ -377,7 +376,7 @@ class Registry:
 
 
 def logged_model_id(client: "MlflowClient", model_uri: str) -> str:
-    """The logged model behind a URI or run ID.
+    """The logged model behind an address.
 
     Raises:
         FixableError: it is none, or the run has no model.
@@ -386,14 +385,12 @@ def logged_model_id(client: "MlflowClient", model_uri: str) -> str:
         return match[1]
     if match := re.match(r"^runs:/([0-9a-f]{32})/(.+)$", model_uri):
         return last_model_id(client, match[1], match[2])
-    if RUN_ID.match(model_uri):
-        return last_model_id(client, model_uri)
     version = _version_at(client, model_uri)
     if version and (match := re.search(r"\bm-[0-9a-f]{32}\b", version.source or "")):
         return match[0]
     raise FixableError(
         f"{model_uri!r} names no logged model; valid: models:/m-ID (as train_model returns), models:/NAME/VERSION, "
-        "models:/NAME@ALIAS, runs:/RUN_ID/NAME, or a run ID"
+        "models:/NAME@ALIAS, or runs:/RUN_ID/NAME"
     )
 
 

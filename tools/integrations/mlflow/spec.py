@@ -1,10 +1,11 @@
 """What the MLflow integration can do: train, track, evaluate, register, promote and retire models."""
 
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from tools.core.arguments import Bound, Drop, Free, Metric, ModelName, ModelRef, ReadPath, Seed, Target
 from tools.core.contract import Action, Args, Data, Effect, Integration, Setting
 from tools.core.writes import EACH_CALL, ReadBack, Undo
 from tools.integrations.mlflow import writes
@@ -15,15 +16,15 @@ Task = Literal["binary", "multiclass", "regression"]
 class TrainModelArgs(Args):
     """The user's own trainer is `module:function` or `command: ...`; `training` has its contract."""
 
-    train: list[str] = Field(description="files, oldest first")
-    target: str = Field(description="label column")
-    task: Task = Field(description="kind")
-    metric: str = Field(description="validation metric")
-    config: dict[str, Any] = Field(default_factory=dict, description="model config; empty: default")
-    seed: int = Field(0, description="seed")
-    drop: list[str] = Field(default_factory=list, description="columns to ignore")
-    trainer: str = Field("builtin", description="or module:function, or command: ...")
-    run_name: str = Field("", description="label")
+    train: Annotated[list[ReadPath], Bound()] = Field(description="files, oldest first")
+    target: Target = Field(description="label column")
+    task: Annotated[Task, Bound("goal.task")] = Field(description="kind")
+    metric: Metric = Field(description="validation metric")
+    config: Annotated[dict[str, Any], Bound()] = Field(default_factory=dict, description="model config; empty: default")
+    seed: Seed = Field(0, description="seed")
+    drop: Drop = Field(default_factory=list, description="columns to ignore")
+    trainer: Annotated[str, Bound("goal.trainer")] = Field("builtin", description="or module:function, or command: ...")
+    run_name: Annotated[str, Free("a label")] = Field("", description="label")
 
     @field_validator("config", mode="before")
     @classmethod
@@ -45,8 +46,8 @@ class TrainedModel(Data):
 
 
 class LogTrialsArgs(Args):
-    trials_path: str = Field(description="trials JSON of a search")
-    experiment: str = Field("", description="empty: default")
+    trials_path: Annotated[ReadPath, Bound()] = Field(description="trials JSON of a search")
+    experiment: Annotated[str, Bound("goal.name")] = Field("", description="empty: default")
 
 
 class LoggedStudy(Data):
@@ -62,14 +63,14 @@ class LoggedStudy(Data):
 
 
 class EvaluateModelArgs(Args):
-    model_uri: str = Field(description="model to score")
-    data: str = Field(description="labelled file")
-    target: str = Field(description="label column")
-    task: Task = Field(description="kind")
-    metric: str = Field(description="metric name")
-    drop: list[str] = Field(default_factory=list, description="columns to ignore")
-    segment: str = Field("", description="column to report per value")
-    gap: str = Field("", description="fairness measure between segments")
+    model_uri: Annotated[ModelRef, Bound()] = Field(description="model to score")
+    data: Annotated[ReadPath, Bound()] = Field(description="labelled file")
+    target: Target = Field(description="label column")
+    task: Annotated[Task, Bound("goal.task")] = Field(description="kind")
+    metric: Metric = Field(description="metric name")
+    drop: Drop = Field(default_factory=list, description="columns to ignore")
+    segment: Annotated[str, Bound()] = Field("", description="column to report per value")
+    gap: Annotated[str, Bound()] = Field("", description="fairness measure between segments")
 
 
 class Evaluation(Data):
@@ -89,12 +90,12 @@ class Evaluation(Data):
 
 
 class ColumnImportanceArgs(Args):
-    model_uri: str = Field(description="model")
-    data: str = Field(description="labelled file")
-    target: str = Field(description="label column")
-    task: Task = Field(description="kind")
-    drop: list[str] = Field(default_factory=list[str], description="columns to ignore")
-    seed: int = Field(0, description="seed")
+    model_uri: Annotated[ModelRef, Bound()] = Field(description="model")
+    data: Annotated[ReadPath, Bound()] = Field(description="labelled file")
+    target: Target = Field(description="label column")
+    task: Annotated[Task, Bound("goal.task")] = Field(description="kind")
+    drop: Drop = Field(default_factory=list[str], description="columns to ignore")
+    seed: Seed = Field(0, description="seed")
 
 
 class ColumnImportance(Data):
@@ -110,11 +111,11 @@ class ColumnImportance(Data):
 
 
 class ScoreRowsArgs(Args):
-    model_uri: str = Field(description="model")
-    data: list[str] = Field(description="files, oldest first")
-    target: str = Field(description="label column, if any")
-    task: Task = Field(description="kind")
-    drop: list[str] = Field(default_factory=list[str], description="columns to ignore")
+    model_uri: Annotated[ModelRef, Bound()] = Field(description="model")
+    data: Annotated[list[ReadPath], Bound()] = Field(description="files, oldest first")
+    target: Target = Field(description="label column, if any")
+    task: Annotated[Task, Bound("goal.task")] = Field(description="kind")
+    drop: Drop = Field(default_factory=list[str], description="columns to ignore")
 
 
 class ScoredRows(Data):
@@ -125,9 +126,9 @@ class ScoredRows(Data):
 
 
 class RegisterModelArgs(Args):
-    model_uri: str = Field(description="model URI or run ID")
-    name: str = Field(description="registered model")
-    note: str = Field("", description="why")
+    model_uri: Annotated[ModelRef, Bound()] = Field(description="logged model")
+    name: ModelName = Field(description="registered model")
+    note: Annotated[str, Free("a note on the version")] = Field("", description="why")
 
 
 class RegisteredVersion(Data):
@@ -140,7 +141,7 @@ class RegisteredVersion(Data):
 
 
 class ModelNameArgs(Args):
-    name: str = Field(description="registered model")
+    name: ModelName = Field(description="registered model")
 
 
 class Champion(Data):
@@ -171,9 +172,9 @@ class Versions(Data):
 
 
 class PromoteVersionArgs(Args):
-    name: str = Field(description="registered model")
-    version: int = Field(description="new champion")
-    reason: str = Field(description="evidence")
+    name: ModelName = Field(description="registered model")
+    version: Annotated[int, Bound()] = Field(description="new champion")
+    reason: Annotated[str, Free("recorded beside the version")] = Field(description="evidence")
 
 
 class Promotion(Data):
@@ -186,9 +187,9 @@ class Promotion(Data):
 
 
 class SetBackupArgs(Args):
-    name: str = Field(description="registered model")
-    version: int = Field(description="checked; never the champion")
-    reason: str = Field(description="why now")
+    name: ModelName = Field(description="registered model")
+    version: Annotated[int, Bound()] = Field(description="checked; never the champion")
+    reason: Annotated[str, Free("recorded beside the version")] = Field(description="why now")
 
 
 class Backup(Data):
@@ -202,9 +203,9 @@ class Backup(Data):
 
 
 class RetireVersionArgs(Args):
-    name: str = Field(description="registered model")
-    version: int = Field(description="loser; never the champion")
-    reason: str = Field(description="evidence")
+    name: ModelName = Field(description="registered model")
+    version: Annotated[int, Bound()] = Field(description="loser; never the champion")
+    reason: Annotated[str, Free("recorded beside the version")] = Field(description="evidence")
 
 
 class Retirement(Data):
@@ -229,8 +230,12 @@ class ProductionHistory(Data):
 
 
 class SearchRunsArgs(Args):
-    filter: str = Field("", description="MLflow filter, e.g. metrics.f1 > 0.8")
-    limit: int = Field(10, ge=1, le=100, description="newest first")
+    filter: Annotated[str, Free("reads runs of the configured store")] = Field(
+        "", description="MLflow filter, e.g. metrics.f1 > 0.8"
+    )
+    limit: Annotated[int, Free("reads runs of the configured store")] = Field(
+        10, ge=1, le=100, description="newest first"
+    )
 
 
 class RunInfo(Data):

@@ -2,7 +2,8 @@
 
 The contract of the user's own trainer, `module:function` or `command: ...`:
 
-- It runs in a process of its own, in the project folder (`module:function` with this environment's Python).
+- It runs in a process of its own, in the project folder (`module:function` with this environment's Python), and sees
+  of the environment what `tools.core.child_env` lists. Files of its own go below `MLOPS_OUTPUT` or `TMPDIR`.
 - Its environment holds `MLFLOW_TRACKING_URI`, `MLFLOW_REGISTRY_URI`, `MLFLOW_EXPERIMENT_NAME` and `MLFLOW_RUN_ID`: the
   run exists already, and `mlflow.start_run()` resumes it.
 - The task is in `MLOPS_TRAIN_DATA` (paths joined by `os.pathsep`, oldest first), `MLOPS_TARGET`, `MLOPS_TASK`,
@@ -12,17 +13,10 @@ The contract of the user's own trainer, `module:function` or `command: ...`:
 """
 
 import contextlib
-import json
-import os
-import re
-import shlex
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,30 +26,17 @@ from tools.core.errors import CallCancelled, FinalError, FixableError
 from tools.integrations.mlflow.registry import last_model_id
 from tools.integrations.mlflow.spec import TrainedModel, TrainModelArgs
 from tools.integrations.mlflow.tracking import KEY_TAG, Store, metrics_of, params_of, reported, run_under
+from tools.integrations.mlflow.trainer import Training, command_of, run_trainer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-POLL_S = 0.1
-STOP_GRACE_S = 5.0
-TAIL_CHARS = 400
 EXAMPLE_ROWS = 3
 # Joined with what a model needs to be loaded elsewhere; naming them spares MLflow a process that infers them.
 REQUIREMENTS = ("scikit-learn", "pandas", "numpy", "cloudpickle")
 
-CALL_FUNCTION = """
-import importlib, json, os, sys
-module, function = sys.argv[1:3]
-env = os.environ
-getattr(importlib.import_module(module), function)(
-    train_data=env["MLOPS_TRAIN_DATA"].split(os.pathsep), target=env["MLOPS_TARGET"], task=env["MLOPS_TASK"],
-    metric=env["MLOPS_METRIC"], seed=int(env["MLOPS_SEED"]), drop=json.loads(env["MLOPS_DROP"]),
-    params=json.loads(env["MLOPS_PARAMS"]),
-)
-"""
 
-
-def train(store: Store, args: TrainModelArgs, ctx: CallContext) -> TrainedModel:
+def train(settings: Mapping[str, str | None], store: Store, args: TrainModelArgs, ctx: CallContext) -> TrainedModel:
     """Train with the built-in trainer or the user's own, in a new run that always ends.
 
     Raises:
@@ -69,7 +50,7 @@ def train(store: Store, args: TrainModelArgs, ctx: CallContext) -> TrainedModel:
         return made
     if args.trainer == "builtin":
         return _builtin(store, args, paths, ctx)
-    return _own(store, args, paths, ctx)
+    return _own(settings, store, args, paths, ctx)
 
 
 def _made_before(store: Store, args: TrainModelArgs, ctx: CallContext) -> TrainedModel | None:
@@ -188,8 +169,10 @@ def log_model(
     return logged.model_id, size
 
 
-def _own(store: Store, args: TrainModelArgs, paths: list[Path], ctx: CallContext) -> TrainedModel:
-    command = _command(args.trainer)
+def _own(
+    settings: Mapping[str, str | None], store: Store, args: TrainModelArgs, paths: list[Path], ctx: CallContext
+) -> TrainedModel:
+    command = command_of(args.trainer)
     for path in paths:
         if not path.is_file():
             raise FixableError(f"cannot read {path}: no such file")
@@ -199,7 +182,8 @@ def _own(store: Store, args: TrainModelArgs, paths: list[Path], ctx: CallContext
         with _ended(client, run_id):
             client.log_batch(run_id, params=params_of(_described(args, paths)))
             started = time.perf_counter()
-            output = _run(command, _environment(store, args, paths, run_id), ctx)
+            place = str(client.get_run(run_id).info.artifact_uri)
+            output = run_trainer(command, Training(settings, store, args, paths, run_id, place), ctx)
             fit_s = time.perf_counter() - started
             try:
                 model_id = last_model_id(client, run_id)
@@ -268,100 +252,3 @@ def _described(args: TrainModelArgs, paths: list[Path]) -> dict[str, Any]:
         "trainer": args.trainer,
         **({"config": args.config} if own and args.config else {}),
     }
-
-
-def _command(trainer: str) -> list[str]:
-    """The command line of a user's trainer.
-
-    Raises:
-        FixableError: it is neither a function nor a command.
-    """
-    if trainer.startswith("command:"):
-        try:
-            command = shlex.split(trainer.removeprefix("command:"))
-        except ValueError as error:
-            raise FixableError(f"trainer {trainer!r} is not a command line: {error}") from error
-        if command:
-            return command
-    elif match := re.match(r"^([A-Za-z_][\w.]*):([A-Za-z_]\w*)$", trainer):
-        return [sys.executable, "-c", CALL_FUNCTION, match[1], match[2]]
-    raise FixableError(f"trainer is {trainer!r}; valid: builtin, module:function, or command: program arguments")
-
-
-def _environment(store: Store, args: TrainModelArgs, paths: list[Path], run_id: str) -> dict[str, str]:
-    return {
-        # OpenMP's threads sleep while they wait for each other; on a busy machine spinning can slow a fit 100 times.
-        "OMP_WAIT_POLICY": "PASSIVE",
-        **os.environ,
-        "MLFLOW_TRACKING_URI": store.tracking_uri,
-        "MLFLOW_REGISTRY_URI": store.registry_uri,
-        "MLFLOW_EXPERIMENT_NAME": store.experiment,
-        "MLFLOW_RUN_ID": run_id,
-        "MLOPS_TRAIN_DATA": os.pathsep.join(str(path.resolve()) for path in paths),
-        "MLOPS_TARGET": args.target,
-        "MLOPS_TASK": args.task,
-        "MLOPS_METRIC": args.metric,
-        "MLOPS_SEED": str(args.seed),
-        "MLOPS_DROP": json.dumps(args.drop),
-        "MLOPS_PARAMS": json.dumps(args.config),
-    }
-
-
-def _run(command: list[str], environment: dict[str, str], ctx: CallContext) -> str:
-    """Run a trainer to its end and return the end of its output; nothing it started outlives the call.
-
-    Raises:
-        FixableError: there is no such program.
-        FinalError: it exits with an error; holds the end of its output.
-        CallCancelled: the call is being stopped.
-    """
-    log = ctx.workspace / f"trainer_{environment['MLFLOW_RUN_ID'][:8]}.log"
-    started = time.monotonic()
-    with log.open("wb") as output:
-        try:
-            process = subprocess.Popen(
-                command,
-                cwd=ctx.project,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # its own process group, so that its children can be ended with it
-            )
-        except (FileNotFoundError, PermissionError) as error:
-            raise FixableError(f"cannot start the trainer {command[0]!r}: {error.strerror}") from error
-    try:
-        while True:
-            try:
-                code = process.wait(POLL_S)
-                break
-            except subprocess.TimeoutExpired:
-                ctx.progress(0, None, f"trainer running for {time.monotonic() - started:.0f} s")
-    finally:
-        _stop_group(process)
-    tail = _tail(log)
-    if code != 0:
-        raise FinalError(
-            f"the trainer ended with exit code {code}; end of its output: {tail or '(none)'}", tried=ctx.show(log)
-        )
-    return tail
-
-
-def _stop_group(process: "subprocess.Popen[bytes]") -> None:
-    """End the trainer's process group: asked first, killed after the grace time."""
-    deadline = time.monotonic() + STOP_GRACE_S
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        while time.monotonic() < deadline:
-            process.poll()
-            os.killpg(process.pid, 0)  # raises once nobody is left
-            time.sleep(POLL_S / 2)
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _tail(log: Path) -> str:
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 4 * TAIL_CHARS))
-        text = file.read().decode("utf-8", "replace")
-    return " | ".join(line.strip() for line in text.splitlines() if line.strip())[-TAIL_CHARS:]

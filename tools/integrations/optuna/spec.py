@@ -4,7 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from tools.core.arguments import Bound, Free
 from tools.core.contract import Action, Args, Data, Effect, Integration, NoArgs, Setting
+from tools.core.names import Name, NameOrEmpty
 from tools.modeling.search import Index, Json, SearchArgs, SearchResult
 
 SAMPLERS = ("evolution", "tpe")
@@ -19,20 +21,24 @@ def _known_sampler(value: str) -> str:
 class ArchitectureArgs(SearchArgs):
     """A search over families, training windows and parameters."""
 
-    study: str = Field(default_factory=str, description="resumes")
-    window: str = Field(default_factory=lambda: "all", description="tried first")
+    study: Annotated[NameOrEmpty, Bound()] = Field(default_factory=str, description="resumes")
+    window: Annotated[str, Bound()] = Field(default_factory=lambda: "all", description="tried first")
     # Not a Literal: a model would pay for both names twice.
-    sampler: Annotated[str, AfterValidator(_known_sampler)] = Field(
+    sampler: Annotated[str, AfterValidator(_known_sampler), Bound()] = Field(
         default_factory=lambda: SAMPLERS[0], description="evolution, tpe"
     )
 
 
 class AskArgs(Args):
-    study: str = Field(description="study name, created at index 0")
-    index: Index = Field(description="trial number, from 0")
-    space: Json = Field(description='JSON {name: {"type": float|int, low, high, log} | {"type": categorical, choices}}')
-    direction: Literal["minimize", "maximize"] = Field("minimize", description="of the value")
-    seed: Index = Field(0, description="random seed")
+    study: Annotated[Name, Bound()] = Field(description="study name, created at index 0")
+    index: Annotated[Index, Free("number of the trial")] = Field(description="trial number, from 0")
+    space: Annotated[Json, Bound("goal.space")] = Field(
+        description='JSON {name: {"type": float|int, low, high, log} | {"type": categorical, choices}}'
+    )
+    direction: Annotated[Literal["minimize", "maximize"], Bound("goal.direction")] = Field(
+        "minimize", description="of the value"
+    )
+    seed: Annotated[Index, Bound("goal.seed")] = Field(0, description="random seed")
 
 
 class Asked(Data):
@@ -42,9 +48,9 @@ class Asked(Data):
 
 
 class TellArgs(Args):
-    study: str = Field(description="study name")
-    index: Index = Field(description="trial number")
-    value: float | None = Field(None, description="result; none if it failed")
+    study: Annotated[Name, Bound()] = Field(description="study name")
+    index: Annotated[Index, Bound()] = Field(description="trial number")
+    value: Annotated[float | None, Bound()] = Field(None, description="result; none if it failed")
 
 
 class Told(Data):
@@ -56,7 +62,7 @@ class Told(Data):
 
 
 class StudyArgs(Args):
-    study: str = Field(description="study name")
+    study: Annotated[Name, Bound()] = Field(description="study name")
 
 
 class BestTrial(Data):

@@ -7,12 +7,12 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from tools.core.errors import FinalError, FixableError, NoDataError, RetryableError
+from tools.core.names import RULE, is_name
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 SUFFIX = ".journal"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Of a study that `search` made: what it searches, and the record of each of its trials. A trial without a record was
 # interrupted: it is run again, and counts for nothing.
 FINGERPRINT = "fingerprint"
@@ -144,8 +143,8 @@ def check_name(name: str) -> str:
     Raises:
         FixableError: it could not be a file name.
     """
-    if not NAME.fullmatch(name):
-        raise FixableError(f"invalid study name {name!r}; valid: up to 100 letters, digits, '.', '_' and '-'")
+    if not is_name(name):
+        raise FixableError(f"invalid study name {name!r}; valid: {RULE}")
     return name
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from tools.core.arguments import Bound, ReadPath
 from tools.core.contract import Action, Args, Data, Integration, Option, QuestionArgs
 
 OBJECTIVES = ("quality", "latency", "size", "fairness")
@@ -17,12 +18,12 @@ def _objectives(value: list[str]) -> list[str]:
 
 
 class WeighArgs(Args):
-    trials_path: str = Field(description="trials JSON of a search")
-    objectives: Annotated[list[str], AfterValidator(_objectives)] = Field(
+    trials_path: Annotated[ReadPath, Bound()] = Field(description="trials JSON of a search")
+    objectives: Annotated[list[str], AfterValidator(_objectives), Bound("goal.objectives")] = Field(
         description="quality, latency, size, fairness"
     )
-    preference: str = Field("", description="the goal's")
-    min_metric: float | None = Field(None, description="goal's minimum")
+    preference: Annotated[str, Bound("goal.preference")] = Field("", description="the goal's")
+    min_metric: Annotated[float | None, Bound("goal.min_metric")] = Field(None, description="goal's minimum")
 
 
 class Weighed(Data):

@@ -1,13 +1,16 @@
 """What the Prometheus integration can do: scrape, query, list metrics, watch production for a while."""
 
+from typing import Annotated
+
 from pydantic import Field
 
+from tools.core.arguments import Bound, Free
 from tools.core.contract import Action, Args, Data, Effect, Integration, Setting
 from tools.core.writes import EACH_CALL
 
 
 class ScrapeArgs(Args):
-    target: str = Field(description="/metrics URL")
+    target: Annotated[str, Bound(), Bound()] = Field(description="/metrics URL")
 
 
 class Scraped(Data):
@@ -19,8 +22,12 @@ class Scraped(Data):
 
 
 class QueryArgs(Args):
-    expr: str = Field(min_length=1, description="PromQL")
-    time: float | None = Field(None, description="Unix seconds; default now")
+    expr: Annotated[
+        str, Free("reads a metric of the configured server"), Free("reads a metric of the configured server")
+    ] = Field(min_length=1, description="PromQL")
+    time: Annotated[
+        float | None, Free("reads a metric of the configured server"), Free("reads a metric of the configured server")
+    ] = Field(None, description="Unix seconds; default now")
 
 
 class Sample(Data):
@@ -40,10 +47,18 @@ class QueryResult(Data):
 
 
 class QueryRangeArgs(Args):
-    expr: str = Field(min_length=1, description="PromQL")
-    start: float = Field(description="Unix seconds")
-    end: float = Field(description="Unix seconds")
-    step: float = Field(15.0, gt=0, description="seconds between points")
+    expr: Annotated[
+        str, Free("reads a metric of the configured server"), Free("reads a metric of the configured server")
+    ] = Field(min_length=1, description="PromQL")
+    start: Annotated[
+        float, Free("reads a metric of the configured server"), Free("reads a metric of the configured server")
+    ] = Field(description="Unix seconds")
+    end: Annotated[
+        float, Free("reads a metric of the configured server"), Free("reads a metric of the configured server")
+    ] = Field(description="Unix seconds")
+    step: Annotated[
+        float, Free("reads a metric of the configured server"), Free("reads a metric of the configured server")
+    ] = Field(15.0, gt=0, description="seconds between points")
 
 
 class SeriesSummary(Data):
@@ -68,7 +83,9 @@ class RangeResult(Data):
 
 
 class ListMetricsArgs(Args):
-    contains: str = Field("", description="part of the name")
+    contains: Annotated[
+        str, Free("reads names of the configured server"), Free("reads names of the configured server")
+    ] = Field("", description="part of the name")
 
 
 class Metrics(Data):
@@ -80,10 +97,10 @@ class Metrics(Data):
 
 
 class WatchArgs(Args):
-    target: str = Field(description="/metrics URL")
-    seconds: float = Field(10.0, ge=0, le=3600, description="how long")
-    interval: float = Field(1.0, ge=0.1, le=300, description="scrape every, s")
-    lookback: float = Field(0.0, ge=0, le=86400, description="earlier seconds too")
+    target: Annotated[str, Bound(), Bound()] = Field(description="/metrics URL")
+    seconds: Annotated[float, Bound(), Bound()] = Field(10.0, ge=0, le=3600, description="how long")
+    interval: Annotated[float, Bound(), Bound()] = Field(1.0, ge=0.1, le=300, description="scrape every, s")
+    lookback: Annotated[float, Bound(), Bound()] = Field(0.0, ge=0, le=86400, description="earlier seconds too")
 
 
 class VariantHealth(Data):

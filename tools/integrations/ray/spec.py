@@ -1,15 +1,18 @@
 """What the Ray integration offers."""
 
+from typing import Annotated
+
 from pydantic import Field
 
+from tools.core.arguments import Bound, ReadPath
 from tools.core.contract import Action, Args, Data, Effect, Integration, Setting
 from tools.modeling.search import SearchResult, TuneArgs
 
 
 class CountArgs(Args):
-    reference: str = Field(description="older Parquet file or folder")
-    current: str = Field(description="newer")
-    exclude: list[str] = Field(default_factory=list, description="columns to skip")
+    reference: Annotated[ReadPath, Bound()] = Field(description="older Parquet file or folder")
+    current: Annotated[ReadPath, Bound()] = Field(description="newer")
+    exclude: Annotated[list[str], Bound("goal.drop")] = Field(default_factory=list, description="columns to skip")
 
 
 class ColumnCounts(Data):

@@ -161,7 +161,7 @@ def _prediction_request(body: dict[str, Any]) -> tuple[list[dict[str, Any]], str
 
 
 def _model(body: dict[str, Any]) -> ModelRef:
-    return ModelRef(uri=str(body["model_uri"]), version=str(body["version"]))
+    return ModelRef(uri=str(body["model_uri"]), version=str(body["version"]), outside=bool(body.get("outside")))
 
 
 def _percent(body: dict[str, Any]) -> float:

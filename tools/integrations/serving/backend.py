@@ -24,7 +24,7 @@ from tools.integrations.serving.spec import (
 )
 
 DRAIN_TIMEOUT_S = 60.0
-SCHEMES = ("models:/", "runs:/", "file:", "http:", "https:", "s3:", "gs:", "mlflow-artifacts:", "dbfs:")
+TRAFFIC, EVIDENCE = "traffic", "evidence-"
 
 
 class ServingBackend(Backend):
@@ -46,7 +46,9 @@ class ServingBackend(Backend):
         uri = self._uri(args.model_uri, ctx)
         started = self._ensure_engine(ctx)
         began = time.perf_counter()
-        answer = self._engine.admin("deploy", name=args.name, model_uri=uri, version=args.version)
+        answer = self._engine.admin(
+            "deploy", name=args.name, model_uri=uri, version=args.version, outside=uri in ctx.outside_models
+        )
         said = "serves all traffic" if answer["changed"] else "already served all traffic"
         return self._production(answer, f"Version {args.version} of {args.name} {said}.", began, started)
 
@@ -54,7 +56,10 @@ class ServingBackend(Backend):
         uri = self._uri(args.model_uri, ctx)
         started = self._ensure_engine(ctx)
         began = time.perf_counter()
-        answer = self._engine.admin("canary", model_uri=uri, version=args.version, percent=args.percent, seed=args.seed)
+        answer = self._engine.admin(
+            "canary", model_uri=uri, version=args.version, percent=args.percent, seed=args.seed,
+            outside=uri in ctx.outside_models,
+        )  # fmt: skip
         message = f"Version {args.version} answers {args.percent:g} % of requests and shadow-scores the rest."
         return self._production(answer, message, began, started)
 
@@ -197,7 +202,7 @@ class ServingBackend(Backend):
         routed = ""
         if units is not None:
             rows["unit"], routed = units, "-by-unit"
-        path = ctx.workspace / "traffic" / f"evidence-{watched}{routed}.parquet"
+        path = ctx.workspace / TRAFFIC / f"{EVIDENCE}{watched}{routed}.parquet"
         future = path.with_name(f"future-labels-{watched}.parquet")
         labels_path = path.with_name(f"labels-{watched}.parquet") if args.label_delay else None
         if labels_path is not None:
@@ -240,6 +245,8 @@ class ServingBackend(Backend):
         from tools.modeling.data import read_table, require_columns, write_table
 
         path, source = ctx.path(args.evidence), ctx.path(args.labels)
+        if not (ctx.roots.is_run_file(path) and path.parent.name == TRAFFIC and path.name.startswith(EVIDENCE)):
+            raise FixableError(f"{args.evidence} is no evidence of a run; give an evidence_path of send_traffic")
         table, labels = read_table(path), read_table(source, may_be_empty=True)
         require_columns(table, ["request_id", "y_true", "champion_prediction", "challenger_prediction"], args.evidence)
         require_columns(labels, ["request_id", "label"], args.labels)
@@ -287,6 +294,7 @@ class ServingBackend(Backend):
         if self._engine is not None and self._engine.exit_code is None:
             return None
         from tools.integrations.serving.process import EngineProcess
+        from tools.modeling.model_store import store_credentials
 
         self.close()
         self._engine = EngineProcess.start(
@@ -295,6 +303,9 @@ class ServingBackend(Backend):
             tracking_uri=self._tracking_uri(ctx),
             registry_uri=self.settings.get("MLFLOW_REGISTRY_URI"),
             challenger_timeout_s=self._challenger_timeout_s,
+            project=ctx.project.resolve(),
+            home=ctx.home.resolve(),
+            credentials=store_credentials(self.settings, self._tracking_uri(ctx)),
         )
         self._engine.wait_restored()
         return self._engine.start_s
@@ -310,22 +321,13 @@ class ServingBackend(Backend):
         return self.settings.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(ctx.home / 'mlflow' / 'mlflow.db').resolve()}"
 
     def _uri(self, value: str, ctx: CallContext) -> str:
-        """A model URI that does not depend on any current folder.
+        """The address of a model, if there is a store to look it up in.
 
         Raises:
-            FixableError: a path to nothing, or a registry that does not exist.
+            FixableError: there is none yet.
         """
-        if not value.startswith(SCHEMES):
-            path = ctx.path(value)
-            if not (path / "MLmodel").is_file():
-                raise FixableError(
-                    f"{value} is no MLflow model folder (no MLmodel file in {path}); "
-                    "valid: models:/NAME/VERSION, runs:/RUN/PATH, or such a folder"
-                )
-            return str(path.resolve())
         database = ctx.home / "mlflow" / "mlflow.db"
-        needs_store = value.startswith(("models:/", "runs:/"))
-        if needs_store and not self.settings.get("MLFLOW_TRACKING_URI") and not database.is_file():
+        if not self.settings.get("MLFLOW_TRACKING_URI") and not database.is_file():
             raise FixableError(f"{value} cannot be looked up: there is no MLflow store yet at {database}")
         return value
 

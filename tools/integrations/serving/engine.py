@@ -16,9 +16,11 @@ import signal
 import socket
 import sys
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tools.core.child_env import PRIVATE_UMASK
 
 HOST = "127.0.0.1"
 LOCK_FILE = "engine.lock"
@@ -35,6 +37,10 @@ class EngineConfig:
         folder: the serving store (state, shadow records, lock).
         port: 0 lets the system pick one.
         token: of the admin endpoints.
+        project: models may import modules from here; empty: from nowhere but the installation.
+        closed: folders that no model reads.
+        credentials: of the tracking server, which MLflow reads from the environment. They come this way so that no
+            process of a model ever had them.
     """
 
     folder: str
@@ -43,6 +49,9 @@ class EngineConfig:
     tracking_uri: str
     registry_uri: str | None
     challenger_timeout_s: float
+    project: str = ""
+    closed: tuple[str, ...] = ()
+    credentials: dict[str, str] = field(default_factory=dict[str, str])
 
     def line(self) -> bytes:
         return json.dumps(asdict(self)).encode() + b"\n"
@@ -50,6 +59,7 @@ class EngineConfig:
 
 def main() -> None:
     config = EngineConfig(**json.loads(_first_line()))
+    os.umask(PRIVATE_UMASK)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     lock = _lock(Path(config.folder))
     if lock is None:
@@ -72,7 +82,9 @@ async def _serve(config: EngineConfig, listener: socket.socket) -> None:
     from tools.integrations.serving.router import Router
     from tools.integrations.serving.worker import ModelSource
 
-    source = ModelSource(config.tracking_uri, config.registry_uri)
+    project = Path(config.project) if config.project else None
+    source = ModelSource(config.tracking_uri, config.registry_uri, project, [Path(path) for path in config.closed])
+    os.environ.update(config.credentials)  # after the process that models are forked from has started
     router = Router(Path(config.folder), source, config.challenger_timeout_s)
     _follow_parent(router)
     _report({"port": listener.getsockname()[1]})

@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from tools.core.child_env import child_env
 from tools.core.errors import FinalError, FixableError, NeedsPersonError, RetryableError, ToolError
 from tools.integrations.serving.engine import HOST, EngineConfig
 
@@ -22,7 +24,7 @@ STOP_TIMEOUT_S = 5.0
 GROUP_TIMEOUT_S = 2.0  # reached only where nobody collects ended orphans (a container without init)
 ADMIN_TIMEOUT_S = 150.0
 LOG_FILE = "engine.log"
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
+PROJECT_ROOT = Path(__file__).resolve().parents[3]
 
 
 class EngineProcess:
@@ -56,6 +58,9 @@ class EngineProcess:
         tracking_uri: str,
         registry_uri: str | None,
         challenger_timeout_s: float,
+        project: Path,
+        home: Path,
+        credentials: Mapping[str, str],
     ) -> "EngineProcess":
         """Start an engine over the store in `folder`.
 
@@ -66,7 +71,10 @@ class EngineProcess:
         """
         started = time.perf_counter()
         token = secrets.token_urlsafe(24)
-        config = EngineConfig(str(folder), port, token, tracking_uri, registry_uri, challenger_timeout_s)
+        config = EngineConfig(
+            str(folder), port, token, tracking_uri, registry_uri, challenger_timeout_s, str(project), (str(home),),
+            dict(credentials),
+        )  # fmt: skip
         log = folder / LOG_FILE
         with log.open("ab") as stderr:
             process = subprocess.Popen(
@@ -159,17 +167,17 @@ class EngineProcess:
 
 
 def _environment() -> dict[str, str]:
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")])),
+    return child_env(
+        network=True,
+        PYTHONPATH=os.pathsep.join(filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")])),
         # One row a request: threads inside a model only cost (8 ms a row instead of 2 with scikit-learn's boosting).
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "1",
-        "PROMETHEUS_DISABLE_CREATED_SERIES": "true",
-        "PYTHONWARNINGS": "ignore",
-    }
+        OMP_NUM_THREADS="1",
+        OPENBLAS_NUM_THREADS="1",
+        MLFLOW_DISABLE_TELEMETRY="true",
+        DO_NOT_TRACK="1",
+        PROMETHEUS_DISABLE_CREATED_SERIES="true",
+        PYTHONWARNINGS="ignore",
+    )
 
 
 def _read_line(process: subprocess.Popen[bytes], timeout_s: float) -> bytes:

@@ -1,35 +1,37 @@
 """What the serving integration can do: deploy a champion, run a canary beside it, send traffic, promote, roll back."""
 
-from typing import Literal
+from typing import Annotated
 
 from pydantic import Field
 
+from tools.core.arguments import Bound, ModelName, ModelRef, ReadPath, Seed, Target, Task
 from tools.core.contract import Action, Args, Data, Effect, Integration, Limited, NoArgs, Setting
+from tools.core.names import Name, NameOrEmpty
 from tools.core.writes import EACH_CALL, ReadBack, Undo
 from tools.integrations.serving import writes
 from tools.modeling.search import Count, Index
 
 
 class DeployArgs(Args):
-    model_uri: str = Field(min_length=1, description="models:/… or path")
-    version: str = Field(min_length=1, description="version label")
-    name: str = Field("model", description="model name")
+    model_uri: Annotated[ModelRef, Bound()] = Field(description="models:/…")
+    version: Annotated[Name, Bound()] = Field(description="version label")
+    name: ModelName = Field("model", description="model name")
 
 
 class CanaryArgs(Args):
-    model_uri: str = Field(min_length=1, description="models:/… or path")
-    version: str = Field(min_length=1, description="version label")
-    percent: float = Limited("traffic_percent", "its share of requests", 5.0, ge=0, le=100)
-    seed: int = Field(0, description="routing seed")
+    model_uri: Annotated[ModelRef, Bound()] = Field(description="models:/…")
+    version: Annotated[Name, Bound()] = Field(description="version label")
+    percent: Annotated[float, Bound()] = Limited("traffic_percent", "its share of requests", 5.0, ge=0, le=100)
+    seed: Annotated[int, Bound()] = Field(0, description="routing seed")
 
 
 class SetTrafficArgs(Args):
-    percent: float = Limited("traffic_percent", "canary's share of requests", ge=0, le=100)
+    percent: Annotated[float, Bound()] = Limited("traffic_percent", "canary's share of requests", ge=0, le=100)
 
 
 class PromoteArgs(Args):
-    version: str = Field("", description="refuse any other canary")
-    keep_former: bool = Field(True, description="old champion shadow-scores on")
+    version: Annotated[NameOrEmpty, Bound()] = Field("", description="refuse any other canary")
+    keep_former: Annotated[bool, Bound()] = Field(True, description="old champion shadow-scores on")
 
 
 class Production(Data):
@@ -50,24 +52,24 @@ class Production(Data):
 
 
 class SendTrafficArgs(Args):
-    data: str = Field(description="CSV/Parquet")
-    target: str = Field(description="label")
-    task: Literal["binary", "multiclass", "regression"] = Field(description="task")
-    start: Index = Field(0, description="first row")
-    rows: Count = Field(200, description="how many")
-    batch: Index = Field(0, description="number")
-    seed: int = Field(0, description="for request ids")
+    data: Annotated[ReadPath, Bound()] = Field(description="CSV/Parquet")
+    target: Target = Field(description="label")
+    task: Task = Field(description="task")
+    start: Annotated[Index, Bound()] = Field(0, description="first row")
+    rows: Annotated[Count, Bound()] = Field(200, description="how many")
+    batch: Annotated[Index, Bound()] = Field(0, description="number")
+    seed: Seed = Field(0, description="for request ids")
     # Factories keep the defaults out of the schema, which a model pays for on each request.
-    label_delay: Index = Field(default_factory=lambda: 0, description="in requests")
-    segment: str = Field(default_factory=str, description="column")
-    unit: str = Field(default_factory=str, description="routes by")
-    keep: list[str] = Field(default_factory=list[str], description="columns")
+    label_delay: Annotated[Index, Bound()] = Field(default_factory=lambda: 0, description="in requests")
+    segment: Annotated[str, Bound()] = Field(default_factory=str, description="column")
+    unit: Annotated[str, Bound()] = Field(default_factory=str, description="routes by")
+    keep: Annotated[list[str], Bound()] = Field(default_factory=list[str], description="columns")
 
 
 class RecordLabelsArgs(Args):
-    evidence: str = Field(description="evidence Parquet")
-    labels: str = Field(description="table of request_id, label")
-    task: Literal["binary", "multiclass", "regression"] = Field(description="task type")
+    evidence: Annotated[ReadPath, Bound()] = Field(description="evidence Parquet")
+    labels: Annotated[ReadPath, Bound()] = Field(description="table of request_id, label")
+    task: Task = Field(description="task type")
 
 
 class RecordedLabels(Data):
@@ -260,5 +262,8 @@ SPEC = Integration(
         ),
         Setting("MLFLOW_TRACKING_URI", "where models: and runs: URIs are looked up; unset: the embedded MLflow store"),
         Setting("MLFLOW_REGISTRY_URI", "model registry, where it is not the tracking server"),
+        Setting("MLFLOW_TRACKING_USERNAME", "user of a server with basic authentication"),
+        Setting("MLFLOW_TRACKING_PASSWORD", "password of that user", secret=True),
+        Setting("MLFLOW_TRACKING_TOKEN", "bearer token of the server", secret=True),
     ),
 )

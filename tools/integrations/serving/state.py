@@ -12,10 +12,14 @@ STATE_FILE = "state.json"
 
 @dataclass(frozen=True)
 class ModelRef:
-    """A model that is or was served: where to load it, and its version label."""
+    """A model that is or was served: where to load it, and its version label.
+
+    `outside`: a person let it be loaded although its files lie outside the configured store.
+    """
 
     uri: str
     version: str
+    outside: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,29 @@
 """One process per model, so that a model that hangs, crashes or eats its core never takes another one with it.
 
-`worker_main` runs in the child; `Worker` is the engine's handle on one child; `Variant` is a worker with a queue and a
-thread of its own, which restarts the worker when it was lost. Children are forked from one clean process that has
-imported MLflow and scikit-learn already (multiprocessing's fork server), so a new one is there in milliseconds.
+`tools.modeling.model_process` runs in the child, without secrets and network; `Worker` is the engine's handle on one
+child; `Variant` is a worker with a queue and a thread of its own, which restarts the worker when it was lost.
 """
 
+import json
 import logging
-import math
-import multiprocessing
-import os
 import queue
+import sys
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.forkserver import ensure_running
+from pathlib import Path
 from typing import Any, Literal
 
-from tools.integrations.serving.state import ModelRef
+from pydantic import TypeAdapter
 
-PRELOAD = ["tools.integrations.serving.warm"]
+from tools.core.errors import ToolError
+from tools.integrations.serving.state import ModelRef
+from tools.modeling.model_host import IsolatedModel, ModelHost, ModelLostError
+from tools.modeling.model_process import BAD, ROWS
+from tools.modeling.model_store import fetch_model
+
 LOAD_TIMEOUT_S = 120.0
 QUEUE_LIMIT = 5_000
 MAX_ERROR_CHARS = 300
@@ -56,89 +59,21 @@ class ModelLoadError(Exception):
     """The model cannot be loaded; the text says why."""
 
 
-class WorkerLostError(Exception):
-    """The model's process ended or hung."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-def worker_main(connection: Connection, uri: str, tracking_uri: str, registry_uri: str | None) -> None:
-    """Load the model, say whether that worked, then answer rows until the engine is gone."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "runs in a child of the engine only"
-    sentinel = parent.sentinel
-
-    def follow_engine() -> None:
-        wait([sentinel])
-        os._exit(1)
-
-    threading.Thread(target=follow_engine, daemon=True).start()
-    try:
-        from tools.modeling.predictor import load_predictor
-
-        predictor = load_predictor(uri, tracking_uri, registry_uri)
-    except Exception as error:  # noqa: BLE001 - a foreign model's load code may raise anything; the engine reports it
-        connection.send(_describe(error))
-        return
-    connection.send("")
-    while True:
-        try:
-            rows: list[dict[str, Any]] = connection.recv()
-        except EOFError:
-            return
-        connection.send(_score(predictor, rows))
-
-
-def _score(predictor: Any, rows: list[dict[str, Any]]) -> Score:
-    started = time.perf_counter()
-    try:
-        result = predictor.predict(table(rows))
-        elapsed = _ms_since(started)
-        probabilities, classes = result.probabilities, result.classes
-        for part in (result.values, probabilities):
-            if part is not None and part.dtype.kind == "f" and not math.isfinite(part.sum()):
-                return Score(status=500, latency_ms=elapsed, error="the model answered NaN or infinity")
-        return Score(
-            status=200,
-            latency_ms=elapsed,
-            predictions=result.values.tolist(),
-            probabilities=probabilities.tolist() if probabilities is not None else None,
-            classes=classes.tolist() if classes is not None else None,
-        )
-    except Exception as error:  # noqa: BLE001 - a foreign model may raise anything; that request's status is 500
-        return Score(status=500, latency_ms=_ms_since(started), error=_describe(error))
-
-
-def table(rows: list[dict[str, Any]]) -> Any:
-    """JSON rows as a DataFrame. A column that is null in every row is a numeric null, as most models expect."""
-    import pandas as pd
-
-    frame = pd.DataFrame(rows)
-    for name in frame.columns[frame.isna().all()]:
-        frame[name] = float("nan")
-    return frame
-
-
-def _ms_since(started: float) -> float:
-    return (time.perf_counter() - started) * 1000.0
-
-
-def _describe(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or "no message"
-    return f"{type(error).__name__}: {text}"[:MAX_ERROR_CHARS]
-
-
 class ModelSource:
-    """Where models come from; makes workers."""
+    """Where models come from: fetches their files with the store's credentials, and loads them where there are none.
 
-    def __init__(self, tracking_uri: str, registry_uri: str | None) -> None:
+    Args:
+        project: models may import modules from here; None: from nowhere but the installation.
+        closed: folders that no model reads.
+    """
+
+    def __init__(
+        self, tracking_uri: str, registry_uri: str | None, project: Path | None = None, closed: Iterable[Path] = ()
+    ) -> None:
         self.tracking_uri = tracking_uri
         self.registry_uri = registry_uri
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(PRELOAD)
-        ensure_running()  # it imports the libraries while the engine, and its caller, do something else
+        self._host = ModelHost(project, closed, stderr=sys.stderr.fileno())
+        self._host.warm()  # it imports the libraries while the engine, and its caller, do something else
 
     def start(self, model: ModelRef) -> "Worker":
         """A worker with the model loaded.
@@ -146,60 +81,52 @@ class ModelSource:
         Raises:
             ModelLoadError: it cannot be loaded.
         """
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=worker_main, args=(theirs, model.uri, self.tracking_uri, self.registry_uri), daemon=True
-        )
-        process.start()
-        theirs.close()
-        worker = Worker(process, ours)
         try:
-            problem = worker.receive(LOAD_TIMEOUT_S)
-        except WorkerLostError as error:
-            worker.kill()
-            raise ModelLoadError(f"cannot load the model {model.uri}: {error}") from error
-        if problem:
-            worker.kill()
-            raise ModelLoadError(problem)
-        return worker
+            folder = fetch_model(model.uri, self.tracking_uri, self.registry_uri, outside=model.outside)
+            return Worker(self._host.start(folder, model.uri, LOAD_TIMEOUT_S))
+        except ToolError as error:
+            raise ModelLoadError(error.message) from error
 
 
 class Worker:
     """The engine's end of one model process. Used by one thread at a time."""
 
-    def __init__(self, process: Any, connection: Connection) -> None:
-        self._process = process
-        self._connection = connection
-
-    def receive(self, timeout_s: float) -> Any:
-        """The next message.
-
-        Raises:
-            WorkerLostError: none within `timeout_s` (504), or the process ended (503).
-        """
-        try:
-            if not self._connection.poll(timeout_s):
-                raise WorkerLostError(504, f"no answer within {timeout_s:g} s")
-            return self._connection.recv()
-        except (EOFError, OSError) as error:
-            self._process.join(1.0)
-            raise WorkerLostError(503, f"the model's process ended (exit code {self._process.exitcode})") from error
+    def __init__(self, model: IsolatedModel) -> None:
+        self._model = model
 
     def score(self, rows: list[dict[str, Any]], timeout_s: float) -> Score:
-        """Score the rows; see `receive` for what it raises."""
-        try:
-            self._connection.send(rows)
-        except OSError as error:
-            self._process.join(1.0)
-            raise WorkerLostError(503, f"the model's process ended (exit code {self._process.exitcode})") from error
-        return self.receive(timeout_s)
+        """Score the rows.
+
+        Raises:
+            ModelLostError: no answer within `timeout_s` (504), or the process ended (503).
+        """
+        answer = self._model.ask(ROWS + json.dumps(rows).encode(), timeout_s)
+        return _score(answer, len(rows))
 
     def kill(self) -> None:
-        self._process.kill()
-        self._process.join(5.0)
-        self._connection.close()
+        self._model.close()
 
 
+def _score(answer: bytes, rows: int) -> Score:
+    """What a model's process sent, checked: a model may send anything."""
+    if answer[:1] == BAD:
+        return Score(500, 0.0, error=answer[1:].decode("utf-8", "replace")[:MAX_ERROR_CHARS])
+    try:
+        score = _SENT.validate_json(answer[1:])
+        if score.ok:
+            fits = score.predictions is not None and len(score.predictions) == rows
+            if score.probabilities is not None:
+                width = len(score.classes or [])
+                fits = fits and len(score.probabilities) == rows
+                fits = fits and all(len(row) == width for row in score.probabilities)
+            if not fits:
+                raise ValueError("of another shape")
+    except ValueError:
+        return Score(500, 0.0, error="the model did not answer with one prediction a row")
+    return score
+
+
+_SENT = TypeAdapter(Score)
 _Item = tuple[list[dict[str, Any]], "Future[Score]"] | None
 
 
@@ -260,7 +187,7 @@ class Variant:
             score = self._worker.score(rows, self.timeout_s)
         except ModelLoadError as error:
             return self._lost(503, str(error), started)
-        except WorkerLostError as error:
+        except ModelLostError as error:
             return self._lost(error.status, str(error), started)
         self._losses = 0
         self.state = "ready"
@@ -274,4 +201,4 @@ class Variant:
         disabled = self.restarts is not None and self._losses > self.restarts
         self.state = "disabled" if disabled else "unhealthy"
         _log.error("model %s lost (%s): %s", self.model.version, self.state, message)
-        return Score(status, _ms_since(started), error=message[:MAX_ERROR_CHARS])
+        return Score(status, (time.perf_counter() - started) * 1000.0, error=message[:MAX_ERROR_CHARS])

@@ -1,16 +1,19 @@
 """What the synthetic-data integration can do: generate rows, score them."""
 
+from typing import Annotated
+
 from pydantic import Field
 
+from tools.core.arguments import Bound, ReadPath, Seed, Target
 from tools.core.contract import Action, Args, Data, Effect, Integration, Limited
 
 
 class GenerateRowsArgs(Args):
-    data: str = Field(description="real file")
-    target: str = Field(description="label")
-    rows: int = Limited("synthetic_rows", "how many", gt=0)
-    balance: bool = Field(False, description="equalise classes")
-    seed: int = Field(0, description="seed")
+    data: Annotated[ReadPath, Bound()] = Field(description="real file")
+    target: Target = Field(description="label")
+    rows: Annotated[int, Bound("goal.synthetic.rows")] = Limited("synthetic_rows", "how many", gt=0)
+    balance: Annotated[bool, Bound("goal.synthetic.balance")] = Field(False, description="equalise classes")
+    seed: Seed = Field(0, description="seed")
 
 
 class GeneratedRows(Data):
@@ -24,10 +27,10 @@ class GeneratedRows(Data):
 
 
 class ScoreQualityArgs(Args):
-    real: str = Field(description="real CSV/Parquet")
-    synthetic: str = Field(description="generated file")
-    target: str | None = Field(None, description="label: compare at equal class mix")
-    seed: int = Field(0, description="random seed")
+    real: Annotated[ReadPath, Bound()] = Field(description="real CSV/Parquet")
+    synthetic: Annotated[ReadPath, Bound()] = Field(description="generated file")
+    target: Annotated[str | None, Bound("goal.target")] = Field(None, description="label: compare at equal class mix")
+    seed: Seed = Field(0, description="random seed")
 
 
 class QualityReport(Data):

@@ -1,16 +1,18 @@
 """What the W&B integration can do: log studies and metrics, list and read runs."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
+from tools.core.arguments import Bound, Free, ReadPath
 from tools.core.contract import Action, Args, Data, Effect, Integration, Setting
+from tools.core.names import Name, NameOrEmpty
 from tools.core.writes import EACH_CALL
 
 
 class LogTrialsArgs(Args):
-    trials_path: str = Field(description="trials JSON of a search")
-    project: str = Field("", description="W&B project; empty: default")
+    trials_path: Annotated[ReadPath, Bound()] = Field(description="trials JSON of a search")
+    project: Annotated[NameOrEmpty, Bound("goal.name")] = Field("", description="W&B project; empty: default")
 
 
 class LoggedStudy(Data):
@@ -28,10 +30,12 @@ class LoggedStudy(Data):
 
 
 class LogMetricsArgs(Args):
-    run_name: str = Field(description="calls with one name extend one run")
-    metrics: dict[str, float] = Field(description="name to value")
-    step: int = Field(-1, description="-1: next")
-    project: str = Field("", description="empty: default")
+    run_name: Annotated[str, Free("a label")] = Field(description="calls with one name extend one run")
+    metrics: Annotated[dict[str, float], Free("numbers for people; no decision reads them")] = Field(
+        description="name to value"
+    )
+    step: Annotated[int, Free("of those numbers")] = Field(-1, description="-1: next")
+    project: Annotated[NameOrEmpty, Bound("goal.name")] = Field("", description="empty: default")
 
 
 class LoggedMetrics(Data):
@@ -44,8 +48,10 @@ class LoggedMetrics(Data):
 
 
 class ListRunsArgs(Args):
-    project: str = Field("", description="empty: all")
-    limit: int = Field(20, ge=1, le=200, description="newest first")
+    project: Annotated[NameOrEmpty, Bound("goal.name")] = Field("", description="empty: all")
+    limit: Annotated[int, Free("reads runs of the configured account")] = Field(
+        20, ge=1, le=200, description="newest first"
+    )
 
 
 class RunInfo(Data):
@@ -63,7 +69,7 @@ class Runs(Data):
 
 
 class ReadRunArgs(Args):
-    run_id: str = Field(pattern=r"^[\w-]+$", description="W&B run ID")
+    run_id: Annotated[Name, Free("reads a run of the configured account")] = Field(description="W&B run ID")
 
 
 class RunContent(Data):

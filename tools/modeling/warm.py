@@ -1,4 +1,4 @@
-"""Imported once by the fork server, so that every model process starts with its libraries in memory.
+"""Imported once by the process that model processes are forked from, so that each starts with its libraries in memory.
 
 The small prediction pulls in what scikit-learn imports at the first call only (0.2 s otherwise, in a served request).
 """

@@ -1,0 +1,108 @@
+"""Which calls belong to a task: what it says of itself is what its runbook does, and nothing that was not decided."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tasks import release
+from tasks.base import Evidence, Inputs, load_task
+from tasks.goal import Goal
+from tools.core.arguments import bound_arguments
+from tools.core.contract import Effect
+from tools.core.results import Status, ToolResult
+from tools.registry import load_spec
+
+TASKS = Path(__file__).parents[2] / "tasks"
+CALL = re.compile(r"""call\(\s*"(\w+)",\s*"(\w+)\"""")
+NAMES = sorted(p.stem for p in TASKS.glob("[!_]*.py") if load_task(p.stem).runbook is not None)
+GOAL = Goal.model_validate(
+    {"name": "churn", "task": "binary", "target": "left", "metric": "roc_auc", "data": {"source": "data/churn.csv"}}
+)
+
+
+def effect_of(call: str) -> Effect:
+    server, _, action = call.partition(".")
+    return load_spec(server).action(action).effect
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_task_names_the_calls_of_its_runbook(name: str) -> None:
+    called = {".".join(found) for found in CALL.findall((TASKS / f"{name}.py").read_text(encoding="utf-8"))}
+    assert called <= load_task(name).calls.keys()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_caller_must_state_is_a_bound_argument_of_that_action(name: str) -> None:
+    for call, stated in load_task(name).calls.items():
+        server, _, action = call.partition(".")
+        assert set(stated) <= bound_arguments(load_spec(server).action(action).args).keys(), call
+
+
+def test_some_tasks_change_production_and_most_do_not() -> None:
+    assert len(NAMES) >= 15
+    changing = {name for name in NAMES if any(effect_of(call) is Effect.RISKY for call in load_task(name).calls)}
+    assert changing == {"establish_champion", "canary", "ab_test", "release", "restore_champion", "close_loop"}
+
+
+def made(call: str, status: Status = Status.OK, **data: Any) -> tuple[str, str, dict[str, Any], ToolResult]:
+    server, _, action = call.partition(".")
+    return (server, action, {}, ToolResult(status=status, data=data or None))
+
+
+def granted(task: str, results: dict[str, Any], *calls: Any) -> dict[str, dict[str, Any]]:
+    inputs = Inputs(goal=GOAL, results=results)
+    definition = load_task(task)
+    assert definition.grants is not None
+    return {item.call: dict(item.arguments) for item in definition.grants(inputs, Evidence(calls, inputs))}
+
+
+RESULTS: dict[str, Any] = {
+    "establish_champion": load_task("establish_champion").result.model_construct(
+        version=1, model_uri="models:/churn/1", trained_now=False, summary="s"
+    ),
+    "register_challenger": load_task("register_challenger").result.model_construct(
+        version=2, model_uri="models:/churn/2", summary="s"
+    ),
+}
+
+
+@pytest.mark.parametrize("verdict", ["rollback", "wait"])
+def test_a_release_may_only_roll_back_what_was_not_decided_to_be_promoted(
+    verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(release, "decided", lambda inputs: SimpleNamespace(verdict=verdict))
+    assert granted("release", RESULTS) == {"serving.rollback_canary": {}}
+
+
+def test_a_release_promotes_the_challenger_in_serving_first_and_goes_back_only_when_that_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(release, "decided", lambda inputs: SimpleNamespace(verdict="promote"))
+    first = granted("release", RESULTS)
+    assert first.keys() == {"serving.promote_canary"} and first["serving.promote_canary"]["version"] == "2"
+    then = granted("release", RESULTS, made("serving.promote_canary", champion_version="2"))
+    assert then["mlflow.promote_version"]["version"] == 2 and "serving.rollback_canary" not in then
+    refused = granted("release", RESULTS, made("serving.promote_canary", Status.DENIED))
+    assert "serving.rollback_canary" in refused and "mlflow.promote_version" not in refused
+    half = granted(
+        "release", RESULTS, made("serving.promote_canary", x=1), made("mlflow.promote_version", Status.FAILED)
+    )
+    assert half["serving.deploy_model"]["version"] == "1"
+
+
+def test_a_first_champion_is_only_what_was_trained_and_registered_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.establish_champion.slices", lambda inputs: {"reference": "r.parquet"})
+    assert granted("establish_champion", {}).keys() == {"mlflow.get_champion"}
+    found = made("mlflow.get_champion", version=1, model_uri="models:/churn/1")
+    assert granted("establish_champion", {}, found).keys() == {"mlflow.get_champion"}
+    none = made("mlflow.get_champion", Status.NO_DATA)
+    assert granted("establish_champion", {}, none)["mlflow.train_model"] == {"train": ["r.parquet"]}
+    registered = made("mlflow.register_model", version=7, model_uri="models:/churn/7")
+    assert granted("establish_champion", {}, none, registered)["mlflow.promote_version"] == {"version": 7}
+
+
+def test_a_task_of_yaml_alone_has_no_grants() -> None:
+    assert load_task("count_versions").grants is None
