@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from crew.commands import approvals, doctor, ending, run, runs, sample, serve, tools
+from crew.commands import approvals, doctor, ending, resume, run, runs, sample, serve, tools
 
 DEBUG = "MLOPS_DEBUG"
 USAGE = 2
@@ -23,6 +23,7 @@ app = typer.Typer(
 
 _COMMANDS: tuple[tuple[str, str, Callable[..., int]], ...] = (
     ("run", "The loop", run.run),
+    ("resume", "The loop", resume.resume),
     ("sample", "The loop", sample.sample),
     ("runs", "Look back", runs.runs),
     ("show", "Look back", runs.show),
@@ -97,6 +98,7 @@ def _report(error: Exception) -> int:
 
 def _explain(error: Exception) -> tuple[str, int]:
     from crew.commands.console import CommandError
+    from crew.resuming import NotResumable
     from crew.runs import UnknownRunError
     from tools.core.approval import ApprovalError
     from tools.core.errors import ToolError
@@ -112,7 +114,7 @@ def _explain(error: Exception) -> tuple[str, int]:
             return f"Configuration: {error}", USAGE
         case ToolError():
             return error.message + (f"\nTried: {error.tried}" if error.tried else ""), 1
-        case JournalError() | ApprovalError() | UnknownRunError():
+        case JournalError() | ApprovalError() | UnknownRunError() | NotResumable():
             return str(error), 1
         case OSError():
             return _os_error(error), 1

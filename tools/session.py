@@ -67,6 +67,7 @@ def open_gateway(
     preferences: Mapping[str, str] | None = None,
     data: Sequence[str] = (),
     data_roots: Sequence[str] = (),
+    patience_s: float | None = None,
 ) -> Gateway:
     """A gateway for a project, with a journal of its own at `<home>/runs/<run_id>/journal.jsonl`.
 
@@ -76,6 +77,7 @@ def open_gateway(
         prompt: asks in the terminal; None leaves approvals to `mlops-crew approve`.
         policy: instead of `config/policy.yaml`.
         env: instead of the environment and `.env`.
+        patience_s: seconds that a question may go unanswered before the run is suspended; see `Gateway`.
         preferences: what the goal states on the topics of questions to people; see `Gateway`.
         data, data_roots: the goal's data files, and folders it declares; without any, calls read in the project folder
             and write among the run's files only (`tools.core.roots`). `MLOPS_DATA_ROOTS` says the same without a goal.
@@ -112,6 +114,7 @@ def open_gateway(
         run_id=run_id,
         preferences=preferences,
         roots=roots,
+        patience_s=patience_s,
     )
 
 

@@ -1,7 +1,8 @@
 """A process that ends between any two records: what began is read back, what is recorded handed out, nothing twice."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,31 +22,38 @@ from tools.core.settle import past_calls, standing
 from tools.core.stack import Stack, StackFile
 from tools.core.waiting import Suspended, Wait
 
-GRANTS = tuple(grant(f"shop.{action.name}") for action in shop.SPEC.actions)
-ROLE = Caller(role="clerk", task="sell", granted=frozenset({"shop"}), scope=Scope(grants=GRANTS))
-ALLOW: dict[str, Any] = {"integrations": {"shop": {"allow": "*", "autonomy": "autonomous"}}}
-ASK: dict[str, Any] = {"integrations": {"shop": {"allow": "*", "autonomy": "supervised"}}}
 OPTIONS = [
     {"name": "red", "title": "Red", "consequences": "it is red"},
     {"name": "blue", "title": "Blue", "consequences": "it is blue"},
 ]
+GRANTS = tuple(
+    grant(f"shop.{action.name}", **({"topic": "t", "question": "Which?", "options": OPTIONS} if action.asks else {}))
+    for action in shop.SPEC.actions
+)
+ROLE = Caller(role="clerk", task="sell", granted=frozenset({"shop"}), scope=Scope(grants=GRANTS))
+ALLOW: dict[str, Any] = {"integrations": {"shop": {"allow": "*", "autonomy": "autonomous"}}}
+ASK: dict[str, Any] = {"integrations": {"shop": {"allow": "*", "autonomy": "supervised"}}}
 
 
-def open_shop(home: Path, policy: dict[str, Any] = ALLOW, patience_s: float | None = None) -> Gateway:
+@contextmanager
+def open_shop(home: Path, policy: dict[str, Any] = ALLOW, patience_s: float | None = None) -> Generator[Gateway]:
     redactor = Redactor({}, [])
-    return Gateway(
+    journal = Journal(home / "runs" / "run" / "journal.jsonl", redactor)
+    with Gateway(
         stack=Stack(
             StackFile.model_validate({}), own=["shop"], load_spec=lambda _: shop.SPEC, env={}, project=home, home=home
         ),
         policy=Policy(PolicyFile.model_validate(policy)),
-        journal=Journal(home / "runs" / "run" / "journal.jsonl", redactor),
+        journal=journal,
         approver=Approver(ApprovalStore(home / "approvals"), prompt=None, who="tester"),
         redactor=redactor,
         project=home,
         home=home,
         run_id="run",
         patience_s=patience_s,
-    )
+    ) as gateway:
+        yield gateway
+    journal.close()
 
 
 @dataclass

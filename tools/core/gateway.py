@@ -47,7 +47,7 @@ from tools.core.redact import Redactor
 from tools.core.results import ErrorInfo, Status, ToolResult
 from tools.core.roots import Roots, roots_from
 from tools.core.server import IntegrationServer
-from tools.core.settle import Past, Recall, Settlement, last_number, made_again, past_calls, said_before, settle
+from tools.core.settle import Past, Recall, Settlement, last_number, past_calls, said_before, settle
 from tools.core.stack import Stack
 from tools.core.waiting import Suspended, Wait
 from tools.core.writes import idempotency_key
@@ -148,6 +148,14 @@ class Gateway:
         """Find out about the journal's calls that began and have no outcome; what is found is recorded. Blocks."""
         return self._start().call(self._settle_past)
 
+    def settle_by_person(self, past: Past, *, happened: bool) -> None:
+        """Record what a person says of a call whose read back does not tell. Blocks.
+
+        Raises:
+            NeedsPersonError: it is said to have happened, and what it returned cannot be read.
+        """
+        self._start().call(self._settle_by_person, past, happened)
+
     def make_again(self, past: Past) -> ToolResult:
         """Make a recorded call again, under its id and key, and by the leave that was given for it. Blocks."""
         return self._start().call(self._make_again, past)
@@ -218,7 +226,7 @@ class Gateway:
             )  # fmt: skip
             return self._finish(call_id, failure(error), started, attempts=0)
         past = self.recall.take(call, self._redactor.data(call.arguments))
-        if past is not None and past.result is not None and not made_again(past, call.definition):
+        if past is not None and past.result is not None and not self.recall.is_made_again(past, self.action_of):
             self.journal.publish({"kind": "recalled", "call_id": past.id, "server": past.server, "action": past.action})
             return past.result
         decision = self.policy.decide(self._question(call))
@@ -420,10 +428,26 @@ class Gateway:
                 settled.append(found)
         return settled
 
-    def _record(self, found: Settlement) -> Record:
+    async def _settle_by_person(self, past: Past, happened: bool) -> None:
+        action = self.action_of(past.server, past.action)
+        data: dict[str, Any] | None = None
+        if happened:
+            if action is None or action.read_back is None:
+                raise NeedsPersonError(f"what {past.name} returned cannot be read; say --not-happened, or start anew")
+            back = action.read_back
+            found = await self._read(past.server, back.action, back.arguments(past.arguments))
+            try:
+                made = back.result(past.arguments, found.data or {})
+                data = action.result.model_validate(made).model_dump(mode="json")
+            except (KeyError, ValueError, TypeError) as error:
+                told = f"{past.server}.{back.action} does not tell what {past.name} returned"
+                raise NeedsPersonError(f"{told}; say --not-happened, or start anew") from error
+        status = Status.OK if happened else Status.FAILED
+        past.settled = self._record(Settlement(past, status, data, "a person looked"), by="person")
+
+    def _record(self, found: Settlement, by: str = "read_back") -> Record:
         return self.journal.append(
-            "settled", call_id=found.call.id, status=found.status.value, data=found.data, reason=found.reason,
-            by="read_back",
+            "settled", call_id=found.call.id, status=found.status.value, data=found.data, reason=found.reason, by=by
         )  # fmt: skip
 
     async def _make_again(self, past: Past) -> ToolResult:

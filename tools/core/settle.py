@@ -216,6 +216,24 @@ class Recall:
         """The task is over, or goes on by itself."""
         self._task, self._left = None, []
 
+    def standing(self, find: Find) -> list[Past]:
+        """See the function of that name."""
+        return standing(self.calls, find)
+
+    def is_made_again(self, past: Past, find: Find) -> bool:
+        """Whether a call that succeeded must be made again, because what it did or told ended with its process.
+
+        A write that another one ended or replaced since is not; nor is a read after which the same task changed what it
+        reads: its new answer would be that of later.
+        """
+        action = find(past.server, past.action)
+        if action is None or action.survives_process or past.result is None or not past.result.ok:
+            return False
+        if action.effect is not Effect.READ:
+            return any(item is past for item in standing(self.calls, find))
+        later = self.calls[next(place for place, item in enumerate(self.calls) if item is past) + 1 :]
+        return not any(_changes(item, past, find(item.server, item.action)) for item in later)
+
     def take(self, call: Call, arguments: Mapping[str, Any]) -> Past | None:
         """The recorded call that this one repeats; None where the record is used up, or the task goes another way.
 
@@ -232,6 +250,7 @@ class Recall:
         return None
 
 
-def made_again(past: Past, action: Action | None) -> bool:
-    """Whether a call that succeeded must be made again, because what it did or told ended with its process."""
-    return action is not None and not action.survives_process and past.result is not None and past.result.ok
+def _changes(call: Past, read: Past, action: Action | None) -> bool:
+    """Whether a call changed what a read of the same task told."""
+    same = call.server == read.server and call.task == read.task and call.result is not None and call.result.ok
+    return same and action is not None and action.read_back is not None and action.read_back.action == read.action

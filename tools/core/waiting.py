@@ -56,9 +56,10 @@ class Wait:
 class Suspended(Exception):
     """The run goes on once `wait` is over; nothing further may be done in this process."""
 
-    def __init__(self, wait: Wait) -> None:
+    def __init__(self, wait: Wait, *, in_runbook: bool = False) -> None:
         super().__init__(wait.what)
         self.wait = wait
+        self.in_runbook = in_runbook  # the runbook itself waits, and goes on behind the wait
 
 
 def newest_ns(path: Path) -> int:
