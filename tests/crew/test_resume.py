@@ -98,9 +98,7 @@ def test_a_run_cut_off_before_any_record_ends_as_an_uninterrupted_one(tmp_path: 
     assert wanted[0] == "completed", whole.summary
     assert done == [("ship", "a"), ("note", "n"), ("ship", "b"), ("note", "n"), ("ship", "blue")]
     asked = len([record for record in cuts.missing if record["kind"] == "approval_requested"])
-    assert len(cuts.missing) > (45 if autonomy == "autonomous" else 55) and asked == (
-        1 if autonomy == "autonomous" else 7
-    )
+    assert len(cuts.missing) >= 40 and asked == (1 if autonomy == "autonomous" else 7)
     for number in range(1, len(cuts.missing)):  # before the first record there is no run yet
         missing = cuts.back_to(number)
         outcome = MlopsCrew.resume(whole.run_id, project=project, on_record=listen)
