@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from tools.core.contract import CallContext, Integration
 from tools.core.errors import NeedsPersonError, ToolError
+from tools.core.isolation import available
 from tools.core.redact import Redactor
 from tools.core.stack import ServerConfig, Stack
 from tools.core.yamlfile import ConfigError
@@ -53,7 +54,8 @@ class IntegrationCheck(Check):
 
 def project_checks(project: Path, home: Path, env: Mapping[str, str]) -> list[Check]:
     """Everything but the integrations; quick but for a model's server that does not answer."""
-    return [_python(), _crewai(), _state_folder(home), _disk(home), *_configuration(project, env), _model(env)]
+    own = [_python(), _crewai(), _state_folder(home), _disk(home), _isolation()]
+    return [*own, *_configuration(project, env), _model(env)]
 
 
 def _python() -> Check:
@@ -80,6 +82,15 @@ def _state_folder(home: Path) -> Check:
         reason = error.strerror or str(error)
         return Check("state folder", "broken", f"{home}: {reason}", "make it writable, or point MLOPS_HOME elsewhere")
     return Check("state folder", "ok", f"{home} is writable")
+
+
+def _isolation() -> Check:
+    found = available()
+    if found.landlock and found.network:
+        return Check("isolation", "ok", found.words())
+    return Check(
+        "isolation", "warn", found.words(), "run on Linux 5.13 or newer with Landlock, or load your own models only"
+    )
 
 
 def _disk(home: Path) -> Check:
@@ -110,7 +121,7 @@ def _configuration(project: Path, env: Mapping[str, str]) -> list[Check]:
         return found
 
     def policy() -> Policy:
-        loaded = Policy.load(config / "policy.yaml")
+        loaded = Policy.load(config / "policy.yaml", env)
         if stack is not None:
             loaded.check([stack.load_spec(n) for n in stack.own], stack.third_party, str(config / "policy.yaml"))
         return loaded
@@ -207,7 +218,7 @@ def _facts(spec: Integration, env: Mapping[str, str], transport: str) -> Integra
         transport=transport,
     )  # fmt: skip
     missing = spec.missing()
-    unset = [s for s in spec.settings if s.required and not env.get(s.name)]
+    unset = spec.lacks(env)
     if missing:
         found.state = "off" if spec.extra else "broken"
         found.detail, found.fix = f"not installed: {', '.join(missing)}", spec.install_command()

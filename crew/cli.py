@@ -7,7 +7,22 @@ from typing import Annotated
 
 import typer
 
-from crew.commands import approvals, doctor, ending, resume, run, runs, sample, serve, tools
+from crew.commands import (
+    approvals,
+    docs,
+    doctor,
+    ending,
+    policy,
+    resume,
+    run,
+    runs,
+    sample,
+    scaffold,
+    serve,
+    stop,
+    tools,
+)
+from tools.core.child_env import PRIVATE_UMASK
 
 DEBUG = "MLOPS_DEBUG"
 USAGE = 2
@@ -24,6 +39,7 @@ app = typer.Typer(
 _COMMANDS: tuple[tuple[str, str, Callable[..., int]], ...] = (
     ("run", "The loop", run.run),
     ("resume", "The loop", resume.resume),
+    ("stop", "The loop", stop.stop),
     ("sample", "The loop", sample.sample),
     ("runs", "Look back", runs.runs),
     ("show", "Look back", runs.show),
@@ -35,9 +51,12 @@ _COMMANDS: tuple[tuple[str, str, Callable[..., int]], ...] = (
     ("doctor", "Set up", doctor.doctor),
     ("tools", "Set up", tools.tools),
     ("serve", "Set up", serve.serve),
+    ("scaffold", "Develop", scaffold.scaffold),
+    ("docs", "Develop", docs.docs),
 )
 for _name, _panel, _command in _COMMANDS:
     app.command(_name, rich_help_panel=_panel)(_command)
+app.add_typer(policy.app, rich_help_panel="Set up")
 
 
 def _print_version(wanted: bool) -> None:
@@ -67,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    os.umask(PRIVATE_UMASK)  # journals, reports, models and data are this user's alone
     try:
         code = app(args=arguments, prog_name="mlops-crew", standalone_mode=False)
         sys.stdout.flush()

@@ -17,6 +17,7 @@ from crew.outcome import EXIT_CODES, Outcome, outcome_of
 from crew.resuming import Answered, Recorded, changed_goal, pick_up, read_recorded
 from crew.roles import load_roles
 from crew.run import Run
+from crew.stopping import RunStopped, Stopping, end_at_stable
 from tasks.base import TaskFailedError, TaskResult
 from tasks.goal import Goal
 from tools.core.approval import Prompt
@@ -33,10 +34,6 @@ from tools.session import new_run_id, open_gateway, open_stack, project_folder, 
 POLL_S = 0.2
 PATIENCE_S = 120.0  # that a question may go unanswered where nobody sits at a terminal, before the run is suspended
 SHOWN_VERSIONS = ("crewai", "mcp", "mlflow", "optuna", "hyperopt", "evidently", "great-expectations", "scikit-learn")
-
-
-class RunStopped(Exception):
-    """The run was stopped by a person."""
 
 
 @dataclass(frozen=True)
@@ -103,20 +100,23 @@ class MlopsCrew:
         self.goal = goal if isinstance(goal, Goal) else load_goal(self.project / goal, self._env)
         self.model = ModelSettings.from_env({} if runbook else self._env)
         policy_path = self.project / "config" / "policy.yaml"
-        self._policy = Policy.load(policy_path)
+        self._policy = Policy.load(policy_path, self._env)
         if autonomy is not None:
-            self._policy = Policy(self._policy.file.model_copy(update={"autonomy": autonomy.value}))
+            self._policy = self._policy.with_level(autonomy)
         stack = open_stack(self.project, self._env)
-        # A misspelt name under `forbid` would forbid nothing.
-        self._policy.check([stack.load_spec(name) for name in stack.own], stack.third_party, str(policy_path))
         self.roles = load_roles(
             self.project / "config", {name: stack.spec(name) for name in stack.names}, self.goal.placeholders()
         )
+        # A misspelt name under `forbid` would forbid nothing.
+        self._policy.check(
+            [stack.load_spec(name) for name in stack.own], stack.third_party, str(policy_path),
+            roles=self.roles.agents, tasks=self.roles.tasks,
+        )  # fmt: skip
         self._check_data_files()
         self._on_record = on_record
         self._prompt = prompt
         self._run: Run | None = None
-        self._stop_asked = threading.Event()
+        self._stopping = Stopping()
         self._autonomy = autonomy
         self._patience_s = patience_s if prompt is None else None
         self._recorded: Recorded | None = None
@@ -188,10 +188,10 @@ class MlopsCrew:
         except Suspended as waits:
             gateway.journal.append("run_suspended", wait=waits.wait.data(), in_runbook=waits.in_runbook)
             outcome, summary, results = "suspended", waits.wait.what, self._results()
+        except RunStopped as stopped:
+            outcome, summary, results = "stopped", f"{stopped} {end_at_stable(gateway)}", self._results()
         except (TaskFailedError, ConfigError, ToolError, JournalError) as error:
             outcome, summary, results = "failed", str(error), self._results()
-        except RunStopped as stopped:
-            outcome, summary, results = "stopped", str(stopped), self._results()
         finally:
             gateway.close()
         exit_code = EXIT_CODES.get(outcome, 0)
@@ -200,7 +200,7 @@ class MlopsCrew:
 
     def stop(self) -> None:
         """Ask the run to stop; it ends after the step under way, or after the task where that must not be cut."""
-        self._stop_asked.set()
+        self._stopping.ask()
 
     def _loop(self, gateway: Gateway) -> tuple[Outcome, str, dict[str, TaskResult]]:
         """Run the tasks in a thread of their own, so that a stop, and a notebook's event loop, do not meet CrewAI."""
@@ -213,6 +213,7 @@ class MlopsCrew:
             price_per_mtok=self.model.price_per_mtok,
             recorded=self._recorded,
         )
+        self._stopping.switch = gateway.stop_switch
         failure: list[BaseException] = []
 
         def work() -> None:
@@ -228,25 +229,31 @@ class MlopsCrew:
         while worker.is_alive():
             try:
                 worker.join(POLL_S)
-                if self._stop_asked.is_set():
-                    self._stop(run)
+                self._stop(run)
             except KeyboardInterrupt:
-                if self._stop_asked.is_set():
+                if self._stopping.asked_here:
                     raise  # asked twice: do not wait for anything
-                self._stop_asked.set()
+                self._stopping.ask()
+        why = self._stopping.why()
         if run.fatal is not None:
+            # A stop that is on refuses the calls of the task under way, which then fails: the stop is the cause.
+            if why and isinstance(run.fatal, TaskFailedError):
+                raise RunStopped(f"{why} {run.fatal}") from run.fatal
             raise run.fatal
         if failure:
+            if why:
+                raise RunStopped(why) from failure[0]
             raise TaskFailedError(f"{type(failure[0]).__name__}: {failure[0]}") from failure[0]
         return *outcome_of(run.results), run.results
 
     def _stop(self, run: Run) -> None:
+        """End the run if a stop was asked for. Asked again and again, until a task that must not be cut is done."""
         current = run.current
-        if current is not None and self.roles.definitions[current.task].atomic:
-            return  # it is asked again until the task is done
+        why = self._stopping.why(current.task if current else None)
+        if not why or (current is not None and self.roles.definitions[current.task].atomic):
+            return
         if run.fatal is None:
-            doing = f" during {current.task}" if current else ""
-            run.fatal = RunStopped(f"Stopped by a person{doing}; production serves the champion it had.")
+            run.fatal = RunStopped(why)
         run.gateway.stop()
 
     def _results(self) -> dict[str, TaskResult]:

@@ -97,6 +97,7 @@ def runbook(inputs: Inputs) -> Runbook:
                 version=str(challenger.version),
                 percent=test.percent,
                 seed=made["salt"],
+                digest=judged.challenger_digest,
             )
         ),
         "giving the challenger its share",
@@ -271,7 +272,11 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     if (made := done.last("ab_test", "create_test")) is None:
         return found
     challenger = inputs.need("register_challenger", register_challenger.Result)
-    model = {"model_uri": challenger.model_uri, "version": str(challenger.version)}
+    model = {
+        "model_uri": challenger.model_uri,
+        "version": str(challenger.version),
+        "digest": judged.challenger_digest,
+    }
     found.append(grant("serving.start_canary", **model, percent=test.percent, seed=made["salt"]))
     sent = done.all("serving", "send_traffic")
     start = sent[-1][1]["next_start"] if sent else judged.next_row

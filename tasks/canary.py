@@ -30,6 +30,8 @@ class Result(TaskResult):
     champion_value: float | None
     challenger_value: float | None
     evidence_path: str
+    challenger_digest: str = Field("", description="SHA-256 of the challenger's files, as judged")
+    evidence_digest: str = Field("", description="SHA-256 of the evidence, as judged")
     reasons: list[str]
     next_row: int = Field(description="first row of the live slice that was not sent")
 
@@ -59,6 +61,7 @@ def runbook(inputs: Inputs) -> Runbook:
                 version=str(challenger.version),
                 percent=goal.canary.percent,
                 seed=inputs.seed,
+                digest=inputs.need("train_challenger", train_challenger.Result).challenger_digest,
             )
         ),
         "starting the canary",
@@ -100,6 +103,8 @@ def runbook(inputs: Inputs) -> Runbook:
         champion_value=judged["champion_value"],
         challenger_value=judged["challenger_value"],
         evidence_path=sent["evidence_path"],
+        challenger_digest=judged["challenger_digest"] or "",
+        evidence_digest=judged["evidence_digest"],
         reasons=judged["reasons"],
         next_row=start,
         summary=_story(judged),
@@ -182,10 +187,13 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
             version=str(challenger.version),
             percent=goal.canary.percent,
             seed=inputs.seed,
+            digest=inputs.need("train_challenger", train_challenger.Result).challenger_digest,
         ),
         grant("serving.set_traffic", percent=one_of(0.0, goal.canary.percent)),
-        next_batch(traffic(inputs, sent[-1][1]["next_start"] if sent else 0, len(sent))),
     ]
+    if any(judged["verdict"] != "wait" for _, judged in done.all("judge", "judge_canary")):
+        return found  # a verdict is final: it cannot be judged away with more requests
+    found.append(next_batch(traffic(inputs, sent[-1][1]["next_start"] if sent else 0, len(sent))))
     if sent:
         evidence = sent[-1][1]["evidence_path"]
         found.append(grant("judge.judge_canary", evidence=evidence, **_expected(inputs)))
@@ -212,6 +220,12 @@ def guardrail(result: Result, evidence: Evidence) -> list[str]:
         return [f"verdict is {result.verdict!r}, the judge said {judged['verdict']!r}"]
     if result.undecided != (result.verdict == "wait"):
         return ["undecided must be true exactly where the verdict is 'wait'"]
+    compared = evidence.inputs.need("train_challenger", train_challenger.Result).challenger_digest
+    digest = judged["challenger_digest"] or ""
+    if result.challenger_digest != digest or result.evidence_digest != judged["evidence_digest"]:
+        return ["challenger_digest and evidence_digest must be those of the judge's last verdict"]
+    if compared and digest != compared:
+        return ["the canary is not of the model that was compared with the champion"]
     if not evidence.succeeded("serving", "send_traffic"):
         return ["no traffic was sent to the canary"]
     return []

@@ -1,9 +1,9 @@
 """Do what the judge said, or what was chosen where it was not sure: promote in serving and registry, or roll back."""
 
-from tasks import establish_champion, register_challenger, settle_canary
+from tasks import canary, establish_champion, register_challenger, settle_canary
 from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, call, data_of
 from tasks.decision import decided
-from tools.core.grants import Grant, grant
+from tools.core.grants import Grant, grant, way_back
 
 ATOMIC = True
 
@@ -36,13 +36,16 @@ def runbook(inputs: Inputs) -> Runbook:
             summary=f"The canary {judged.why}: it was rolled back, and version {champion.version} serves all traffic."
             f"{open_story}",
         )
-    promoted = yield call("serving", "promote_canary", version=str(challenger.version))
+    judged_model = inputs.need("canary", canary.Result).challenger_digest
+    promoted = yield call("serving", "promote_canary", version=str(challenger.version), digest=judged_model)
     if not promoted.ok:
         # A person may have refused, or the engine may be gone: nobody must be left with a canary.
         yield call("serving", "rollback_canary")
         data_of(promoted, "promoting the canary in serving")
     reason = f"{judged.summary}{open_story}"
-    registered = yield call("mlflow", "promote_version", name=name, version=challenger.version, reason=reason)
+    registered = yield call(
+        "mlflow", "promote_version", name=name, version=challenger.version, reason=reason, digest=judged_model
+    )
     if not registered.ok:
         # Serving and registry must agree, so what serves goes back to the version the registry still names.
         back = yield call(
@@ -63,15 +66,16 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
         return [grant("serving.rollback_canary")]
     champion = inputs.need("establish_champion", establish_champion.Result)
     challenger = inputs.need("register_challenger", register_challenger.Result)
-    found = [grant("serving.promote_canary", version=str(challenger.version))]
+    digest = inputs.need("canary", canary.Result).challenger_digest
+    found = [grant("serving.promote_canary", version=str(challenger.version), digest=digest)]
     serving = [result.ok for _, result in done.named("serving.promote_canary")]
     registry = [result.ok for _, result in done.named("mlflow.promote_version")]
     if serving and not serving[-1]:
         found.append(grant("serving.rollback_canary"))
     if serving and serving[-1]:
-        found.append(grant("mlflow.promote_version", version=challenger.version))
+        found.append(grant("mlflow.promote_version", version=challenger.version, digest=digest))
     if registry and not registry[-1]:
-        found.append(grant("serving.deploy_model", model_uri=champion.model_uri, version=str(champion.version)))
+        found.append(way_back("serving.deploy_model", model_uri=champion.model_uri, version=str(champion.version)))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from tasks import establish_champion, watch_production
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
-from tools.core.grants import Grant, grant
+from tools.core.grants import Grant, way_back
 
 ATOMIC = True
 
@@ -48,8 +48,8 @@ def runbook(inputs: Inputs) -> Runbook:
 def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     champion = inputs.need("establish_champion", establish_champion.Result)
     return [
-        grant("serving.deploy_model", model_uri=champion.model_uri, version=str(champion.version)),
-        grant("mlflow.promote_version", version=champion.version),
+        way_back("serving.deploy_model", model_uri=champion.model_uri, version=str(champion.version)),
+        way_back("mlflow.promote_version", version=champion.version),
     ]
 
 

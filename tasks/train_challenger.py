@@ -30,6 +30,7 @@ class Result(TaskResult):
     broken_constraints: list[str]
     champion_scores: str = Field("", description="holdout scores file")
     challenger_scores: str = Field("", description="holdout scores file")
+    challenger_digest: str = Field("", description="SHA-256 of the challenger's files, as compared")
 
 
 def broken_constraints(goal: Goal, evaluation: dict[str, Any]) -> list[str]:
@@ -95,6 +96,7 @@ def runbook(inputs: Inputs) -> Runbook:
         broken_constraints=broken,
         champion_scores=before["scores_path"],
         challenger_scores=after["scores_path"],
+        challenger_digest=comparison["challenger_digest"] or "",
         summary=f"{comparison['message']}{kept}",
     )
 
@@ -129,6 +131,8 @@ def guardrail(result: Result, evidence: Evidence) -> list[str]:
     trained = evidence.last("mlflow", "train_model")
     if trained is None or result.model_uri != trained["model_uri"]:
         return [f"model_uri is {result.model_uri!r}, which was not the model trained last"]
+    if result.challenger_digest != (comparison["challenger_digest"] or ""):
+        return ["challenger_digest is not that of the model that was compared"]
     if not result.better and comparison["better"] and not result.broken_constraints:
         return ["better is false, but the judge found the challenger better and no broken constraint is named"]
     return []

@@ -184,6 +184,8 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
         grant("prometheus.watch", target=target, seconds=WATCH_S, interval=1.0, lookback=LOOKBACK_S),
         *outlook.grants(inputs.goal, done, _max_error_rate(inputs)),
     ]
+    if any(judged["verdict"] == "restore" for _, judged in done.all("judge", "judge_probation")):
+        return found  # harm is proven: nothing more is sent, judged or ended
     if requests < load.limit:
         found.append(canary.next_batch(_batch(inputs, load, start, WATCH_BATCH + len(sent), requests)))
     if not sent or not on_probation:

@@ -3,7 +3,7 @@
 import os
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 from tools.core.contract import CallContext
 from tools.core.dispatch import run_action
 from tools.core.results import ToolResult
+from tools.core.roots import Roots
 from tools.registry import load_spec
 
 
@@ -74,12 +75,17 @@ def real_data() -> Path:
 
 
 class Project:
-    """A temporary project: calls actions straight at the backends, without gateway or policy."""
+    """A temporary project: calls actions straight at the backends, without gateway or policy.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        data: folders outside that it reads too.
+    """
+
+    def __init__(self, root: Path, data: Iterable[Path] = ()) -> None:
         self.root = root
         self.backends: dict[str, Any] = {}
-        self.ctx = CallContext(project=root, home=root / ".mlops", run_id="test")
+        roots = Roots(root, root / ".mlops", "test", (root, *data))
+        self.ctx = CallContext(project=root, home=root / ".mlops", run_id="test", roots=roots)
 
     def call(self, integration: str, action: str, **arguments: Any) -> ToolResult:
         spec = load_spec(integration)

@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -228,29 +227,13 @@ def test_an_outside_client_configured_as_shown_gets_the_tools(folder: Path, envi
     assert {"mlflow_get_champion", "serving_start_canary"} <= anyio.run(names)
 
 
-def settings() -> Iterator[tuple[str, Any]]:
-    for name in INTEGRATIONS:
-        for setting in load_spec(name).settings:
-            yield name, setting
-
-
-def test_the_settings_table_is_the_specs() -> None:
-    def row(name: str, setting: Any) -> list[str]:
-        default = f" (default: `{setting.default}`)" if setting.default else ""
-        marks = [mark for mark in ("real", "secret") if getattr(setting, mark)]
-        meaning = setting.description.replace("|", "or") + default
-        return [f"`{name}`", f"`{setting.name}`", meaning, ", ".join(marks)]
-
-    assert table("integration") == [row(name, setting) for name, setting in settings()]
-
-
-def test_the_example_environment_lists_every_setting_commented() -> None:
+def test_the_variables_of_the_model_are_told_here_and_in_the_example_environment() -> None:
     lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
     assert all(line.startswith("#") or not line for line in lines)
     found = [match[1] for line in lines if (match := re.match(r"# ([A-Z_]+)=", line))]
     assert len(found) == len(set(found))
     read_by_us = set(re.findall(r'"(MODEL\w*)"', (ROOT / "crew" / "goal.py").read_text()))
-    assert {setting.name for _, setting in settings()} | read_by_us <= set(found)
+    assert read_by_us <= set(found)
     assert read_by_us <= {name for row in table("variable") for name in codes(row[0])}
 
 

@@ -10,6 +10,7 @@ from types import FrameType
 
 import anyio
 
+from tools.core.child_env import PRIVATE_UMASK
 from tools.core.errors import ToolError
 from tools.core.redact import Redactor
 from tools.core.server import IntegrationServer, serve_http, serve_stdio
@@ -24,6 +25,7 @@ def main() -> int:
     parser.add_argument("--http", type=int, metavar="PORT", help="streamable HTTP on this port (0: any), not stdio")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     arguments = parser.parse_args()
+    os.umask(PRIVATE_UMASK)  # what it keeps is this user's alone
     project: Path = project_folder()
     env = read_env(project)
     spec = load_spec(arguments.name)

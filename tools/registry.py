@@ -40,6 +40,11 @@ def load_spec(name: str) -> Integration:
     return spec
 
 
+def vendors() -> tuple[str, ...]:
+    """The top-level modules of every vendor's library, which nothing but integrations may import."""
+    return tuple(sorted({module for name in INTEGRATIONS for module in load_spec(name).imports}))
+
+
 def load_tool(name: str) -> "type[IntegrationTool]":
     """The tool class of an integration.
 

@@ -12,12 +12,14 @@ from typing import Any
 from tools.core.approval import ApprovalStore, Approver, Prompt
 from tools.core.calls import PERSON, Caller
 from tools.core.errors import FixableError
+from tools.core.files import private_folder
 from tools.core.gateway import Gateway
 from tools.core.journal import Journal
 from tools.core.policy import Policy
 from tools.core.redact import Redactor
 from tools.core.results import ToolResult
 from tools.core.roots import DATA_ROOTS, Roots, roots_from, roots_of_data
+from tools.core.stable import watch
 from tools.core.stack import Stack, read_env
 from tools.core.tool import Path as CallPath
 from tools.core.tool import ServerTool
@@ -90,6 +92,7 @@ def open_gateway(
     env = env if env is not None else read_env(project)
     home = state_folder(project, env)
     run_id = run_id or new_run_id()
+    private_folder(home)
     roots = roots_from(env, project, home, run_id)
     if data or data_roots:
         roots = Roots(project, home, run_id, (*roots.data, *_goal_roots(project, home, data, data_roots)))
@@ -98,7 +101,7 @@ def open_gateway(
     specs = [load_spec(name) for name in stack.own]
     policy_path = project / "config" / "policy.yaml"
     if policy is None:
-        policy = Policy.load(policy_path)
+        policy = Policy.load(policy_path, env)
         policy.check(specs, stack.third_party, str(policy_path))
     redactor = Redactor(env, [setting.name for spec in specs for setting in spec.settings if setting.secret])
     return Gateway(
@@ -145,6 +148,7 @@ def default_gateway() -> Gateway:
     with _default_lock:
         if _default is None or _default.is_stopping:
             _default = open_gateway()
+            watch(_default)
             atexit.register(_default.close)
         return _default
 

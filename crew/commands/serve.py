@@ -46,6 +46,7 @@ def serve(
 
     from tools.core.gateway_server import GatewayServer
     from tools.core.server import serve_http, serve_stdio
+    from tools.core.stable import watch
     from tools.session import open_gateway, open_stack
 
     known = open_stack(place.project, place.env).names
@@ -54,6 +55,7 @@ def serve(
             raise CommandError(f"unknown integration {name!r}; valid: {', '.join(known)}", code=2)
     gateway = open_gateway(place.project, env=place.env)
     _end_on_signals(gateway)
+    watch(gateway)
     try:
         server = GatewayServer(gateway, integration, version=importlib.metadata.version("mlops-crew"))
         _tell(f"Journal: {gateway.journal.path}")

@@ -33,7 +33,7 @@ def tools(
 
     config = place.project / "config"
     stack = open_stack(place.project, place.env)
-    policy = Policy.load(config / "policy.yaml")
+    policy = Policy.load(config / "policy.yaml", place.env)
     policy.check([stack.load_spec(name) for name in stack.own], stack.third_party, str(config / "policy.yaml"))
     goal = load_goal(config / "goal.yaml", place.env)
     roles = load_roles(config, {name: stack.spec(name) for name in stack.names}, goal.placeholders())
@@ -59,7 +59,8 @@ def _role(name: str, config: "AgentConfig", stack: "Stack", policy: "Policy") ->
     return {
         "role": name,
         "title": config.role,
-        "tokens": sum(action["tokens"] or 0 for item in integrations for action in item["actions"]),
+        # What cannot be used is not offered, and costs nothing.
+        "tokens": sum(a["tokens"] or 0 for item in integrations if not item["unusable"] for a in item["actions"]),
         "integrations": integrations,
     }
 
@@ -67,7 +68,7 @@ def _role(name: str, config: "AgentConfig", stack: "Stack", policy: "Policy") ->
 def _integration(
     name: str, granted: list[str] | None, role: str, config: "AgentConfig", stack: "Stack", policy: "Policy"
 ) -> dict[str, Any]:
-    from tools.core.policy import Question
+    from tools.core.policy import ProposedCall
 
     spec = stack.spec(name)
     real = stack.is_real(name)
@@ -79,8 +80,8 @@ def _integration(
     actions: list[dict[str, Any]] = []
     for action, effect, definition in listed:
         asks = definition is not None and definition.asks
-        question = Question(name, action, effect, {}, role=role, granted=config.granted, real=real, asks=asks)
-        decision = policy.decide(question)
+        call = ProposedCall(name, action, effect, {}, role=role, granted=config.granted, real=real, asks=asks)
+        decision = policy.decide(call)
         actions.append(
             {
                 "action": action,
@@ -97,6 +98,7 @@ def _integration(
         "level": policy.level(name, real).value,
         "real": real,
         "installed": not spec.missing() if spec else None,
+        "unusable": stack.usable(name),
         "install": spec.install_command() if spec and spec.missing() else None,
         "actions": actions,
     }
@@ -121,6 +123,9 @@ def _print_role(entry: dict[str, Any]) -> None:
     if not entry["integrations"]:
         print("  uses nothing")
     for item in entry["integrations"]:
+        if item["unusable"]:
+            print(f"  {item['integration']}: not offered. {item['unusable']}")
+            continue
         where = "a real system" if item["real"] else "embedded"
         missing = f", not installed: {item['install']}" if item["install"] else ""
         print(f"  {item['integration']}: {item['level']}, {where}{missing}")

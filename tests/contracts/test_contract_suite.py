@@ -11,18 +11,22 @@ from typing import Any
 import pytest
 
 from tools.core import contract_suite as suite
+from tools.core import remote_suite
 from tools.core.contract import Integration
 from tools.core.gateway import Gateway
 from tools.core.policy import Policy, PolicyFile
 from tools.core.results import ToolResult
-from tools.registry import INTEGRATIONS, load_spec
+from tools.core.standin import StandIn
+from tools.registry import INTEGRATIONS, load_spec, vendors
 from tools.session import open_gateway
 
-VENDORS = (
-    "dvc", "great_expectations", "evidently", "mlflow", "wandb", "optuna", "hyperopt", "ray", "prometheus_client",
-    "sklearn", "scipy", "matplotlib",
-)  # fmt: skip
 TRANSPORTS = ("in-process", "stdio", "http")
+REMOTE = [name for name in INTEGRATIONS if suite.standin_of(load_spec(name))]
+TROUBLES = [
+    pytest.param(name, number, id=f"{name}-{trouble.name.replace(' ', '_')}")
+    for name in REMOTE
+    for number, trouble in enumerate(remote_suite.troubles(suite.standin_of(load_spec(name)) or StandIn({})))
+]
 PASSED = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
@@ -42,7 +46,7 @@ def serving_http(name: str, env: Mapping[str, str]) -> Iterator[str]:
 @contextmanager
 def connected(spec: Integration, transport: str, project: Path, settings: Mapping[str, str]) -> Iterator[Gateway]:
     """A gateway to one integration over a transport, in an empty project."""
-    (project / "config").mkdir()
+    (project / "config").mkdir(exist_ok=True)
     env = {name: os.environ[name] for name in PASSED if name in os.environ}
     env |= {"MLOPS_PROJECT": str(project), "PYTHONPATH": os.getcwd(), **settings}
     policy = Policy(PolicyFile.model_validate({"autonomy": "autonomous", "integrations": {spec.name: {"allow": "*"}}}))
@@ -50,7 +54,7 @@ def connected(spec: Integration, transport: str, project: Path, settings: Mappin
     @contextmanager
     def gateway(server: str) -> Iterator[Gateway]:
         (project / "config" / "stack.yaml").write_text(f"servers: {{{spec.name}: {{{server}}}}}")
-        with open_gateway(project, run_id="contract", policy=policy, env=env) as opened:
+        with open_gateway(project, policy=policy, env=env) as opened:
             yield opened
 
     if transport != "http":
@@ -75,7 +79,7 @@ def test_an_integration_keeps_the_contract(name: str, check: Any) -> None:
 
 
 def test_listing_the_integrations_imports_no_vendor_library_and_is_quick() -> None:
-    suite.check_specs_are_light(INTEGRATIONS, VENDORS)
+    suite.check_specs_are_light(INTEGRATIONS, vendors())
 
 
 def test_definitions_cost_at_most_100_tokens_on_average() -> None:
@@ -87,21 +91,50 @@ def test_definitions_cost_at_most_100_tokens_on_average() -> None:
 @pytest.mark.parametrize("name", INTEGRATIONS)
 def test_an_integration_works_over_every_transport(name: str, transport: str, tmp_path: Path) -> None:
     spec = load_spec(name)
-    # In this process every example; over the others the first, because it is the transport that is tried.
-    examples = suite.examples_of(spec)[: None if transport == "in-process" else 1]
-    for example in examples:
-        example.prepare(tmp_path)
-    with connected(spec, transport, tmp_path, {}) as gateway:
-        call = caller(gateway, spec)
-        suite.check_wrong_calls_are_fixable(spec, call)
-        for example in examples:
-            suite.check_example(spec, example, call)
-            suite.check_read_leaves_no_trace(spec, example, call, tmp_path / ".mlops")
+    with suite.staged(spec) as stages:
+        for number, (examples, settings, play) in enumerate(stages):
+            # In this process every example; over the others the first, because it is the transport that is tried.
+            tried = examples[: None if transport == "in-process" else 1]
+            for example in tried:
+                example.prepare(tmp_path)
+            with connected(spec, transport, tmp_path, settings) as gateway:
+                call = caller(gateway, spec)
+                if number == 0:
+                    suite.check_wrong_calls_are_fixable(spec, call)
+                for example in tried:
+                    if transport == "in-process" and play is None:
+                        suite.check_no_secret(spec, example, settings, tmp_path)
+                    suite.check_example(spec, example, suite.replayed(call, example, play))
+                    suite.check_read_leaves_no_trace(spec, example, suite.replayed(call, example, play), tmp_path)
+
+
+@pytest.mark.parametrize("name", REMOTE)
+def test_a_remote_integration_sends_what_its_system_takes(name: str, tmp_path: Path) -> None:
+    spec = load_spec(name)
+    standin = suite.standin_of(spec)
+    assert standin is not None
+    with standin.serving() as play:
+        for example in suite.examples_of(spec):
+            if example.exchanges:
+                remote_suite.check_remote_example(spec, example, play, tmp_path / ".mlops")
+        if standin.health:
+            remote_suite.check_health(spec, play, tmp_path / ".mlops")
+
+
+@pytest.mark.parametrize(("name", "number"), TROUBLES)
+def test_a_remote_integration_ends_every_trouble_as_its_reader_needs_it(name: str, number: int, tmp_path: Path) -> None:
+    spec = load_spec(name)
+    standin = suite.standin_of(spec)
+    assert standin is not None
+    with standin.serving() as play:
+        remote_suite.check_trouble(spec, remote_suite.troubles(standin)[number], play, tmp_path / ".mlops")
 
 
 @pytest.mark.parametrize("name", [name for name in INTEGRATIONS if suite.unreachable_of(load_spec(name))])
 def test_a_real_server_that_does_not_answer_is_a_clear_error_within_seconds(name: str, tmp_path: Path) -> None:
     spec = load_spec(name)
-    example = suite.examples_of(spec)[0]
+    # Where there is a stand-in, a call that reaches the system.
+    example = next((e for e in suite.examples_of(spec) if e.exchanges), suite.examples_of(spec)[0])
     with connected(spec, "in-process", tmp_path, suite.unreachable_of(spec)) as gateway:
         suite.check_unreachable(spec, example, caller(gateway, spec))
+    suite.check_no_secret(spec, example, suite.unreachable_of(spec), tmp_path)

@@ -66,7 +66,7 @@ def test_what_names_a_file_or_a_model_has_its_type() -> None:
 
 def test_a_model_sees_what_is_free_and_what_it_must_state() -> None:
     action = load_spec("mlflow").action("promote_version")
-    assert set(input_schema(action)["properties"]) == {"name", "version", "reason"}
+    assert set(input_schema(action)["properties"]) == {"name", "version", "reason", "digest"}
     assert agent_schema(action, None) == input_schema(action)
     assert set(agent_schema(action, ())["properties"]) == {"reason"}
     stated = agent_schema(action, ("version",))

@@ -8,7 +8,7 @@ import pytest
 
 from tests.core.fake import SPEC
 from tools.core.contract import Effect
-from tools.core.policy import Level, Policy, PolicyFile, Question, Verdict
+from tools.core.policy import Level, Policy, PolicyFile, ProposedCall, Verdict
 from tools.core.yamlfile import ConfigError
 
 ALLOW_ALL: dict[str, Any] = {"integrations": {"fake": {"allow": "*"}}}
@@ -18,34 +18,34 @@ def policy(content: dict[str, Any]) -> Policy:
     return Policy(PolicyFile.model_validate(content))
 
 
-def question(action: str = "add", effect: Effect = Effect.WRITE, **more: Any) -> Question:
-    return Question(**{"integration": "fake", "action": action, "effect": effect, "arguments": {}, **more})
+def proposed(action: str = "add", effect: Effect = Effect.WRITE, **more: Any) -> ProposedCall:
+    return ProposedCall(**{"integration": "fake", "action": action, "effect": effect, "arguments": {}, **more})
 
 
-def verdict(content: dict[str, Any], asked: Question) -> Verdict:
-    return policy(content).decide(asked).verdict
+def verdict(content: dict[str, Any], call: ProposedCall) -> Verdict:
+    return policy(content).decide(call).verdict
 
 
 def test_an_empty_policy_denies_every_effect() -> None:
     for effect in Effect:
-        assert verdict({}, question(effect=effect)) is Verdict.DENY
+        assert verdict({}, proposed(effect=effect)) is Verdict.DENY
 
 
 def test_an_action_that_is_not_listed_is_denied() -> None:
     content = {"integrations": {"fake": {"allow": ["get"]}}}
-    assert verdict(content, question("get", Effect.READ)) is Verdict.ALLOW
-    assert verdict(content, question("add")) is Verdict.DENY
+    assert verdict(content, proposed("get", Effect.READ)) is Verdict.ALLOW
+    assert verdict(content, proposed("add")) is Verdict.DENY
 
 
 def test_forbid_beats_allow_and_ask() -> None:
     content = {"integrations": {"fake": {"allow": "*", "forbid": ["add"], "ask": ["add"]}}}
-    decision = policy(content).decide(question("add"))
+    decision = policy(content).decide(proposed("add"))
     assert decision.verdict is Verdict.DENY and "forbids fake.add" in decision.rule
 
 
 def test_ask_beats_allow_even_for_reads() -> None:
     content = {"integrations": {"fake": {"allow": "*", "ask": ["add"]}}}
-    assert verdict(content, question("add", Effect.READ)) is Verdict.ASK
+    assert verdict(content, proposed("add", Effect.READ)) is Verdict.ASK
 
 
 @pytest.mark.parametrize(
@@ -63,37 +63,39 @@ def test_ask_beats_allow_even_for_reads() -> None:
     ],
 )
 def test_the_level_decides_by_effect(level: str, effect: Effect, expected: Verdict) -> None:
-    assert verdict({**ALLOW_ALL, "autonomy": level}, question(effect=effect)) is expected
+    assert verdict({**ALLOW_ALL, "autonomy": level}, proposed(effect=effect)) is expected
 
 
 def test_a_risky_call_that_belongs_to_no_task_waits_for_a_person_whatever_the_level() -> None:
-    for level in ("autonomous", "supervised"):
-        content = {**ALLOW_ALL, "autonomy": level}
-        asked = question("add", Effect.RISKY, role="r", granted=frozenset({"fake"}), task="look")
-        assert verdict(content, asked) is Verdict.ASK
-        assert verdict(content, replace(asked, effect=Effect.WRITE)) is Verdict.ALLOW
-    assert verdict({**ALLOW_ALL, "autonomy": "autonomous"}, replace(asked, in_task=True)) is Verdict.ALLOW
+    for level in ("supervised", "autonomous"):
+        content = {"autonomy": level, **ALLOW_ALL}
+        call = proposed("add", Effect.RISKY, role="r", granted=frozenset({"fake"}), task="look")
+        decision = policy(content).decide(call)
+        assert decision.verdict is Verdict.ASK
+        assert decision.rule == "risky fake.add belongs to no task here, so a person decides"
+        assert verdict(content, replace(call, effect=Effect.WRITE)) is Verdict.ALLOW
+    assert verdict({"autonomy": "autonomous", **ALLOW_ALL}, replace(call, in_task=True)) is Verdict.ALLOW
 
 
 def test_auto_is_autonomous_in_the_sandbox_and_supervised_on_real_systems() -> None:
     assert policy(ALLOW_ALL).level("fake", real=False) is Level.AUTONOMOUS
     assert policy(ALLOW_ALL).level("fake", real=True) is Level.SUPERVISED
-    assert verdict(ALLOW_ALL, question(effect=Effect.RISKY, real=True)) is Verdict.ASK
+    assert verdict(ALLOW_ALL, proposed(effect=Effect.RISKY, real=True)) is Verdict.ASK
 
 
 def test_an_integration_may_have_a_level_of_its_own() -> None:
     content = {"autonomy": "autonomous", "integrations": {"fake": {"allow": "*", "autonomy": "observe"}}}
-    assert verdict(content, question()) is Verdict.DENY
+    assert verdict(content, proposed()) is Verdict.DENY
 
 
 @pytest.mark.parametrize("granted", [frozenset({"fake"}), frozenset({"fake.add"})])
 def test_a_role_may_use_what_it_was_granted(granted: frozenset[str]) -> None:
-    assert verdict(ALLOW_ALL, question(role="sentinel", granted=granted)) is Verdict.ALLOW
+    assert verdict(ALLOW_ALL, proposed(role="sentinel", granted=granted)) is Verdict.ALLOW
 
 
 @pytest.mark.parametrize("granted", [frozenset[str](), frozenset({"other"}), frozenset({"fake.get"}), None])
 def test_a_role_may_use_nothing_else(granted: frozenset[str] | None) -> None:
-    decision = policy(ALLOW_ALL).decide(question(role="sentinel", granted=granted))
+    decision = policy(ALLOW_ALL).decide(proposed(role="sentinel", granted=granted))
     assert decision.verdict is Verdict.DENY and "sentinel may not use fake.add" in decision.rule
 
 
@@ -116,24 +118,24 @@ LIMITS = {**ALLOW_ALL, "limits": {"traffic": {"max": 50, "per_run": 100}}}
     ],
 )
 def test_limits_hold_for_one_call_and_for_a_run(amount: Any, used: float, expected: Verdict) -> None:
-    asked = question(arguments={"share": amount}, limited={"share": "traffic"}, used={"traffic": used})
-    assert verdict(LIMITS, asked) is expected
+    call = proposed(arguments={"share": amount}, limited={"share": "traffic"}, used={"traffic": {"run": used}})
+    assert verdict(LIMITS, call) is expected
 
 
 def test_the_rule_names_the_limit_and_what_was_asked() -> None:
-    asked = question(arguments={"share": 80}, limited={"share": "traffic"})
-    assert policy(LIMITS).decide(asked).rule == "traffic 80 is above the policy's limit of 50 for one call"
+    call = proposed(arguments={"share": 80}, limited={"share": "traffic"})
+    assert policy(LIMITS).decide(call).rule == "traffic 80 is above the policy's limit of 50 for one call"
 
 
 def test_the_number_of_calls_of_a_run_is_limited() -> None:
     content = {**ALLOW_ALL, "limits": {"calls": {"per_run": 3}}}
-    assert verdict(content, question(used={"calls": 2})) is Verdict.ALLOW
-    assert verdict(content, question(used={"calls": 3})) is Verdict.DENY
+    assert verdict(content, proposed(used={"calls": {"run": 2}})) is Verdict.ALLOW
+    assert verdict(content, proposed(used={"calls": {"run": 3}})) is Verdict.DENY
 
 
 def test_a_limit_denies_before_a_person_is_asked() -> None:
-    asked = question(effect=Effect.RISKY, arguments={"share": 80}, limited={"share": "traffic"})
-    assert verdict({**LIMITS, "autonomy": "supervised"}, asked) is Verdict.DENY
+    call = proposed(effect=Effect.RISKY, arguments={"share": 80}, limited={"share": "traffic"})
+    assert verdict({**LIMITS, "autonomy": "supervised"}, call) is Verdict.DENY
 
 
 def test_third_party_tools_are_risky_unless_the_policy_says_otherwise() -> None:
@@ -150,7 +152,10 @@ def test_third_party_tools_are_risky_unless_the_policy_says_otherwise() -> None:
         ({"integrations": {"fake": {"allow": ["ad"]}}}, "unknown action 'ad'"),
         ({"integrations": {"fake": {"allow": "*", "ask": ["ad"]}}}, "unknown action 'ad'"),
         ({"integrations": {"fakes": {"allow": "*"}}}, "unknown integration 'fakes'"),
-        ({"limits": {"trails": {"max": 1}}}, "unknown limit 'trails' (valid: calls, trials)"),
+        (
+            {"limits": {"trails": {"max": 1}}},
+            "unknown limit 'trails', did you mean 'trials'?",
+        ),
         ({"integrations": {"fake": {"allow": "*", "effects": {"drop": "read"}}}}, "third-party servers only"),
     ],
 )

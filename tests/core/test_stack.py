@@ -1,5 +1,6 @@
 """`stack.yaml`: how each server is reached, and which secrets it is given."""
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -7,17 +8,18 @@ from typing import Any
 import pytest
 
 from tests.core.fake import load
+from tools.core.contract import Integration, Setting
 from tools.core.stack import Stack, StackFile, read_env
 from tools.core.yamlfile import ConfigError
 
 ENV = {"PATH": "/bin", "FAKE_SECRET": "fake-secret", "OTHER_TOKEN": "other-secret", "OPENAI_API_KEY": "model-secret"}
 
 
-def make(content: dict[str, Any], env: dict[str, str] | None = None) -> Stack:
+def make(content: dict[str, Any], env: dict[str, str] | None = None, spec: Integration | None = None) -> Stack:
     return Stack(
         StackFile.model_validate(content),
         own=["fake"],
-        load_spec=load,
+        load_spec=lambda name: spec or load(name),
         env={**ENV, **(env or {})},
         project=Path("/project"),
         home=Path("/home/state"),
@@ -115,3 +117,29 @@ def test_dotenv_is_below_the_environment(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("A_SETTING", "process")
     env = read_env(tmp_path)
     assert (env["A_SETTING"], env["B_SETTING"], "EMPTY" in env) == ("process", "file", False)
+
+
+def remote(**changes: Any) -> Integration:
+    """The fake integration as one without an embedded form."""
+    spec = load("fake")
+    settings = (*spec.settings, Setting("FAKE_ADDRESS", "where it is", real=True, required=True))
+    return dataclasses.replace(spec, **{"embedded": False, "settings": settings, **changes})
+
+
+def test_what_has_no_embedded_form_is_usable_once_its_required_settings_are_set() -> None:
+    told = make({}, spec=remote()).usable("fake")
+    assert told is not None and "not configured: set FAKE_ADDRESS in the environment or .env" in told
+    assert make({}, {"FAKE_ADDRESS": "http://h"}, remote()).usable("fake") is None
+    assert make({}, {"FAKE_ADDRESS": ""}, remote()).usable("fake") is not None
+    # Its own server over HTTP has the settings.
+    assert make({"servers": {"fake": {"transport": "http", "url": "http://h"}}}, spec=remote()).usable("fake") is None
+
+
+def test_what_has_no_embedded_form_and_no_library_says_how_to_install_it() -> None:
+    lacking = remote(settings=(), requires=("no-such-distribution",), extra="fake")
+    assert "uv sync --inexact --extra fake" in str(make({}, spec=lacking).usable("fake"))
+
+
+def test_an_embedded_integration_and_somebody_elses_server_are_usable() -> None:
+    stack = make({"mcpServers": {"other": {"command": "srv"}}})
+    assert stack.usable("fake") is None and stack.usable("other") is None

@@ -1,7 +1,10 @@
 """The embedded Prometheus against the real one, and what a user may do wrong with either."""
 
+# ruff: noqa: E501
+
 import json
 import math
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from tests.servers import free_port, prometheus_server
 from tools.core.errors import FixableError
 from tools.core.results import Status
-from tools.integrations.prometheus.promql import parse
+from tools.integrations.prometheus.promql import Selector, parse, quoted
 from tools.integrations.prometheus.store import NAME, Point, Store
 
 START = 1_700_000_000
@@ -62,8 +65,9 @@ class Endpoint:
 
 
 @pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     made = Endpoint()
+    monkeypatch.setenv("PROMETHEUS_TARGETS", made.url)
     for variant in ("champion", "challenger"):
         made.requests.labels(variant, "200")
         made.requests.labels(variant, "500")
@@ -268,8 +272,9 @@ def test_series_that_vanished_from_the_endpoint_are_gone_from_later_queries(proj
     assert project.call("prometheus", "query", expr="old").status is Status.NO_DATA
 
 
-def test_a_dead_target_is_an_error_and_recorded_as_down(project: Any) -> None:
+def test_a_dead_target_is_an_error_and_recorded_as_down(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     dead = f"http://127.0.0.1:{free_port()}/metrics"
+    monkeypatch.setenv("PROMETHEUS_TARGETS", dead)
     result = project.call("prometheus", "scrape", target=dead)
     assert result.error.kind == "retry"
     assert dead in result.error.message
@@ -386,3 +391,83 @@ def test_a_server_that_is_no_prometheus_is_an_error(
 ) -> None:
     monkeypatch.setenv("PROMETHEUS_URL", f"http://{endpoint.instance}")
     assert "no Prometheus API" in project.call("prometheus", "query", expr="up").error.message
+
+
+# --- whose address, and what is put into a query
+
+
+def test_only_configured_addresses_and_the_local_engine_are_read(
+    project: Any, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    from tools.modeling.serving_address import ServingAddress, forget_address, record_address
+
+    other = Endpoint()
+    try:
+        other.text = "aws_secret_access_key = hunter2hunter2"
+        for action in ("scrape", "watch"):
+            for target in (
+                other.url,
+                f"{endpoint.url}/../x",
+                f"http://localhost:{endpoint.instance.split(':')[1]}/metrics",
+            ):
+                result = project.call("prometheus", action, target=target)
+                assert result.error.kind == "fixable" and endpoint.url in result.message, result
+                assert "may be watched" in result.message
+        assert not project.call("prometheus", "query", expr="up").ok, "nothing was read"
+        record_address(project.ctx.store("serving"), ServingAddress(other.url, os.getpid()))
+        result = project.call("prometheus", "scrape", target=other.url)
+        assert "does not answer with Prometheus metrics" in result.message and "hunter2" not in str(result)
+        other.text = "a 1\n"
+        assert project.ok("prometheus", "scrape", target=other.url)["samples"] == 1
+        record_address(project.ctx.store("serving"), ServingAddress(other.url, 2**22 + 7))  # no such process
+        assert not project.call("prometheus", "scrape", target=other.url).ok
+        forget_address(project.ctx.store("serving"))
+    finally:
+        other.server.shutdown()
+        other.server.server_close()
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1:6379/_x", "http://user:hunter2@127.0.0.1:1/", "http://127.0.0.1:1/\r\nX: y",
+     'http://x"} or up or z{a="/metrics', 'http://x",instance=~".*|x/metrics', "http://x:99999/", "http://x:y/", "http:///x", "http://x/#f", "http://x y/"],
+)  # fmt: skip
+def test_what_is_no_plain_address_is_refused_before_anything(project: Any, target: str) -> None:
+    result = project.call("prometheus", "watch", target=target, seconds=0, lookback=86400)
+    assert result.error.kind == "fixable" and "must be a URL" in result.message
+    assert "hunter2" not in result.message and "PromQL" not in result.message
+
+
+def test_redirects_are_not_followed_and_answers_are_bounded(
+    project: Any, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint.status = 302
+    assert "302" in project.call("prometheus", "scrape", target=endpoint.url).message
+    endpoint.status = 200
+    monkeypatch.setattr("tools.integrations.prometheus.embedded.MAX_SCRAPE_BYTES", 1 << 20)
+    endpoint.text = "# x\n" * (1 << 19)
+    assert "more than 1 MiB" in project.call("prometheus", "scrape", target=endpoint.url).message
+
+
+@pytest.mark.parametrize("value", ['a"b', "a\\", "a\nb", '"} or up or z{a="', "plain"])
+def test_a_value_in_a_query_stays_a_value(value: str) -> None:
+    node = parse(f"up{{instance={quoted(value)}}}")
+    assert isinstance(node, Selector) and node.matchers[1].value == value
+
+
+@pytest.mark.parametrize(
+    "expr",
+    ["sum(" * 3000 + "up" + ")" * 3000, "up" + " + up" * 3000, "((((" * 5000, "-" * 3000 + "up", 'up{a=~"(a+)+$"}', 'up{a=~"(a|a)*b"}', 'up{a=~"a*a*a*a*a*b"}',
+     'up{a=~"(?=a)a"}', "rate(up[9999999999d])", "rate(up[9999999999y])", "up offset -1e99d", "up[1y:1ms]", '{__name__=~".*"}', "'; DROP TABLE series;--"],
+)  # fmt: skip
+def test_what_could_take_for_ever_or_break_the_parser_is_refused(project: Any, expr: str) -> None:
+    result = project.call("prometheus", "query", expr=expr)
+    assert result.error.kind == "fixable" and len(result.message) < 1000, result
+    assert "Recursion" not in result.message
+
+
+@pytest.mark.parametrize("when", [math.nan, math.inf, -1.0, 1e300])
+def test_a_time_that_is_none_is_refused(project: Any, when: float) -> None:
+    assert "Unix seconds" in project.call("prometheus", "query", expr="up", time=when).message
+    for given in ({"start": when, "end": 1.0}, {"start": 0.0, "end": when}):
+        assert "Unix seconds" in project.call("prometheus", "query_range", expr="up", **given).message

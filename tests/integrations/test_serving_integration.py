@@ -74,11 +74,13 @@ FEATURES = ["amount", "plan", "since", "active"]
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Saved models and the live table, by name."""
+def models(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Iterator[dict[str, str]]:
+    """The addresses of logged models, and the live table, by name; their store is the configured one."""
     from mlflow.sklearn import save_model
 
     folder = tmp_path_factory.mktemp("models")
+    shutil.copyfile(mlflow_database, folder / "mlflow.db")
+    store = f"sqlite:///{folder / 'mlflow.db'}"
     table = live_table()
     table.to_parquet(folder / "live.parquet")
     paths = {"live": folder / "live.parquet"}
@@ -95,35 +97,59 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     paths["broken"] = folder / "broken"
     paths["broken"].mkdir()
     (paths["broken"] / "MLmodel").write_text("flavors:\n  sklearn:\n    pickled_model: gone.pkl\n")
-    return paths
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", store)
+        found = {name: logged(store, folder, path) for name, path in paths.items() if name != "live"}
+        yield {**found, "live": str(paths["live"]), "store": store}
+
+
+def logged(store: str, folder: Path, model: Path) -> str:
+    """A saved model as one of the store."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(store)
+    experiment = client.get_experiment_by_name("models")
+    place = experiment.experiment_id if experiment else client.create_experiment("models", str(folder / "artifacts"))
+    made = client.create_logged_model(place, name="model")
+    client.log_model_artifacts(made.model_id, str(model))
+    client.finalize_logged_model(made.model_id, "READY")
+    return f"models:/{made.model_id}"
+
+
+@pytest.fixture
+def project(tmp_path: Path, models: dict[str, str]) -> Iterator[Project]:
+    """A project that reads the live table."""
+    made = Project(tmp_path, data=[Path(models["live"]).parent])
+    yield made
+    for backend in made.backends.values():
+        backend.close()
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def shared(tmp_path_factory: pytest.TempPathFactory, models: dict[str, str]) -> Iterator[Project]:
     """One engine for all tests that leave it running."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SERVING_CHALLENGER_TIMEOUT_S", str(TIMEOUT_S))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.delenv("SERVING_PORT", raising=False)
-        project = Project(tmp_path_factory.mktemp("shared"))
+        project = Project(tmp_path_factory.mktemp("shared"), data=[Path(models["live"]).parent])
         yield project
         for backend in project.backends.values():
             backend.close()
 
 
 @pytest.fixture
-def served(shared: Project, models: dict[str, Path]) -> Project:
+def served(shared: Project, models: dict[str, str]) -> Project:
     """Version 1 of the binary model serves everything."""
-    shared.ok("serving", "deploy_model", model_uri=str(models["churned1"]), version="1", name="churn")
+    shared.ok("serving", "deploy_model", model_uri=models["churned1"], version="1", name="churn")
     return shared
 
 
-def canary(project: Project, model: Path, percent: float = 20.0, version: str = "2") -> dict[str, Any]:
+def canary(project: Project, model: str, percent: float = 20.0, version: str = "2") -> dict[str, Any]:
     return project.ok("serving", "start_canary", model_uri=str(model), version=version, percent=percent)
 
 
-def traffic(project: Project, models: dict[str, Path], target: str = "churned", **more: Any) -> dict[str, Any]:
-    arguments = {"data": str(models["live"]), "target": target, "task": TARGETS[target], "rows": 40, **more}
+def traffic(project: Project, models: dict[str, str], target: str = "churned", **more: Any) -> dict[str, Any]:
+    arguments = {"data": models["live"], "target": target, "task": TARGETS[target], "rows": 40, **more}
     return project.ok("serving", "send_traffic", **arguments)
 
 
@@ -154,14 +180,14 @@ def wait_for_end(leader: int, timeout_s: float = 15.0) -> None:
 # --- answers
 
 
-def test_http_answers_are_those_of_the_model_itself(served: Project, models: dict[str, Path]) -> None:
+def test_http_answers_are_those_of_the_model_itself(served: Project, models: dict[str, str]) -> None:
     from mlflow.sklearn import load_model
 
     url = served.ok("serving", "status")["url"]
     rows = live_table()[FEATURES].head(8)
     body = {"rows": json.loads(rows.to_json(orient="records", date_format="iso", double_precision=15))}
     answer = httpx.post(f"{url}/predict", json=body).raise_for_status().json()
-    model: Any = load_model(str(models["churned1"]))
+    model: Any = load_model(str(Path(models["live"]).parent / "churned1"))
     assert answer["predictions"] == model.predict(rows).tolist()
     assert np.allclose(answer["probabilities"], model.predict_proba(rows))
     assert answer["classes"] == ["no", "yes"]
@@ -192,8 +218,8 @@ def test_administration_needs_the_token(served: Project, action: str) -> None:
         assert httpx.post(f"{url}/admin/{action}", json={}, headers=headers).status_code == 401
 
 
-def test_deploying_what_is_deployed_changes_nothing(served: Project, models: dict[str, Path]) -> None:
-    again = served.ok("serving", "deploy_model", model_uri=str(models["churned1"]), version="1", name="churn")
+def test_deploying_what_is_deployed_changes_nothing(served: Project, models: dict[str, str]) -> None:
+    again = served.ok("serving", "deploy_model", model_uri=models["churned1"], version="1", name="churn")
     assert again["changed"] is False
 
 
@@ -202,7 +228,7 @@ def test_deploying_what_is_deployed_changes_nothing(served: Project, models: dic
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_evidence_holds_the_losses_of_both_models_for_every_row(
-    shared: Project, models: dict[str, Path], target: str
+    shared: Project, models: dict[str, str], target: str
 ) -> None:
     from mlflow.sklearn import load_model
 
@@ -230,7 +256,7 @@ def test_evidence_holds_the_losses_of_both_models_for_every_row(
     assert evidence["champion_loss"].sum() != pytest.approx(evidence["challenger_loss"].sum())
 
 
-def test_routing_is_the_hash_of_the_request_and_repeats_with_the_seed(served: Project, models: dict[str, Path]) -> None:
+def test_routing_is_the_hash_of_the_request_and_repeats_with_the_seed(served: Project, models: dict[str, str]) -> None:
     canary(served, models["churned2"], percent=30)
     first = evidence_of(served, traffic(served, models, batch=1, seed=5), batch=1)
     again = evidence_of(served, traffic(served, models, batch=1, seed=5), batch=1)
@@ -251,7 +277,7 @@ def test_route_is_sticky_and_keeps_its_share() -> None:
     assert all(route(name, 1, 100) == CHALLENGER for name in ids)
 
 
-def test_traffic_share_can_be_changed_and_shows_in_the_metrics(served: Project, models: dict[str, Path]) -> None:
+def test_traffic_share_can_be_changed_and_shows_in_the_metrics(served: Project, models: dict[str, str]) -> None:
     canary(served, models["churned2"], percent=5)
     url = served.ok("serving", "set_traffic", percent=100)["url"]
     result = traffic(served, models, rows=10, batch=3)
@@ -272,7 +298,7 @@ def metrics(url: str) -> dict[tuple[str, str], float]:
     return found
 
 
-def test_metrics_count_what_was_sent(served: Project, models: dict[str, Path]) -> None:
+def test_metrics_count_what_was_sent(served: Project, models: dict[str, str]) -> None:
     url = canary(served, models["churned2"], percent=30)["url"]
     before = metrics(url)
     result = traffic(served, models, batch=4)
@@ -291,7 +317,7 @@ def test_metrics_count_what_was_sent(served: Project, models: dict[str, Path]) -
 
 
 def test_promotion_makes_the_canary_champion_and_repeating_it_is_harmless(
-    served: Project, models: dict[str, Path]
+    served: Project, models: dict[str, str]
 ) -> None:
     canary(served, models["churned2"])
     wrong = served.call("serving", "promote_canary", version="3")
@@ -299,7 +325,7 @@ def test_promotion_makes_the_canary_champion_and_repeating_it_is_harmless(
     promoted = served.ok("serving", "promote_canary", version="2")
     assert (promoted["champion_version"], promoted["canary_version"]) == ("2", None)
     assert served.ok("serving", "promote_canary", version="2")["changed"] is False
-    assert load_state(served.ctx.store("serving")).champion == ModelRef(str(models["churned2"]), "2")
+    assert load_state(served.ctx.store("serving")).champion == ModelRef(models["churned2"], "2")
     assert served.ok("serving", "end_probation")["changed"] is True
     assert served.ok("serving", "end_probation")["changed"] is False
     result = traffic(served, models, rows=5, batch=9)
@@ -308,7 +334,7 @@ def test_promotion_makes_the_canary_champion_and_repeating_it_is_harmless(
 
 
 def test_the_former_champion_scores_in_the_shadow_of_a_promotion_and_can_come_back_at_once(
-    served: Project, models: dict[str, Path]
+    served: Project, models: dict[str, str]
 ) -> None:
     canary(served, models["churned2"])
     before = traffic(served, models, rows=10, batch=20)
@@ -321,16 +347,16 @@ def test_the_former_champion_scores_in_the_shadow_of_a_promotion_and_can_come_ba
     assert (rows["champion_status"] == 200).all() and rows["champion_loss"].notna().all()
     refused = served.call("serving", "set_traffic", percent=10.0)
     assert refused.error is not None and "no canary" in refused.error.message
-    back = served.ok("serving", "deploy_model", model_uri=str(models["churned1"]), version="1", name="churn")
+    back = served.ok("serving", "deploy_model", model_uri=models["churned1"], version="1", name="churn")
     assert (back["champion_version"], back["former_version"], back["changed"]) == ("1", None, True)
     assert load_state(served.ctx.store("serving")).canary is None
 
 
 @pytest.mark.parametrize("target", list(TARGETS))
 def test_labels_recorded_late_give_the_evidence_that_labels_at_once_give(
-    shared: Project, models: dict[str, Path], target: str, tmp_path: Path
+    shared: Project, models: dict[str, str], target: str, tmp_path: Path
 ) -> None:
-    shared.ok("serving", "deploy_model", model_uri=str(models[f"{target}1"]), version=f"{target}1", name=target)
+    shared.ok("serving", "deploy_model", model_uri=models[f"{target}1"], version=f"{target}1", name=target)
     canary(shared, models[f"{target}2"], version=f"{target}2")
     at_once = evidence_of(shared, traffic(shared, models, target, rows=30, batch=0))
     late = traffic(shared, models, target, rows=30, batch=0, label_delay=10)
@@ -356,18 +382,18 @@ def test_labels_recorded_late_give_the_evidence_that_labels_at_once_give(
 
 
 def test_the_evidence_carries_a_segment_and_refuses_a_column_of_numbers(
-    served: Project, models: dict[str, Path]
+    served: Project, models: dict[str, str]
 ) -> None:
     canary(served, models["churned2"])
     result = traffic(served, models, rows=6, batch=30, segment="plan")
     assert evidence_of(served, result, batch=30)["segment"].tolist()[4] == "none"
     refused = served.call(
-        "serving", "send_traffic", data=str(models["live"]), target="churned", task="binary", rows=5, segment="amount"
+        "serving", "send_traffic", data=models["live"], target="churned", task="binary", rows=5, segment="amount"
     )
     assert refused.error is not None and "at most 50" in refused.error.message
 
 
-def test_rollback_leaves_the_champion_and_repeating_it_is_harmless(served: Project, models: dict[str, Path]) -> None:
+def test_rollback_leaves_the_champion_and_repeating_it_is_harmless(served: Project, models: dict[str, str]) -> None:
     canary(served, models["churned2"], percent=100)
     assert served.ok("serving", "rollback_canary")["changed"] is True
     assert served.ok("serving", "rollback_canary")["changed"] is False
@@ -381,7 +407,7 @@ def test_rollback_leaves_the_champion_and_repeating_it_is_harmless(served: Proje
 
 @pytest.mark.parametrize(("name", "statuses"), [("raising", {500}), ("nan", {500}), ("exiting", {503})])
 def test_a_failing_challenger_never_costs_an_answer(
-    served: Project, models: dict[str, Path], name: str, statuses: set[int]
+    served: Project, models: dict[str, str], name: str, statuses: set[int]
 ) -> None:
     url = canary(served, models[name], percent=30, version=name)["url"]
     before = metrics(url)
@@ -398,7 +424,7 @@ def test_a_failing_challenger_never_costs_an_answer(
     assert evidence["challenger_loss"].isna().all()
 
 
-def test_a_hanging_challenger_delays_no_answer_of_the_champion(served: Project, models: dict[str, Path]) -> None:
+def test_a_hanging_challenger_delays_no_answer_of_the_champion(served: Project, models: dict[str, str]) -> None:
     canary(served, models["hanging"], percent=20, version="hanging")
     result = traffic(served, models)
     evidence = evidence_of(served, result)
@@ -413,13 +439,13 @@ def test_a_hanging_challenger_delays_no_answer_of_the_champion(served: Project, 
     assert served.ok("serving", "rollback_canary")["champion_version"] == "1"
 
 
-def test_a_full_disk_for_shadow_records_is_an_error_and_answers_go_on(served: Project, models: dict[str, Path]) -> None:
+def test_a_full_disk_for_shadow_records_is_an_error_and_answers_go_on(served: Project, models: dict[str, str]) -> None:
     canary(served, models["churned2"])
     shadow = served.ctx.store("serving") / "shadow.jsonl"
     shadow.unlink(missing_ok=True)
     shadow.symlink_to("/dev/full")
     try:
-        arguments = {"data": str(models["live"]), "target": "churned", "task": "binary", "rows": 5, "batch": 77}
+        arguments = {"data": models["live"], "target": "churned", "task": "binary", "rows": 5, "batch": 77}
         result = served.call("serving", "send_traffic", **arguments)
         assert result.error is not None
         assert "could not be written" in result.error.message
@@ -433,9 +459,9 @@ def test_a_full_disk_for_shadow_records_is_an_error_and_answers_go_on(served: Pr
 # --- bad input
 
 
-def test_a_model_that_cannot_be_loaded_changes_nothing(served: Project, models: dict[str, Path]) -> None:
+def test_a_model_that_cannot_be_loaded_changes_nothing(served: Project, models: dict[str, str]) -> None:
     for action in ("deploy_model", "start_canary"):
-        result = served.call("serving", action, model_uri=str(models["broken"]), version="9")
+        result = served.call("serving", action, model_uri=models["broken"], version="9")
         assert result.error is not None and result.error.kind == "final"
         assert "cannot load" in result.error.message
     status = served.ok("serving", "status")
@@ -444,13 +470,16 @@ def test_a_model_that_cannot_be_loaded_changes_nothing(served: Project, models: 
 
 
 def test_a_path_without_a_model_and_a_registry_that_is_not_there_are_refused(served: Project) -> None:
-    for uri in ("no/such/folder", "models:/churn/3"):
+    for uri in ("no/such/folder", str(Path(odd_models.__file__).parent), "http://127.0.0.1:9/m", "file:///m"):
         result = served.call("serving", "deploy_model", model_uri=uri, version="9")
         assert result.error is not None and result.error.kind == "fixable"
+        assert "names no model of the configured store" in result.message
+    gone = served.call("serving", "deploy_model", model_uri="models:/churn/3", version="9")
+    assert gone.error is not None and "cannot load the model models:/churn/3" in gone.message
 
 
-def test_the_champion_cannot_be_its_own_canary(served: Project, models: dict[str, Path]) -> None:
-    result = served.call("serving", "start_canary", model_uri=str(models["churned1"]), version="1")
+def test_the_champion_cannot_be_its_own_canary(served: Project, models: dict[str, str]) -> None:
+    result = served.call("serving", "start_canary", model_uri=models["churned1"], version="1")
     assert result.error is not None and "already is the champion" in result.error.message
 
 
@@ -459,58 +488,58 @@ def test_the_champion_cannot_be_its_own_canary(served: Project, models: dict[str
     [({"target": "nothing"}, "nothing"), ({"data": "gone.csv"}, "gone.csv"), ({"task": "ranking"}, "task")],
 )
 def test_traffic_from_wrong_arguments_is_refused(
-    served: Project, models: dict[str, Path], arguments: dict[str, str], needle: str
+    served: Project, models: dict[str, str], arguments: dict[str, str], needle: str
 ) -> None:
-    valid = {"data": str(models["live"]), "target": "churned", "task": "binary"}
+    valid = {"data": models["live"], "target": "churned", "task": "binary"}
     result = served.call("serving", "send_traffic", **{**valid, **arguments})
     assert result.error is not None and result.error.kind == "fixable"
     assert needle in result.error.message
 
 
-def test_the_end_of_the_data_is_no_data(served: Project, models: dict[str, Path]) -> None:
+def test_the_end_of_the_data_is_no_data(served: Project, models: dict[str, str]) -> None:
     last = traffic(served, models, start=ROWS - 2, batch=12)
     assert (last["requests"], last["rows_left"], last["next_start"]) == (2, 0, ROWS)
-    arguments = {"data": str(models["live"]), "target": "churned", "task": "binary", "start": ROWS}
+    arguments = {"data": models["live"], "target": "churned", "task": "binary", "start": ROWS}
     assert served.call("serving", "send_traffic", **arguments).status is Status.NO_DATA
 
 
-def test_a_second_engine_on_the_same_state_is_refused(served: Project, models: dict[str, Path]) -> None:
-    other = Project(served.root)
-    result = other.call("serving", "deploy_model", model_uri=str(models["churned2"]), version="2")
+def test_a_second_engine_on_the_same_state_is_refused(served: Project, models: dict[str, str]) -> None:
+    other = Project(served.root, data=[Path(models["live"]).parent])
+    result = other.call("serving", "deploy_model", model_uri=models["churned2"], version="2")
     assert result.error is not None and result.error.kind == "retry"
     assert "another" in result.error.message
     assert served.ok("serving", "status")["champion_version"] == "1"
 
 
-def test_nothing_deployed_is_said(project: Project, models: dict[str, Path]) -> None:
+def test_nothing_deployed_is_said(project: Project, models: dict[str, str]) -> None:
     assert project.call("serving", "status").status is Status.NO_DATA
     for action in ("promote_canary", "rollback_canary"):
         result = project.call("serving", action)
         assert result.error is not None and result.error.kind == "fixable"
-    arguments = {"data": str(models["live"]), "target": "churned", "task": "binary"}
+    arguments = {"data": models["live"], "target": "churned", "task": "binary"}
     result = project.call("serving", "send_traffic", **arguments)
     assert result.error is not None and "deploy_model" in result.error.message
 
 
 def test_a_taken_port_is_named_with_the_way_out(
-    project: Project, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    project: Project, models: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = str(holder.getsockname()[1])
         monkeypatch.setenv("SERVING_PORT", port)
-        result = project.call("serving", "deploy_model", model_uri=str(models["churned1"]), version="1")
+        result = project.call("serving", "deploy_model", model_uri=models["churned1"], version="1")
     assert result.error is not None and result.error.kind == "needs_person"
     assert port in result.error.message
     assert "SERVING_PORT" in result.error.message
 
 
 def test_a_state_that_cannot_be_written_is_an_error_and_nothing_is_deployed(
-    project: Project, models: dict[str, Path]
+    project: Project, models: dict[str, str]
 ) -> None:
     (project.ctx.store("serving") / "state.json").mkdir()
-    result = project.call("serving", "deploy_model", model_uri=str(models["churned1"]), version="1")
+    result = project.call("serving", "deploy_model", model_uri=models["churned1"], version="1")
     assert result.error is not None and "could not be written" in result.error.message
     url = project.backends["serving"]._engine.url
     assert httpx.post(f"{url}/predict", json={"rows": [{"amount": 1}]}).status_code == 503
@@ -528,20 +557,20 @@ def test_a_broken_state_file_is_for_a_person(project: Project) -> None:
 
 
 def test_a_killed_engine_is_a_clear_error_and_the_next_deployment_serves_what_was_in_production(
-    project: Project, models: dict[str, Path]
+    project: Project, models: dict[str, str]
 ) -> None:
-    project.ok("serving", "deploy_model", model_uri=str(models["churned1"]), version="1")
+    project.ok("serving", "deploy_model", model_uri=models["churned1"], version="1")
     canary(project, models["churned2"])
     leader = project.ok("serving", "status")["pid"]
     assert len(group(leader)) >= 4
     os.kill(leader, signal.SIGKILL)
-    arguments = {"data": str(models["live"]), "target": "churned", "task": "binary"}
+    arguments = {"data": models["live"], "target": "churned", "task": "binary"}
     for result in (project.call("serving", "send_traffic", **arguments), project.call("serving", "promote_canary")):
         assert result.error is not None and result.error.kind == "retry"
         assert "production state is intact" in result.error.message
     assert project.ok("serving", "status")["running"] is False
     # The canary was not finished: it is not resumed, and version 1 is served again before anything else.
-    again = project.ok("serving", "deploy_model", model_uri=str(models["churned1"]), version="1")
+    again = project.ok("serving", "deploy_model", model_uri=models["churned1"], version="1")
     assert (again["changed"], again["champion_version"], again["canary_version"]) == (False, "1", None)
     assert load_state(project.ctx.store("serving")).canary is None
     assert traffic(project, models, rows=3)["challenger"] is None
@@ -553,7 +582,7 @@ def test_a_killed_engine_is_a_clear_error_and_the_next_deployment_serves_what_wa
     assert len(group(leader)) >= 5
     project.backends["serving"].close()
     assert group(leader) == []
-    assert load_state(project.ctx.store("serving")).champion == ModelRef(str(models["churned1"]), "1")
+    assert load_state(project.ctx.store("serving")).champion == ModelRef(models["churned1"], "1")
 
 
 PARENT = """
@@ -565,7 +594,7 @@ from tools.integrations.serving.spec import SPEC
 
 root = Path(sys.argv[1])
 ctx = CallContext(project=root, home=root / ".mlops", run_id="test")
-backend = SPEC.load_backend({})
+backend = SPEC.load_backend({"MLFLOW_TRACKING_URI": sys.argv[3]})
 run_action(SPEC, backend, "deploy_model", {"model_uri": sys.argv[2], "version": "1"}, ctx)
 print(backend.status(None, ctx).pid, flush=True)
 time.sleep(600)
@@ -573,10 +602,10 @@ time.sleep(600)
 
 
 def test_the_engine_is_out_of_reach_of_ctrl_c_and_ends_with_its_killed_parent(
-    tmp_path: Path, models: dict[str, Path]
+    tmp_path: Path, models: dict[str, str]
 ) -> None:
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(tmp_path), str(models["churned1"])],
+        [sys.executable, "-c", PARENT, str(tmp_path), models["churned1"], models["store"]],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         cwd=Path(__file__).parents[2],
@@ -593,12 +622,13 @@ def test_the_engine_is_out_of_reach_of_ctrl_c_and_ends_with_its_killed_parent(
 
 
 def test_a_registered_version_is_served_from_the_embedded_store(
-    project: Project, models: dict[str, Path], mlflow_database: Path
+    project: Project, models: dict[str, str], mlflow_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     shutil.copyfile(mlflow_database, project.ctx.store("mlflow") / "mlflow.db")
     task = {"target": "churned", "task": "binary", "metric": "roc_auc", "drop": ["level", "spend"]}
     config = {"family": "linear"}
-    trained = project.ok("mlflow", "train_model", train=[str(models["live"])], config=config, **task)
+    trained = project.ok("mlflow", "train_model", train=[models["live"]], config=config, **task)
     project.ok("mlflow", "register_model", model_uri=trained["model_uri"], name="churn")
     deployed = project.ok("serving", "deploy_model", model_uri="models:/churn/1", version="1", name="churn")
     assert deployed["champion_uri"] == "models:/churn/1"

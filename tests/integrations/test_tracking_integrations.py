@@ -18,6 +18,7 @@ import pytest
 import requests
 
 from tools.core.errors import CallCancelled
+from tools.core.isolation import available
 from tools.integrations.mlflow.tracking import Store
 from tools.registry import load_spec
 
@@ -526,24 +527,61 @@ def test_a_users_trainer_that_fails_or_logs_no_model_is_a_clear_error(embedded: 
     assert [run["status"] for run in runs] == ["FAILED", "FAILED"]
 
 
+def test_a_trainer_gets_neither_secrets_nor_a_way_to_the_gateways_state(
+    embedded: Any, data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its environment, its log, and what it may open."""
+    secrets = {
+        "OPENAI_API_KEY": "qx7canaryOpenai1",
+        "AWS_SECRET_ACCESS_KEY": "qx7canaryAws22",
+        "DATABASE_URL": "postgresql://u:qx7canaryDb3@h/d",
+    }
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    (embedded.root / ".env").write_text("GITHUB_TOKEN=qx7canaryGithub4\n")
+    (embedded.root / "config").mkdir()
+    (embedded.root / "config/policy.yaml").write_text("autonomy: observe\n")
+    approvals = embedded.ctx.store("approvals") / "1.json"
+    approvals.write_text("{}")
+    (embedded.root / "told.sh").write_text(
+        "env; cat .env; cat .mlops/approvals/1.json; echo x > .mlops/approvals/2.json; echo x > config/policy.yaml\n"
+        "echo leak qx7canaryOpenai1; echo kept > $MLOPS_OUTPUT/kept; exit 3\n"
+    )
+    told = embedded.call("mlflow", "train_model", train=[data["first"]], trainer="command: sh told.sh", **TASK)
+    assert "exit code 3" in told.message
+    (log,) = embedded.ctx.workspace.glob("trainer_*.log")
+    text = log.read_text()
+    assert "MLOPS_TARGET=" in text and "leak [redacted" in text
+    assert "qx7canary" not in text + told.message
+    assert not any(name in text for name in secrets)
+    assert log.stat().st_mode & 0o077 == 0
+    (kept,) = embedded.ctx.workspace.glob("trainer_*/kept")
+    assert kept.stat().st_mode & 0o077 == 0
+    if available().landlock:
+        assert (embedded.root / "config/policy.yaml").read_text() == "autonomy: observe\n"
+        assert not approvals.with_name("2.json").exists()
+
+
 def test_cancelling_ends_the_users_trainer_and_its_children(
     embedded: Any, data: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import psutil
 
-    monkeypatch.setattr("tools.integrations.mlflow.training.STOP_GRACE_S", 0.5)
+    monkeypatch.setattr("tools.integrations.mlflow.trainer.STOP_GRACE_S", 0.5)
 
     script = embedded.root / "slow.sh"
-    script.write_text("trap '' TERM\nsleep 300 &\necho $! $$ > pids\nwait\nsleep 300\n")
-    pids = embedded.root / "pids"
+    script.write_text("trap '' TERM\nsleep 300 &\necho $! $$ > $MLOPS_OUTPUT/pids\nwait\nsleep 300\n")
+
+    def pids() -> list[str]:
+        return next((path.read_text().split() for path in embedded.ctx.workspace.glob("trainer_*/pids")), [])
 
     def cancelled() -> bool:
-        return pids.is_file() and len(pids.read_text().split()) == 2
+        return len(pids()) == 2
 
     embedded.ctx = replace(embedded.ctx, is_cancelled=cancelled)
     with pytest.raises(CallCancelled):
         embedded.call("mlflow", "train_model", train=[data["first"]], trainer="command: sh slow.sh", **TASK)
-    for pid in pids.read_text().split():
+    for pid in pids():
         assert not psutil.pid_exists(int(pid)) or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
     embedded.ctx = replace(embedded.ctx, is_cancelled=lambda: False)
     assert [run["status"] for run in embedded.ok("mlflow", "search_runs")["runs"]] == ["KILLED"]

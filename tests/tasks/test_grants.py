@@ -69,6 +69,9 @@ RESULTS: dict[str, Any] = {
 }
 
 
+RESULTS["canary"] = load_task("canary").result.model_construct(verdict="promote", challenger_digest="d1", summary="s")
+
+
 @pytest.mark.parametrize("verdict", ["rollback", "wait"])
 def test_a_release_may_only_roll_back_what_was_not_decided_to_be_promoted(
     verdict: str, monkeypatch: pytest.MonkeyPatch
@@ -82,9 +85,9 @@ def test_a_release_promotes_the_challenger_in_serving_first_and_goes_back_only_w
 ) -> None:
     monkeypatch.setattr(release, "decided", lambda inputs: SimpleNamespace(verdict="promote"))
     first = granted("release", RESULTS)
-    assert first.keys() == {"serving.promote_canary"} and first["serving.promote_canary"]["version"] == "2"
+    assert first == {"serving.promote_canary": {"version": "2", "digest": "d1"}}  # the model that was judged
     then = granted("release", RESULTS, made("serving.promote_canary", champion_version="2"))
-    assert then["mlflow.promote_version"]["version"] == 2 and "serving.rollback_canary" not in then
+    assert then["mlflow.promote_version"] == {"version": 2, "digest": "d1"} and "serving.rollback_canary" not in then
     refused = granted("release", RESULTS, made("serving.promote_canary", Status.DENIED))
     assert "serving.rollback_canary" in refused and "mlflow.promote_version" not in refused
     half = granted(

@@ -234,8 +234,11 @@ class Integration:
         actions: what it can do.
         backend: `module:Class`, imported at the first call only.
         requires: distributions that must be installed.
+        imports: the top-level modules of its library, which nothing but integrations may import.
         extra: the extra of pyproject.toml that brings them; None if they are core dependencies.
         settings: what it reads from the environment.
+        embedded: it works with nothing configured. One that does not has `required` settings, and is offered to nobody
+            before they are set.
     """
 
     name: str
@@ -244,8 +247,10 @@ class Integration:
     actions: tuple[Action, ...]
     backend: str
     requires: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
     extra: str | None = None
     settings: tuple[Setting, ...] = ()
+    embedded: bool = True
 
     def action(self, name: str) -> Action:
         """The action of that name.
@@ -286,6 +291,14 @@ class Integration:
         """Whether the environment points this integration at a real system."""
         return any(s.real and env.get(s.name) for s in self.settings)
 
+    def lacks(self, settings: Mapping[str, str | None]) -> list[Setting]:
+        """Required settings that have no value."""
+        return [s for s in self.settings if s.required and not (settings.get(s.name) or s.default)]
+
+    def configured(self, env: Mapping[str, str]) -> bool:
+        """Whether every required setting has a value."""
+        return not self.lacks(env)
+
     def load_backend(self, settings: Mapping[str, str | None]) -> "Backend":
         """Import and build the backend.
 
@@ -294,12 +307,11 @@ class Integration:
             NeedsPersonError: a required setting is missing; names it and where it was searched.
         """
         self.require()
-        for setting in self.settings:
-            if setting.required and not settings.get(setting.name):
-                raise NeedsPersonError(
-                    f"{self.title} needs the setting {setting.name} ({setting.description})",
-                    tried=f"environment variable {setting.name} and {setting.name} in .env",
-                )
+        for setting in self.lacks(settings):
+            raise NeedsPersonError(
+                f"{self.title} needs the setting {setting.name} ({setting.description})",
+                tried=f"environment variable {setting.name} and {setting.name} in .env",
+            )
         module, _, attribute = self.backend.partition(":")
         return getattr(importlib.import_module(module), attribute)(settings)
 

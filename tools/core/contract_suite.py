@@ -1,15 +1,14 @@
 """The contract every integration keeps, as checks that run over all of them.
 
 Static checks take a spec. Live checks call the integration through a gateway, whatever transport serves it, with the
-examples it ships in `tools/integrations/<name>/contract.py`:
-
-- `EXAMPLES`: calls that work in an empty project, the first one a quick one.
-- `UNREACHABLE` (only if it has a setting for a real server): settings that point to a server that does not exist.
+examples it ships in `tools/integrations/<name>/contract.py` (`examples` says what may be in it). What talks to a system
+over HTTP is also played against its stand-in, with every trouble there is (`remote_suite`).
 
 A further integration joins by being in the registry and shipping that file; nothing here is edited. Each check raises
 `AssertionError` with a sentence that says what to change.
 """
 
+import ast
 import hashlib
 import importlib
 import inspect
@@ -18,18 +17,23 @@ import re
 import subprocess
 import sys
 import time
-import types
 import typing
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from tools.core.arguments import declared
 from tools.core.contract import Action, Args, Backend, CallContext, Data, Effect, Integration, QuestionArgs
 from tools.core.errors import ErrorKind, MissingDependencyError
+from tools.core.examples import Example, contract_of, examples_of, standin_of, unreachable_of
+from tools.core.remote_suite import check_shows_none, check_standin
 from tools.core.results import Status, ToolResult
 from tools.core.schema import input_schema, output_schema
+from tools.core.standin import Play
 from tools.core.writes import EACH_CALL, Undo
+
+__all__ = ["STATIC_CHECKS", "Example", "examples_of", "standin_of", "unreachable_of"]
 
 FILES = ("__init__.py", "spec.py", "backend.py", "tool.py", "contract.py")
 CHARS_PER_TOKEN = 4.2  # of a definition; cl100k_base, which cannot be had offline, gave 4.5 on average over ours
@@ -39,32 +43,13 @@ MAX_SPEC_IMPORT_S = 2.0  # CPU time of importing every spec, pydantic included
 UNREACHABLE_WITHIN_S = 30.0
 READ_NAME = re.compile(r"(?:get|list|query|read)(?:_|$)|status$")
 WORKING_FILES = ("-wal", "-shm", "-journal", ".log", "cache.db")
+# Libraries of the project's shared parts: an integration may import them without naming them.
+SHARED = frozenset(
+    {"httpx", "numpy", "pandas", "polars", "pyarrow", "pydantic", "starlette", "threadpoolctl", "uvicorn", "yaml"}
+)
 NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 
 Call = Callable[[str, Mapping[str, Any]], ToolResult]
-
-
-def _nothing(project: Path) -> None:
-    """The example needs no files."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """One call and how it must end.
-
-    Args:
-        action: which action.
-        arguments: its arguments; paths are relative to the project folder.
-        prepare: puts the files it needs into that folder.
-        status: how it ends.
-        error: the kind of error, when it must fail.
-    """
-
-    action: str
-    arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    prepare: Callable[[Path], None] = _nothing
-    status: Status = Status.OK
-    error: ErrorKind | None = None
 
 
 def definition_tokens(action: Action) -> float:
@@ -120,7 +105,7 @@ def check_settings(spec: Integration) -> None:
         assert re.fullmatch(r"[A-Z][A-Z0-9_]*", setting.name), f"{spec.name}: {setting.name}"
         assert len(setting.description) >= 8, f"{spec.name}: {setting.name} is not described"
         assert not (setting.secret and setting.default), f"{spec.name}: the secret {setting.name} has a default"
-    contract = _contract_of(spec)
+    contract = contract_of(spec)
     unreachable: Mapping[str, str] = getattr(contract, "UNREACHABLE", {})
     named = {setting.name for setting in spec.settings}
     assert set(unreachable) <= named, f"{spec.name}: UNREACHABLE names a setting it does not have"
@@ -145,6 +130,23 @@ def check_backend(spec: Integration) -> None:
     public = {key for key, value in vars(backend).items() if inspect.isfunction(value) and not key.startswith("_")}
     extra = public - {action.name for action in spec.actions} - {"health", "warm", "close"}
     assert not extra, f"{spec.backend}: {', '.join(sorted(extra))} belongs to no action"
+
+
+def check_arguments(spec: Integration) -> None:
+    """Every argument says who fills it in: bound by the gateway, or free with the reason why that is harmless."""
+    for action in spec.actions:
+        for name, info in action.args.model_fields.items():
+            assert declared(info) is not None, f"{spec.name}.{action.name}: {name} is declared neither Bound nor Free"
+
+
+def check_imports(spec: Integration) -> None:
+    """`imports` names the libraries that the folder's modules import, so that nothing else may."""
+    folder = Path(str(importlib.import_module(f"tools.integrations.{spec.name}").__file__)).parent
+    ours = {"tools", *SHARED, *sys.stdlib_module_names}
+    found = {name for path in folder.rglob("*.py") for name in _imported(path)} - ours
+    unnamed, unused = sorted(found - set(spec.imports)), sorted(set(spec.imports) - found)
+    assert not unnamed, f"{spec.name} imports {', '.join(unnamed)}, which its spec does not name under imports"
+    assert not unused, f"{spec.name} names {', '.join(unused)} under imports and imports it nowhere"
 
 
 def check_missing_dependency(spec: Integration) -> None:
@@ -197,13 +199,16 @@ STATIC_CHECKS: tuple[Callable[[Integration], None], ...] = (
     check_settings,
     check_backend,
     check_writes,
+    check_arguments,
+    check_imports,
+    check_standin,
     check_missing_dependency,
 )
 
 
-def check_specs_are_light(modules: Mapping[str, str], vendors: typing.Iterable[str]) -> None:
+def check_specs_are_light(modules: Mapping[str, str], vendors: Iterable[str]) -> None:
     """Importing every spec imports no vendor library and no MCP, and is quick."""
-    heavy = sorted({*vendors, "mcp", "crewai", "pandas", "numpy"})
+    heavy = sorted({*vendors, "mcp", "crewai", "pandas", "numpy", "httpx", "matplotlib"})
     program = f"""
 import importlib, json, sys, time
 began = time.process_time()
@@ -240,13 +245,13 @@ def check_example(spec: Integration, example: Example, call: Call) -> None:
         assert "Traceback" not in result.message and "\n" not in result.message, result.message
 
 
-def check_read_leaves_no_trace(spec: Integration, example: Example, call: Call, home: Path) -> None:
-    """A repeated read changes no file but the run's own (the first one may make an embedded store)."""
+def check_read_leaves_no_trace(spec: Integration, example: Example, call: Call, project: Path) -> None:
+    """A repeated read changes no file of the project but the run's own (the first one may make an embedded store)."""
     if spec.action(example.action).effect is not Effect.READ:
         return
-    before = _files(home)
+    before = _files(project)
     call(example.action, example.arguments)
-    changed = {str(path) for path, _ in before.items() ^ _files(home).items()}
+    changed = {str(path) for path, _ in before.items() ^ _files(project).items()}
     assert not changed, f"{spec.name}.{example.action} reads, yet it changed {', '.join(sorted(changed))}"
 
 
@@ -261,31 +266,74 @@ def check_unreachable(spec: Integration, example: Example, call: Call) -> None:
     assert place.search(f"{result.message} {result.error.tried}"), f"{spec.name}: the error names no server: {result}"
 
 
-def examples_of(spec: Integration) -> tuple[Example, ...]:
-    """What the integration ships to be tried."""
-    examples: tuple[Example, ...] = getattr(_contract_of(spec), "EXAMPLES", ())
-    assert examples, f"tools/integrations/{spec.name}/contract.py has no EXAMPLES"
-    return examples
+@contextmanager
+def staged(spec: Integration) -> Generator[list[tuple[list[Example], dict[str, str], Play | None]]]:
+    """The examples with the settings they run under: those that need no system, and those that its stand-in answers."""
+    alone = [example for example in examples_of(spec) if not example.exchanges]
+    played = [example for example in examples_of(spec) if example.exchanges]
+    standin = standin_of(spec)
+    with standin.serving() if standin is not None else nullcontext() as play:
+        stages: list[tuple[list[Example], dict[str, str], Play | None]] = []
+        if alone:
+            # Without an embedded form even a refused call needs its settings.
+            stages.append((alone, {} if spec.embedded or play is None else play.standin.settings_at(play.url), None))
+        if played:
+            assert play is not None, f"{spec.name}: examples have exchanges, and contract.py has no STANDIN"
+            stages.append((played, play.standin.settings_at(play.url), play))
+        yield stages
 
 
-def unreachable_of(spec: Integration) -> Mapping[str, str]:
-    """Settings that point to a server that does not exist; empty for an integration without one."""
-    return getattr(_contract_of(spec), "UNREACHABLE", {})
+def replayed(call: Call, example: Example, play: Play | None) -> Call:
+    """`call`, with the stand-in at the example's beginning, and an eye on what was sent."""
+
+    def replay(action: str, arguments: Mapping[str, Any]) -> ToolResult:
+        if play is None:
+            return call(action, arguments)
+        play.begin(example.exchanges)
+        result = call(action, arguments)
+        play.check_complete()
+        assert not play.objections, f"{action} {play.objections[0]}"
+        return result
+
+    return replay
 
 
-def _contract_of(spec: Integration) -> types.ModuleType:
-    return importlib.import_module(f"tools.integrations.{spec.name}.contract")
+def _imported(path: Path) -> Iterator[str]:
+    """Top-level modules that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
 
 
 def _address(url: str) -> str:
     return url.split("://")[-1].split("/")[0]
 
 
-def _files(home: Path) -> dict[Path, str]:
-    """Content of the files in the state folder, but for the runs' own, caches and databases' working files."""
+def check_no_secret(spec: Integration, example: Example, settings: Mapping[str, str], project: Path) -> None:
+    """With a planted value in every secret setting, what the backend itself answers shows none of them."""
+    from tools.core.dispatch import run_action
+
+    secrets = {s.name: f"planted-{s.name.lower()}-4711" for s in spec.settings if s.secret and s.name not in settings}
+    # A secret that also points to a real system would have us call it.
+    secrets = {s.name: secrets[s.name] for s in spec.settings if s.name in secrets and not s.real}
+    if not secrets:
+        return
+    backend = spec.load_backend(spec.resolve_settings({**settings, **secrets}))
+    try:
+        context = CallContext(project=project, home=project / ".mlops", run_id="contract")
+        result = run_action(spec, backend, example.action, example.arguments, context)
+    finally:
+        backend.close()
+    check_shows_none(f"{spec.name}.{example.action}", secrets, result.model_dump_json())
+
+
+def _files(project: Path) -> dict[Path, str]:
+    """Content of the project's files, but for the runs' own, caches and databases' working files."""
     found: dict[Path, str] = {}
-    for path in home.rglob("*"):
-        name = path.relative_to(home)
-        if path.is_file() and name.parts[0] != "runs" and not name.name.endswith(WORKING_FILES):
+    for path in project.rglob("*"):
+        name = path.relative_to(project)
+        if path.is_file() and name.parts[:2] != (".mlops", "runs") and not name.name.endswith(WORKING_FILES):
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found

@@ -15,6 +15,7 @@ from tools.core.errors import (
     FixableError,
     MissingDependencyError,
     NoDataError,
+    RetryableError,
     ToolError,
     UnknownOutcomeError,
 )
@@ -91,10 +92,11 @@ def failure(error: ToolError) -> ToolResult:
         case _:
             status = Status.FAILED
     message = error.message[:MAX_MESSAGE_CHARS]
+    wait_s = error.wait_s if isinstance(error, RetryableError) else None
     return ToolResult(
         status=status,
         message=message,
-        error=ErrorInfo(kind=error.kind, message=message, tried=error.tried),
+        error=ErrorInfo(kind=error.kind, message=message, tried=error.tried, wait_s=wait_s),
     )
 
 

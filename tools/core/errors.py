@@ -41,9 +41,17 @@ class FixableError(ToolError):
 
 
 class RetryableError(ToolError):
-    """A passing fault (a server restarting, a lock, a rate limit)."""
+    """A passing fault (a server restarting, a lock, a rate limit).
+
+    Args:
+        wait_s: seconds that the server asks to wait (Retry-After); None where it says nothing.
+    """
 
     kind = ErrorKind.RETRY
+
+    def __init__(self, message: str, *, tried: str | None = None, wait_s: float | None = None) -> None:
+        super().__init__(message, tried=tried)
+        self.wait_s = wait_s
 
 
 class FinalError(ToolError):

@@ -42,14 +42,16 @@ from tools.core.errors import (
 from tools.core.grants import bind
 from tools.core.journal import Journal, Record
 from tools.core.limits import Usage
-from tools.core.policy import Decision, Level, Policy, Question, Verdict
+from tools.core.policy import Decision, Level, Policy, ProposedCall, Verdict
 from tools.core.redact import Redactor
 from tools.core.results import ErrorInfo, Status, ToolResult
 from tools.core.roots import Roots, roots_from
 from tools.core.server import IntegrationServer
 from tools.core.settle import Past, Recall, Settlement, last_number, past_calls, said_before, settle
 from tools.core.stack import Stack
+from tools.core.stop import AtWork, StopSwitch
 from tools.core.waiting import Suspended, Wait
+from tools.core.windows import WindowStore
 from tools.core.writes import idempotency_key
 from tools.core.yamlfile import ConfigError
 
@@ -102,14 +104,19 @@ class Gateway:
         self.home = home
         self._redactor = redactor
         self._connections: dict[str, Connection] = {}
-        self._usage = Usage()
-        # A journal may be continued; its call ids must stay unique.
+        # A journal may be continued: its call ids must stay unique, and what it used up stays used.
         records = journal.records()
+        self._usage = Usage.from_records(records, policy.file.limits, self._limited, WindowStore(home))
+        journal.subscribe(self._usage.note)
+        self.stop_switch = StopSwitch(home)
+        self.at_work = AtWork(home)
+        self.at_work.begin()
         self._count = last_number(records)
         self.recall = Recall(past_calls(records))
         self._patience_s = patience_s
         self._asked_at: float | None = None
         self._closed = False
+        self.closed = threading.Event()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._consent = Consent(
@@ -173,6 +180,11 @@ class Gateway:
         """Ask every long call to end soon; new calls are refused. Returns at once."""
         self._stopping.set()
 
+    def wind_down(self) -> None:
+        """After `stop`, once the calls under way have ended: reads and the way back to stable may be made again."""
+        self.stop_switch.halt_here("the run is being stopped")
+        self._stopping.clear()
+
     @property
     def is_stopping(self) -> bool:
         return self._stopping.is_set()
@@ -184,14 +196,18 @@ class Gateway:
             ExceptionGroup: what backends raised while they were stopped; everything else has been stopped all the same.
         """
         self._stopping.set()
+        self.closed.set()
         with self._lock:
             self._closed = True
             portal, self._portal = self._portal, None
-        if portal is not None:
-            with self._exit:
-                failed = portal.call(self._close_all)
-            if failed:
-                raise ExceptionGroup("not everything could be stopped", failed)
+        try:
+            if portal is not None:
+                with self._exit:
+                    failed = portal.call(self._close_all)
+                if failed:
+                    raise ExceptionGroup("not everything could be stopped", failed)
+        finally:
+            self.at_work.end()
 
     def tools(self, server: str) -> list[dict[str, Any]]:
         """The tools of a third-party server as `{"name", "description", "inputSchema"}`, asked of the server itself."""
@@ -229,7 +245,7 @@ class Gateway:
         if past is not None and past.result is not None and not self.recall.is_made_again(past, self.action_of):
             self.journal.publish({"kind": "recalled", "call_id": past.id, "server": past.server, "action": past.action})
             return past.result
-        decision = self.policy.decide(self._question(call))
+        decision = self._decide(call)
         if past is not None:
             call.id = past.id
             return await self._decided(call, decision, past, started)
@@ -254,7 +270,7 @@ class Gateway:
                 decision = Decision(Verdict.ALLOW, f"by the leave of {approval_id}", decision.level)
         elif decision.verdict is Verdict.ASK:
             self._asked_at = time.monotonic()
-            decision, answer = await self._consent.ask(call, decision, lambda: self.policy.decide(self._question(call)))
+            decision, answer = await self._consent.ask(call, decision, lambda: self._decide(call))
             if decision.verdict is Verdict.ALLOW:
                 approval_id = f"{self.run_id}-{call.id}"
             if decision.verdict is Verdict.ASK and self._is_impatient() and not self.is_stopping:
@@ -269,12 +285,21 @@ class Gateway:
         if decision.verdict is Verdict.DENY:
             return self._finish(call.id, failure(DeniedError(decision.rule)), started, attempts=0)
         try:
-            self._begin(call, approval_id, is_spent=is_spent, again=past is not None)
+            held = self._usage.reserve(call, free=self._to_stable(call))
         except DeniedError as error:
             return self._finish(call.id, failure(error), started, attempts=0)
-        self._usage.add(call)
+        stopped = self._stopped(call)
+        if stopped:  # since the decision: a person may have thought for hours
+            self._usage.settle(held, None)
+            return self._finish(call.id, failure(DeniedError(stopped)), started, attempts=0)
+        try:
+            self._begin(call, approval_id, is_spent=is_spent, again=past is not None)
+        except DeniedError as error:
+            self._usage.settle(held, None)
+            return self._finish(call.id, failure(error), started, attempts=0)
         try:
             result, attempts = await self._attempt(call, answer)
+            self._usage.settle(held, result)
         except BaseException as error:  # the waiting caller was cancelled, or we have a bug: the record says so
             lost = UnknownOutcomeError(f"the call was abandoned ({type(error).__name__}); read the state back")
             self._finish(call.id, failure(lost), started, attempts=1)
@@ -333,9 +358,19 @@ class Gateway:
             asked=typed if action.asks else None,
         )  # fmt: skip
 
-    def _question(self, call: Call) -> Question:
+    def _decide(self, call: Call) -> Decision:
+        stopped = self._stopped(call)
+        if stopped:
+            level = self.policy.level(call.server, self.stack.is_real(call.server))
+            return Decision(Verdict.DENY, stopped, level)
+        return self.policy.decide(self._proposed(call))
+
+    def _stopped(self, call: Call) -> str:
+        return self.stop_switch.refusal(call.name, call.effect, to_stable=self._to_stable(call))
+
+    def _proposed(self, call: Call) -> ProposedCall:
         preference, preferred = self._consent.preference(call)
-        return Question(
+        return ProposedCall(
             integration=call.server,
             action=call.action,
             effect=call.effect,
@@ -346,11 +381,23 @@ class Gateway:
             task=call.caller.task,
             in_task=call.caller.scope.grants is not None,
             real=self.stack.is_real(call.server),
-            used=self._usage.used,
+            used=self._usage.used(call.caller),
             asks=call.asked is not None,
             preference=preference,
             preferred=preferred,
+            to_stable=self._to_stable(call),
         )
+
+    def _to_stable(self, call: Call) -> bool:
+        """Whether the call only brings production back to what it safely served: by the policy, or by the task."""
+        return self.policy.is_to_stable(call.server, call.action) or call.caller.scope.goes_back(
+            call.name, call.arguments
+        )
+
+    def _limited(self, server: str, action: str) -> Mapping[str, str]:
+        """Argument name -> limit name of an action that a journal names; empty where it is no longer known."""
+        found = self.action_of(server, action)
+        return found.limits() if found is not None else {}
 
     async def _attempt(self, call: Call, answer: Answer | None) -> tuple[ToolResult, int]:
         """Call, and repeat what may be repeated. Nothing else in the project repeats a call.
@@ -458,7 +505,7 @@ class Gateway:
             )
         except ToolError as error:
             return self._finish(past.id, failure(error), started, attempts=0)
-        return await self._decided(call, self.policy.decide(self._question(call)), past, started)
+        return await self._decided(call, self._decide(call), past, started)
 
     async def _read(self, server: str, action: str, arguments: Mapping[str, Any]) -> ToolResult:
         """A read that the gateway makes of its own accord, if the policy lets anybody make it."""
@@ -466,7 +513,7 @@ class Gateway:
             call = self._prepare("", server, {**arguments, "action": action}, PERSON)
         except ToolError as error:
             return failure(error)
-        decision = self.policy.decide(self._question(call))
+        decision = self._decide(call)
         if decision.verdict is not Verdict.ALLOW:
             return failure(DeniedError(decision.rule))
         return (await self._attempt(call, None))[0]

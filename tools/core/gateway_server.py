@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.to_thread
@@ -22,7 +23,7 @@ from tools.core.dispatch import failure
 from tools.core.errors import FinalError, FixableError
 from tools.core.gateway import Gateway
 from tools.core.journal import JournalError, Record
-from tools.core.policy import Question, Verdict
+from tools.core.policy import ProposedCall
 from tools.core.results import Status, ToolResult
 from tools.core.server import tool_definition
 from tools.core.tool import agent_tool_name
@@ -67,6 +68,7 @@ class GatewayServer:
         self._others: dict[str, _Offer] | None = None
         self._listing = anyio.Lock()
         self._numbers = itertools.count(1)
+        self._sessions: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self.mcp: Server[Any, Any] = Server("mlops-crew", version=version, instructions=INSTRUCTIONS)
         self.mcp.list_tools()(self._list_tools)
         self.mcp.call_tool(validate_input=False)(self._call_tool)
@@ -80,7 +82,9 @@ class GatewayServer:
         found: dict[str, _Offer] = {}
         for name in self.names:
             spec = self._gateway.stack.spec(name)
-            for action in spec.actions if spec is not None else ():
+            if spec is None or self._gateway.stack.usable(name) is not None:
+                continue
+            for action in spec.actions:
                 if self._possible(name, action.name, action.effect):
                     public = agent_tool_name(name, action.name)
                     found[public] = _Offer(name, action.name, tool_definition(action, public))
@@ -109,8 +113,13 @@ class GatewayServer:
     def _possible(self, server: str, action: str, effect: Effect) -> bool:
         """Whether the policy could let the call happen; what it never does is not offered."""
         real = self._gateway.stack.is_real(server)
-        question = Question(server, action, effect, {}, role=ROLE, granted=self._granted, real=real)
-        return self._gateway.policy.decide(question).verdict is not Verdict.DENY
+        call = ProposedCall(server, action, effect, {}, role=ROLE, granted=self._granted, real=real)
+        return self._gateway.policy.could_allow(call)
+
+    def _session(self) -> str:
+        """The client's session, by which limits count."""
+        session = self.mcp.request_context.session
+        return self._sessions.setdefault(session, f"session {next(self._numbers)}")
 
     async def _list_tools(self) -> list[types.Tool]:
         return [offer.definition for offer in (*self._own.values(), *(await self._third_party()).values())]
@@ -121,7 +130,9 @@ class GatewayServer:
             valid = ", ".join([*self._own, *(await self._third_party())])
             return _as_mcp(failure(FixableError(f"unknown tool {name!r}; valid tools: {valid}")))
         # The journal tells our call's records apart by its task.
-        caller = Caller(role=ROLE, task=f"request {next(self._numbers)}", granted=self._granted)
+        caller = Caller(
+            role=ROLE, task=f"request {next(self._numbers)}", granted=self._granted, session=self._session()
+        )
         with self._reported(str(caller.task)):
             try:
                 result = await self._gateway.call_tool(offer.server, {**arguments, "action": offer.action}, caller)

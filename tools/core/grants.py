@@ -38,15 +38,23 @@ class Grant:
         call: `integration.action`.
         arguments: what is bound beyond the goal: an exact value, or `OneOf`. An argument that the action declares as
             bound and that neither a grant nor the goal binds keeps its default.
+        to_stable: with these arguments the call only brings production back to what it safely served: no stop, freeze
+            or used-up budget blocks it.
     """
 
     call: str
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    to_stable: bool = field(default=False, compare=False)
 
 
 def grant(call: str, **arguments: Any) -> Grant:
     """A `Grant`, written like a function call."""
     return Grant(call, arguments)
+
+
+def way_back(call: str, **arguments: Any) -> Grant:
+    """A `Grant` of a call that only brings production back to what it safely served."""
+    return Grant(call, arguments, to_stable=True)
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,15 @@ class Scope:
     def names(self) -> frozenset[str]:
         """The calls that belong to the task, as `integration.action`."""
         return frozenset(item.call for item in self.grants or ())
+
+    def goes_back(self, name: str, arguments: Mapping[str, Any]) -> bool:
+        """Whether a bound call is one that a grant calls a way back to stable, with that grant's arguments."""
+        return any(
+            item.to_stable
+            and item.call == name
+            and all(_same(arguments.get(key), value) for key, value in item.arguments.items())
+            for item in self.grants or ()
+        )
 
 
 def bind(
@@ -166,6 +183,12 @@ def _alternatives(candidates: Sequence[Grant], given: Mapping[str, Any]) -> str:
         for item in candidates
     ]
     return "; or ".join(dict.fromkeys(shown))
+
+
+def _same(got: Any, granted: Any) -> bool:
+    """Equal, also where one was written as text ("2" for 2)."""
+    values = granted.values if isinstance(granted, OneOf) else (granted,)
+    return any(got == value or (got is not None and str(got) == str(value)) for value in values)
 
 
 def _short(value: object, limit: int = 120) -> str:

@@ -37,6 +37,9 @@ KNOWN_RIGHTS = (13, 14, 15, 15, 16)  # how many kinds of access to files ABI 1, 
 ON_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 NET_BIND_CONNECT_TCP = 3  # ABI 4
 SCOPE_SOCKETS_AND_SIGNALS = 3  # ABI 6
+CAPABILITY_VERSION = 0x20080522
+# chown, dac_override, fowner, fsetid, setgid, setuid, net_bind_service
+KEPT_CAPABILITIES = sum(1 << number for number in (0, 1, 3, 4, 6, 7, 10))
 O_PATH = getattr(os, "O_PATH", 0)
 
 # seccomp: architecture -> (its audit number, calls that are refused).
@@ -59,14 +62,14 @@ class Sandbox:
     Args:
         read: files and folders that it may read (and programs that it may start); all that is below them too.
         write: folders that it may change, besides reading them.
+        names: folders below which it may see which names there are, and no more.
         network: whether it may use the network.
-        any_file_read: it may read every file; what it may write is bounded all the same.
     """
 
     read: tuple[Path, ...] = ()
     write: tuple[Path, ...] = ()
+    names: tuple[Path, ...] = ()
     network: bool = False
-    any_file_read: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,8 @@ def confine(sandbox: Sandbox) -> list[str]:
         missing.append("new privileges are not refused")
     if not sandbox.network and not _leave_network():
         missing.append("no network namespace")
+    if not _drop_capabilities():
+        missing.append("powers of the administrator are kept")
     version = libc.syscall(SYS_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
     if version < 1 or not _landlock(sandbox, version):
         _bound_files_crudely(sandbox)
@@ -158,11 +163,23 @@ def _leave_network() -> bool:
     return libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0 or libc.unshare(CLONE_NEWNET) == 0
 
 
+def _drop_capabilities() -> bool:
+    """Keep of an administrator's powers only those over files, which Landlock bounds; others look into processes."""
+    libc = _libc()
+    header = ctypes.create_string_buffer(struct.pack("=Ii", CAPABILITY_VERSION, 0))
+    held = ctypes.create_string_buffer(24)
+    if libc.capget(header, held):
+        return False
+    low = struct.unpack("=6I", held.raw)
+    kept = ctypes.create_string_buffer(
+        struct.pack("=6I", low[0] & KEPT_CAPABILITIES, low[1] & KEPT_CAPABILITIES, 0, 0, 0, 0)
+    )
+    return libc.capset(header, kept) == 0
+
+
 def _landlock(sandbox: Sandbox, version: int) -> bool:
     libc = _libc()
     handled = (1 << KNOWN_RIGHTS[min(version, len(KNOWN_RIGHTS)) - 1]) - 1
-    if sandbox.any_file_read:
-        handled &= ~READ
     network = NET_BIND_CONNECT_TCP if version >= 4 and not sandbox.network else 0
     scoped = SCOPE_SOCKETS_AND_SIGNALS if version >= 6 else 0
     attributes = struct.pack("=QQQ", handled, network, scoped)[: 8 if version < 4 else 16 if version < 6 else 24]
@@ -172,6 +189,8 @@ def _landlock(sandbox: Sandbox, version: int) -> bool:
     try:
         for path in sandbox.read:
             _allow(ruleset, path, READ & handled)
+        for path in sandbox.names:
+            _allow(ruleset, path, READ_DIR)
         for path in sandbox.write:
             _allow(ruleset, path, handled)
         return libc.syscall(SYS_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0)) == 0
@@ -277,15 +296,14 @@ _RUN = "import sys; sys.path.insert(0, sys.argv[1]); from tools.core.isolation i
 
 def confined(sandbox: Sandbox) -> list[str]:
     """What stands before the command line of a program, so that it runs in the sandbox."""
-    places = {"read": list(map(str, sandbox.read)), "write": list(map(str, sandbox.write))}
-    told = json.dumps({**places, "network": sandbox.network, "any_file_read": sandbox.any_file_read})
+    told = json.dumps(asdict(sandbox), default=str)
     return [sys.executable, "-c", _RUN, str(Path(__file__).resolve().parents[2]), told]
 
 
 def run(arguments: list[str]) -> None:
     """Become the program of `confined`'s command line, confined."""
     told = json.loads(arguments[0])
-    for name in ("read", "write"):
+    for name in ("read", "write", "names"):
         told[name] = tuple(Path(path) for path in told[name])
     confine(Sandbox(**told))
     os.execvp(arguments[1], arguments[1:])

@@ -1,8 +1,8 @@
 """Locks of production: one per registered model and environment, visible, held by one process at a time.
 
-A lock is a file in `<home>/locks` that its holder keeps locked (`flock`) and that says who that is. The operating system
-takes the lock from a process that dies; what the file says then stays, and whoever takes it over is told. A run that is
-suspended over something in production leaves a reservation: the file says so, and no other run begins.
+A lock is a file in `<home>/locks` that its holder keeps locked (`flock`) and that says who that is. The operating
+system takes the lock from a process that dies; what the file says then stays, and whoever takes it over is told. A run
+that is suspended over something in production leaves a reservation: the file says so, and no other run begins.
 
 The locks are those of one state folder on one machine: what two machines do to one registry is not seen here.
 """

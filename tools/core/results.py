@@ -21,13 +21,14 @@ class Status(StrEnum):
 
 
 class ErrorInfo(BaseModel):
-    """Why a call did not return data, for the reader named by `kind`."""
+    """Why a call did not return data, for the reader named by `kind`. `wait_s`: seconds that a server asks to wait."""
 
     model_config = ConfigDict(extra="forbid")
 
     kind: ErrorKind
     message: str
     tried: str | None = None
+    wait_s: float | None = None
 
 
 class ToolResult(BaseModel):

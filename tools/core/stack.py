@@ -14,10 +14,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tools.core.child_env import BASICS, BEHAVIOUR
 from tools.core.contract import Integration
 from tools.core.yamlfile import ConfigError, load_yaml_model
 
-PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "SSL_CERT_FILE", "MLOPS_HOME")
+PASSED_ON = (*BASICS, *BEHAVIOUR)
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,23 @@ class Stack:
         if spec is None:
             return True
         return spec.is_real(self.env) or self._own(name).transport == "http"
+
+    def usable(self, name: str) -> str | None:
+        """Why a server's calls cannot work as things are set up, for a person; None where they can.
+
+        Only an integration without an embedded form can be unusable: its required settings, or its library, are
+        missing. A server of its own over HTTP has its settings itself.
+        """
+        spec = self.spec(name)
+        if spec is None or spec.embedded or self._own(name).transport == "http":
+            return None
+        if lacking := spec.lacks(self.env):
+            return (
+                f"{spec.title} is not configured: set {', '.join(s.name for s in lacking)} in the environment or .env"
+            )
+        if missing := spec.missing():
+            return f"{spec.title} needs {', '.join(missing)}, which is not installed; run: {spec.install_command()}"
+        return None
 
     def config(self, name: str) -> ServerConfig:
         """How the server is reached."""

@@ -88,7 +88,12 @@ def _explain(item: Any, model: type[BaseModel]) -> str:
 
 
 def _keys(model: type[BaseModel]) -> str:
-    return ", ".join(model.model_fields)
+    return ", ".join(_names(model))
+
+
+def _names(model: type[BaseModel]) -> list[str]:
+    """The keys as a file writes them."""
+    return [info.alias or name for name, info in model.model_fields.items()]
 
 
 def _valid_keys_at(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
@@ -99,7 +104,7 @@ def _valid_keys_at(model: type[BaseModel], location: tuple[str | int, ...]) -> l
         nested = _model_in(field.annotation) if field is not None else None
         if nested is not None:
             current = nested
-    return list(current.model_fields)
+    return _names(current)
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

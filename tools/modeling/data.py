@@ -1,6 +1,7 @@
 """Tables in and out, and the checks a target must pass before anything is trained on it."""
 
 import gzip
+import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -15,6 +16,9 @@ Task = Literal["binary", "multiclass", "regression"]
 TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression")
 KINDS = ".csv, .csv.gz, .parquet"
 MAX_CLASSES = 200
+# What a file of scores says of itself, in the attributes of its table.
+MODEL_DIGEST = "model_digest"
+ROWS_DIGEST = "rows_digest"
 
 
 def check_task(task: str) -> Task:
@@ -72,6 +76,12 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
     """
     with replacing(path) as draft:
         frame.to_parquet(draft, index=False)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require_columns(frame: pd.DataFrame, names: Iterable[str], source: object) -> None:

@@ -84,6 +84,7 @@ class ModelHost:
         Raises:
             FinalError: it cannot be loaded; says why.
         """
+        digest, size = content_digest(folder)
         ours, theirs = socket.socketpair()
         scratch = Path(tempfile.mkdtemp(prefix="mlops-model-"))
         try:
@@ -105,6 +106,7 @@ class ModelHost:
             model.close()
             raise FinalError(f"cannot load the model {name}: {_text(answer)}")
         model.not_isolated = tuple(json.loads(answer[1:]))
+        model.digest, model.size_bytes = digest, size
         return model
 
     def exit_code(self, pid: int, *, kill: bool = False) -> int | None:
@@ -175,12 +177,15 @@ class ModelHost:
 class IsolatedModel:
     """A model in a process of its own. Used by one thread at a time; to be closed.
 
+    `digest`: SHA-256 over names and content of its files, taken before it was loaded; `size_bytes`: of them together.
     `not_isolated`: what this platform could not take away from it, in words.
     """
 
     def __init__(self, host: ModelHost, pid: int, connection: Connection, name: str, scratch: Path) -> None:
         self.pid = pid
         self.name = name
+        self.digest = ""
+        self.size_bytes = 0
         self.not_isolated: tuple[str, ...] = ()
         self._host = host
         self._connection = connection
@@ -306,7 +311,7 @@ def _unpack(answer: bytes, rows: int, name: str) -> Predictions:
     return Predictions(values, probabilities, classes)
 
 
-def _content(folder: Path) -> tuple[str, int]:
+def content_digest(folder: Path) -> tuple[str, int]:
     """SHA-256 over names and content of all files below a folder, and their bytes."""
     digest, size = hashlib.sha256(), 0
     for path in sorted(folder.rglob("*")):
@@ -344,7 +349,7 @@ class ModelPool:
         try:
             self._host.warm()
             local = fetch(folder)
-            key, size = _content(local)
+            key, size = content_digest(local)
             found = self._models.pop(key, None)
             if found is not None and not found[0].alive:
                 shutil.rmtree(found[1], ignore_errors=True)

@@ -39,6 +39,7 @@ def main() -> None:
 
     assert warm.__name__
     libraries = python_files(Path(project) if project else None, never=[Path(path) for path in closed])
+    places = tuple(Path(entry) for entry in sys.path if entry and Path(entry).is_dir())  # modules are found by name
     children: dict[int, int | None] = {}
     while True:
         request, fds = _receive(control)
@@ -52,7 +53,7 @@ def main() -> None:
             child = os.fork()
             if child == 0:
                 control.close()
-                _run_model(fds[0], request, libraries)
+                _run_model(fds[0], request, libraries, places)
             os.close(fds[0])
             children[child] = None
             reply: dict[str, Any] = {"pid": child}
@@ -86,7 +87,7 @@ def _reap(children: dict[int, int | None]) -> None:
                 children[child] = os.waitstatus_to_exitcode(status)
 
 
-def _run_model(fd: int, request: dict[str, Any], libraries: tuple[Path, ...]) -> None:
+def _run_model(fd: int, request: dict[str, Any], libraries: tuple[Path, ...], places: tuple[Path, ...]) -> None:
     """The whole life of a model's process. Never returns."""
     try:
         connection = Connection(fd)
@@ -96,7 +97,7 @@ def _run_model(fd: int, request: dict[str, Any], libraries: tuple[Path, ...]) ->
         os.chdir(scratch)
         from tools.core.isolation import Sandbox, confine, devices
 
-        missing = confine(Sandbox(read=(*libraries, folder), write=(scratch, *devices())))
+        missing = confine(Sandbox((*libraries, folder), (scratch, *devices()), names=places))
         from tools.modeling.predictor import open_predictor
 
         try:

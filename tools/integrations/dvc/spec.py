@@ -150,6 +150,7 @@ SPEC = Integration(
     ),
     backend="tools.integrations.dvc.backend:DVCBackend",
     requires=("dvc",),
+    imports=("dvc", "dvc_data"),
     settings=(
         Setting(
             name="DVC_REPO",

@@ -116,4 +116,5 @@ SPEC = Integration(
     ),
     backend="tools.integrations.evidently.backend:EvidentlyBackend",
     requires=("evidently",),
+    imports=("evidently",),
 )

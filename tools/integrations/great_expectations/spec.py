@@ -93,4 +93,5 @@ SPEC = Integration(
     ),
     backend="tools.integrations.great_expectations.backend:GreatExpectationsBackend",
     requires=("great-expectations",),
+    imports=("great_expectations",),
 )

@@ -22,4 +22,5 @@ SPEC = Integration(
     ),
     backend="tools.integrations.hyperopt.backend:HyperoptBackend",
     requires=("hyperopt",),
+    imports=("hyperopt",),
 )

@@ -8,6 +8,7 @@ from tools.core.contract import CallContext
 from tools.core.errors import FixableError
 from tools.core.files import write_json
 from tools.integrations.judge.ab_actions import AbTestBackend
+from tools.integrations.judge.judged import answered, scored
 from tools.integrations.judge.outlook_actions import OutlookBackend, write_score_series
 from tools.integrations.judge.outlook_spec import ScoreSeries, SeriesArgs
 from tools.integrations.judge.spec import (
@@ -127,6 +128,9 @@ class JudgeBackend(OutlookBackend, AbTestBackend):
             raise FixableError(f"min_effect must be 0 or more; got {args.min_effect:g}")
         champion = _read_scores(ctx.path(args.champion_scores), task)
         challenger = _read_scores(ctx.path(args.challenger_scores), task)
+        digests = [scored(ctx.path(path)) for path in (args.champion_scores, args.challenger_scores)]
+        if digests[0].rows != digests[1].rows:
+            raise FixableError("the two files of scores are not of the same rows; score both models on one file")
         try:
             found = compare(champion, challenger, args.metric, task, args.alpha, args.min_effect)
         except ValueError as error:
@@ -146,6 +150,9 @@ class JudgeBackend(OutlookBackend, AbTestBackend):
             difference_high=high,
             p_value=found.p_value,
             rows=len(champion),
+            champion_digest=digests[0].model,
+            challenger_digest=digests[1].model,
+            rows_digest=digests[0].rows,
             method=found.method,
             reason=reason,
             message=f"{'The challenger is better' if found.better else 'The champion stays'}: {reason}.",
@@ -161,6 +168,7 @@ class JudgeBackend(OutlookBackend, AbTestBackend):
         _check_range("max_error_rate", args.max_error_rate, 0, 1)
         _check_range("min_label_share", args.min_label_share, 0, 1 + 1e-12)
         evidence = _read_evidence(ctx.path(args.evidence), task)
+        judged = answered(ctx.path(args.evidence))
         rules = Rules(
             args.metric,
             task,
@@ -195,6 +203,9 @@ class JudgeBackend(OutlookBackend, AbTestBackend):
             disagreement=found.disagreement,
             checks=_checks(found.checks),
             proxies=_proxies(found.proxies),
+            champion_digest=judged.champion,
+            challenger_digest=judged.challenger,
+            evidence_digest=judged.evidence,
             trajectory_path=_write_trajectory(found, args, ctx),
             message=f"{found.verdict.capitalize()} after {found.requests} requests: {found.reasons[0]}",
         )
@@ -205,6 +216,7 @@ class JudgeBackend(OutlookBackend, AbTestBackend):
 
         task = _check(args)
         evidence = _read_evidence(ctx.path(args.evidence), task)
+        judged = answered(ctx.path(args.evidence))
         if args.start > len(evidence):
             raise FixableError(f"start is {args.start}, but {args.evidence} has {len(evidence)} requests")
         rules = Rules(
@@ -220,6 +232,8 @@ class JudgeBackend(OutlookBackend, AbTestBackend):
             reasons=found.reasons,
             requests=found.requests,
             labelled=found.labelled,
+            champion_digest=judged.challenger,
+            evidence_digest=judged.evidence,
             label_share=found.label_share,
             measure=found.measure,
             former_value=found.former_value,

@@ -95,6 +95,9 @@ class ModelComparison(Data):
     difference_high: float
     p_value: float
     rows: int
+    champion_digest: str | None  # SHA-256 over the files of the models that were scored
+    challenger_digest: str | None
+    rows_digest: str | None  # SHA-256 of the file of the rows
     method: str
     reason: str
     message: str
@@ -182,6 +185,9 @@ class CanaryVerdict(Data):
     disagreement: float | None  # share of labelled requests on which the two models' losses differ
     checks: list[CheckResult]
     proxies: list[ProxyResult]
+    champion_digest: str | None  # SHA-256 over the files of the models that answered
+    challenger_digest: str | None
+    evidence_digest: str  # SHA-256 of the evidence file as it was judged
     trajectory_path: str | None  # JSON: the e-values, interval and verdict at up to 60 looks
     message: str
 
@@ -196,6 +202,8 @@ class ProbationVerdict(Data):
     reasons: list[str]
     requests: int
     labelled: int
+    champion_digest: str | None  # of the new champion
+    evidence_digest: str
     label_share: float | None
     measure: str
     former_value: float | None
@@ -354,4 +362,5 @@ SPEC = Integration(
     ),
     backend="tools.integrations.judge.backend:JudgeBackend",
     requires=("numpy", "scipy", "pandas"),
+    imports=("scipy",),
 )

@@ -98,7 +98,10 @@ class MLflowBackend(Backend):
         return Registry(self._store(ctx)).versions(args.name)
 
     def promote_version(self, args: PromoteVersionArgs, ctx: CallContext) -> Promotion:
-        return Registry(self._store(ctx)).promote(args.name, args.version, args.reason)
+        store = self._store(ctx)
+        if args.digest:
+            self._models.check(store, f"models:/{args.name}/{args.version}", args.digest, ctx)
+        return Registry(store).promote(args.name, args.version, args.reason)
 
     def set_backup(self, args: SetBackupArgs, ctx: CallContext) -> Backup:
         return Registry(self._store(ctx)).set_backup(args.name, args.version, args.reason)

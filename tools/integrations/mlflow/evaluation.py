@@ -13,7 +13,17 @@ from tools.core.errors import CallCancelled, FixableError
 from tools.integrations.mlflow.models import Models
 from tools.integrations.mlflow.spec import EvaluateModelArgs, Evaluation
 from tools.integrations.mlflow.tracking import Store
-from tools.modeling.data import as_text, check_task, load_xy, positive_label, read_table, write_table
+from tools.modeling.data import (
+    MODEL_DIGEST,
+    ROWS_DIGEST,
+    as_text,
+    check_task,
+    file_digest,
+    load_xy,
+    positive_label,
+    read_table,
+    write_table,
+)
 from tools.modeling.fairness import Audit, get_measure, make_audit
 from tools.modeling.metrics import Metric, get_metric, row_losses, score
 from tools.modeling.model_host import IsolatedModel
@@ -63,6 +73,8 @@ def evaluate(store: Store, models: Models, args: EvaluateModelArgs, ctx: CallCon
             "error": error,
         }
     )
+    rows_digest = file_digest(path)
+    scores.attrs |= {MODEL_DIGEST: model.digest, ROWS_DIGEST: rows_digest}  # kept in the file: what was scored on what
     out = ctx.workspace / f"scores_{path.stem}_{_digest(args)}.parquet"
     ctx.progress(2, 3, "writing the scores")
     write_table(scores, out)
@@ -77,6 +89,8 @@ def evaluate(store: Store, models: Models, args: EvaluateModelArgs, ctx: CallCon
         latency_ms_p50=float(np.percentile(latency, 50)),
         latency_ms_p95=float(np.percentile(latency, 95)),
         size_bytes=size,
+        model_digest=model.digest,
+        rows_digest=rows_digest,
         scores_path=ctx.show(out),
         segments=None if groups is None else _per_segment(groups, metric, truth, predictions, task),
         fairness_gap=gap,

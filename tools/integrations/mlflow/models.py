@@ -1,8 +1,12 @@
 """Models of the store, each loaded in a process of its own that outlives the call, for the calls that use it again."""
 
+import tempfile
+from pathlib import Path
+
 from tools.core.contract import CallContext
+from tools.core.errors import FixableError
 from tools.integrations.mlflow.tracking import Store
-from tools.modeling.model_host import IsolatedModel, ModelHost, ModelPool
+from tools.modeling.model_host import IsolatedModel, ModelHost, ModelPool, content_digest
 from tools.modeling.model_store import fetch_model
 
 
@@ -28,6 +32,19 @@ class Models:
             model_uri,
             lambda folder: fetch_model(model_uri, store.tracking_uri, store.registry_uri, folder, outside=outside),
         )
+
+    def check(self, store: Store, model_uri: str, digest: str, ctx: CallContext) -> None:
+        """Raise `FixableError` unless a model's files are those that the digest is of; nothing of them is executed."""
+        store.client()  # says within seconds that the server does not answer
+        with tempfile.TemporaryDirectory(prefix="mlops-files-") as folder:
+            outside = model_uri in ctx.outside_models
+            local = fetch_model(model_uri, store.tracking_uri, store.registry_uri, Path(folder), outside=outside)
+            found, _ = content_digest(local)
+        if found != digest:
+            raise FixableError(
+                f"{model_uri} is not the model that was judged: its files have the SHA-256 {found[:12]}…, expected was "
+                f"{digest[:12]}…"
+            )
 
     def close(self) -> None:
         """End every model's process."""

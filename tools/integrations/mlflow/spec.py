@@ -83,6 +83,8 @@ class Evaluation(Data):
     latency_ms_p50: float
     latency_ms_p95: float
     size_bytes: int
+    model_digest: str  # SHA-256 over names and content of its files
+    rows_digest: str  # SHA-256 of the data file
     scores_path: str  # Parquet: row, y_true, prediction, probability, loss, error
     segments: dict[str, float | None] | None  # the metric per segment; None where it is not defined on the rows
     fairness_gap: float | None  # None: not asked for, or no two segments have enough rows
@@ -175,6 +177,7 @@ class PromoteVersionArgs(Args):
     name: ModelName = Field(description="registered model")
     version: Annotated[int, Bound()] = Field(description="new champion")
     reason: Annotated[str, Free("recorded beside the version")] = Field(description="evidence")
+    digest: Annotated[str, Bound()] = Field(default_factory=str, description="SHA-256 of its files")
 
 
 class Promotion(Data):
@@ -372,6 +375,7 @@ SPEC = Integration(
     ),
     backend="tools.integrations.mlflow.backend:MLflowBackend",
     requires=("mlflow", "scikit-learn", "pandas"),
+    imports=("mlflow",),
     settings=(
         Setting("MLFLOW_TRACKING_URI", "MLflow tracking store; unset: SQLite in the state folder", real=True),
         Setting("MLFLOW_REGISTRY_URI", "model registry; unset: the tracking store", real=True),

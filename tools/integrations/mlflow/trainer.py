@@ -120,8 +120,10 @@ def run_trainer(command: list[str], training: Training, ctx: CallContext) -> str
             code = _wait(process, started, ctx)
     tail = _tail(log)
     if code != 0:
+        refused = any(sign in tail for sign in ("Permission denied", "PermissionError", "Read-only"))
+        hint = " (a trainer writes below MLOPS_OUTPUT, TMPDIR and the project's data folders)" if refused else ""
         raise FinalError(
-            f"the trainer ended with exit code {code}; end of its output: {tail or '(none)'}", tried=ctx.show(log)
+            f"the trainer ended with exit code {code}{hint}; end of its output: {tail or '(none)'}", tried=ctx.show(log)
         )
     return tail
 
@@ -168,7 +170,8 @@ def _sandbox(training: Training, ctx: CallContext, own: list[Path]) -> Sandbox:
     addresses = (training.store.tracking_uri, training.store.registry_uri, training.artifacts)
     local = [path for path in map(_local_folder, addresses) if path]
     write = [*own, Path("/dev"), Path.home() / ".cache", *local, *files]
-    return Sandbox(read=(*all_but(closed), *training.paths), write=tuple(write), network=True)
+    read = (*all_but(closed), *training.paths)
+    return Sandbox(read=read, write=tuple(write), names=(Path("/"),), network=True)
 
 
 def _is_output(entry: Path, home: Path) -> bool:

@@ -133,6 +133,7 @@ SPEC = Integration(
     ),
     backend="tools.integrations.optuna.backend:OptunaBackend",
     requires=("optuna",),
+    imports=("optuna", "scipy"),
     settings=(
         Setting(
             "OPTUNA_STORAGE",

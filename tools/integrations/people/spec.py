@@ -89,4 +89,6 @@ SPEC = Integration(
         ),
     ),
     backend="tools.integrations.people.backend:PeopleBackend",
+    requires=("scipy",),
+    imports=("scipy",),
 )

@@ -43,10 +43,10 @@ class PrometheusBackend(Backend):
     def __init__(self, settings: Mapping[str, str | None]) -> None:
         super().__init__(settings)
         self._remote: Any = None
-        if url := settings.get("PROMETHEUS_URL"):
+        if settings.get("PROMETHEUS_URL"):
             from tools.integrations.prometheus.remote import RemotePrometheus
 
-            self._remote = RemotePrometheus(url, settings.get("PROMETHEUS_TOKEN"))
+            self._remote = RemotePrometheus(settings)
 
     def _source(self, ctx: CallContext) -> Any:
         if self._remote is not None:
@@ -61,6 +61,7 @@ class PrometheusBackend(Backend):
                 f"{self._remote.where} scrapes by itself (its scrape_configs say what); scrape is for the embedded "
                 "store: unset PROMETHEUS_URL to use that"
             )
+        self._check_target(args.target, ctx)
         source = self._source(ctx)
         samples, t_ms = source.scrape(args.target)
         series = source.store.count()
@@ -114,8 +115,9 @@ class PrometheusBackend(Backend):
     def watch(self, args: WatchArgs, ctx: CallContext) -> Watched:
         from tools.integrations.prometheus.embedded import instance_of
 
-        source = self._source(ctx)
         instance = instance_of(args.target)
+        self._check_target(args.target, ctx)
+        source = self._source(ctx)
         interval = source.scrape_interval_s(instance)
         if self._remote is not None and not interval:
             raise NoDataError(
@@ -151,10 +153,14 @@ class PrometheusBackend(Backend):
             time.sleep(min(POLL_S, max(0.0, args.seconds - elapsed)))
 
     def _judge(self, source: Any, instance: str, window_s: float, scrapes: int, failed: int, target: str) -> Watched:
+        from tools.integrations.prometheus.promql import quoted
+
         t = time.time()
 
         def by_variant(template: str, by: str = "") -> dict[str, float]:
-            expr = template.format(where=f'instance="{instance}"', window=f"{math.ceil(window_s * 1000)}ms", by=by)
+            expr = template.format(
+                where=f"instance={quoted(instance)}", window=f"{math.ceil(window_s * 1000)}ms", by=by
+            )
             values, _ = source.query(expr, t)
             return {value.labels.get("variant", ""): value.value for value in values}
 
@@ -189,6 +195,25 @@ class PrometheusBackend(Backend):
             variants=variants,
             message=f"Over {window_s:.0f} s: {told}.",
         )
+
+    def _check_target(self, target: str, ctx: CallContext) -> None:
+        """Refuse an address that neither the settings name nor the local serving engine has.
+
+        Raises:
+            FixableError: names the valid ones.
+        """
+        from tools.integrations.prometheus.embedded import instance_of
+        from tools.modeling.serving_address import recorded_address
+
+        instance_of(target)  # an address at all
+        configured = [value.strip() for value in (self.settings.get("PROMETHEUS_TARGETS") or "").split(",")]
+        engine = recorded_address(ctx.home / "serving")
+        valid = [value for value in (*configured, engine.metrics_url if engine else "") if value]
+        if target not in valid:
+            raise FixableError(
+                f"target {target!r} is no address that may be watched; valid: {', '.join(valid) or 'none now'} "
+                "(the local serving engine while it runs, and PROMETHEUS_TARGETS)"
+            )
 
     def health(self, ctx: CallContext) -> str:
         if self._remote is not None:

@@ -24,7 +24,13 @@ _TOKEN = re.compile(
 )""",
     re.VERBOSE,
 )
+MAX_TOKENS = 1_000
+MAX_DEPTH = 60
+MAX_RANGE_MS = 10 * 366 * 86_400_000
+MAX_PATTERN_CHARS = 300
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+# A repeated group can take exponential time here (Prometheus' own engine cannot), many repetitions nearly as much.
+_COSTLY = re.compile(r"\)[*+{]|\(\?[^:]|(?:[*+{][^*+{]*){5}", re.DOTALL)
 _PRECEDENCE = {
     **dict.fromkeys(("==", "!=", ">", "<", ">=", "<="), 1),
     **dict.fromkeys(("+", "-"), 2),
@@ -115,11 +121,18 @@ def parse(text: str) -> Node:
     return node
 
 
+def quoted(value: str) -> str:
+    """A value as a PromQL string, whatever is in it."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
 class _Parser:
     def __init__(self, text: str) -> None:
         self.text = text
         self.tokens: list[tuple[str, str]] = []
         self.at = 0
+        self.depth = 0
         position = 0
         body = text.rstrip()
         while position < len(body):
@@ -128,9 +141,12 @@ class _Parser:
                 raise self.error(f"cannot read {body[position : position + 20]!r}")
             self.tokens.append((match.lastgroup, match[match.lastgroup]))
             position = match.end()
+            if len(self.tokens) > MAX_TOKENS:
+                raise self.error(f"it is too long: more than {MAX_TOKENS} words and signs")
 
     def error(self, what: str) -> FixableError:
-        return FixableError(f"PromQL {self.text!r}: {what}. The embedded store supports {SUPPORTED}")
+        shown = self.text if len(self.text) <= 120 else f"{self.text[:119]}…"
+        return FixableError(f"PromQL {shown!r}: {what}. The embedded store supports {SUPPORTED}")
 
     def peek(self) -> tuple[str, str]:
         return self.tokens[self.at] if self.at < len(self.tokens) else ("end", "")
@@ -153,7 +169,11 @@ class _Parser:
             raise self.error(f"{self.peek()[1]!r} is not supported here")
 
     def expression(self, minimum: int) -> Node:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise self.error(f"it is nested deeper than {MAX_DEPTH}")
         left = self.operand()
+        chained = 0
         while (op := self.peek()[1]) in _PRECEDENCE and self.peek()[0] == "op" and _PRECEDENCE[op] >= minimum:
             self.take()
             if self.peek()[1] in ("bool", "on", "ignoring"):
@@ -164,6 +184,10 @@ class _Parser:
                 if isinstance(side, Selector) and side.range_ms:
                     raise self.error("a range needs rate() or increase() around it")
             left = Binary(op, left, right)
+            chained += 1
+            if chained > MAX_DEPTH:
+                raise self.error(f"it combines more than {MAX_DEPTH} values in a row")
+        self.depth -= 1
         return left
 
     def operand(self) -> Node:
@@ -249,6 +273,8 @@ class _Parser:
         if self.accept("["):
             text = self.take("duration")
             range_ms = sum(int(n) * _UNIT_MS[unit] for n, unit in re.findall(r"(\d+)(ms|s|m|h|d|w)", text))
+            if range_ms > MAX_RANGE_MS:
+                raise self.error("a range may reach ten years back at most")
             if self.peek()[1] == ":":
                 raise self.error("subqueries are not supported")
             self.take(value="]")
@@ -264,6 +290,11 @@ class _Parser:
         raw = self.take("string")[1:-1]
         value = re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[1]), raw)
         if op in ("=~", "!~"):
+            if len(value) > MAX_PATTERN_CHARS or _COSTLY.search(re.sub(r"\\.", "", value, flags=re.DOTALL)):
+                raise self.error(
+                    "a regular expression that repeats a group, repeats more than four times or looks around can take "
+                    "for ever; write a simpler one"
+                )
             try:
                 re.compile(value)
             except re.error as error:

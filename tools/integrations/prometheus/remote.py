@@ -2,35 +2,43 @@
 
 import re
 import time
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from typing import Any, Literal
 
-import httpx
+from pydantic import BaseModel
 
-from tools.core.errors import FinalError, FixableError, NeedsPersonError, RetryableError
-from tools.integrations.prometheus.embedded import RangeSeries, range_times
+from tools.core.errors import FinalError, FixableError, NoDataError
+from tools.integrations.prometheus.embedded import MAX_TIME_S, RangeSeries, range_times
 from tools.integrations.prometheus.evaluate import Value
+from tools.rest import Bearer, RestClient, Service
 
-TIMEOUT_S = 60.0
+SERVICE = Service(
+    title="Prometheus",
+    url="PROMETHEUS_URL",
+    auth=Bearer("PROMETHEUS_TOKEN"),
+    timeout="PROMETHEUS_TIMEOUT_S",
+    total_s=300.0,
+    max_bytes=64 * 2**20,
+)
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
+class _Response(BaseModel):
+    """The envelope of every answer that is not an error."""
+
+    status: Literal["success"]
+    data: Any
+
+
 class RemotePrometheus:
-    """Read-only client of a server.
+    """Read-only client of the server that the settings name."""
 
-    Args:
-        url: base URL, with the server's path prefix if it has one.
-        token: bearer token, or None.
-    """
+    def __init__(self, settings: Mapping[str, str | None]) -> None:
+        self._client = RestClient(SERVICE, settings)
 
-    def __init__(self, url: str, token: str | None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise NeedsPersonError(f"PROMETHEUS_URL must be a URL such as http://host:9090, got {parts.path or url!r}")
-        # Shown in messages: never with user and password.
-        self.shown = f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._client = httpx.Client(base_url=url.rstrip("/") + "/", headers=headers, timeout=TIMEOUT_S)
+    @property
+    def shown(self) -> str:
+        return self._client.shown
 
     @property
     def where(self) -> str:
@@ -40,6 +48,8 @@ class RemotePrometheus:
     def query(self, expr: str, time_s: float | None) -> tuple[list[Value], float]:
         """The value at one time (default the server's now), and that time."""
         t = time.time() if time_s is None else time_s
+        if not 0 <= t <= MAX_TIME_S:
+            raise FixableError(f"time must be Unix seconds from 0 to {MAX_TIME_S:.0f}, got {t}")
         data = self._get("api/v1/query", {"query": expr, "time": f"{t:.3f}"})
         match data["resultType"]:
             case "vector":
@@ -78,29 +88,8 @@ class RemotePrometheus:
 
     def _get(self, path: str, parameters: dict[str, Any]) -> Any:
         try:
-            response = self._client.get(path, params=parameters)
-        except httpx.HTTPError as error:
-            raise RetryableError(
-                f"the Prometheus server {self.shown} (PROMETHEUS_URL) does not answer: {type(error).__name__}"
-            ) from error
-        if response.status_code in (401, 403):
-            raise NeedsPersonError(f"{self.shown} refuses access (HTTP {response.status_code}); set PROMETHEUS_TOKEN")
-        try:
-            body = response.json()
-            status = body["status"]
-        except (ValueError, KeyError, TypeError) as error:
-            if response.status_code >= 500:
-                raise RetryableError(f"{self.shown} answers HTTP {response.status_code}") from error
+            return self._client.get(path, query=parameters).model(_Response).data
+        except (NoDataError, FinalError) as error:  # every Prometheus knows these paths, and answers in JSON
             raise FinalError(
-                f"{self.shown} is no Prometheus API (HTTP {response.status_code} for {path}); check PROMETHEUS_URL"
+                f"{self.shown} is no Prometheus API; check PROMETHEUS_URL ({error.message})", tried=error.tried
             ) from error
-        if status == "success":
-            return body["data"]
-        message = f"{self.shown}: {body.get('error', 'unknown error')}"
-        match body.get("errorType"):
-            case "bad_data" | "execution":
-                raise FixableError(message)
-            case "timeout" | "unavailable" | "canceled":
-                raise RetryableError(message)
-            case _:
-                raise FinalError(message)

@@ -156,8 +156,14 @@ SPEC = Integration(
     ),
     backend="tools.integrations.prometheus.backend:PrometheusBackend",
     requires=("prometheus-client", "httpx"),
+    imports=("prometheus_client",),
     settings=(
         Setting("PROMETHEUS_URL", "URL of a Prometheus server; unset: the embedded store", real=True),
         Setting("PROMETHEUS_TOKEN", "bearer token of that server; unset: none", secret=True),
+        Setting(
+            "PROMETHEUS_TARGETS",
+            "addresses of metrics, with commas between, that may be watched besides the local serving engine's",
+        ),
+        Setting("PROMETHEUS_TIMEOUT_S", "seconds to wait for that server's answer", default="60"),
     ),
 )

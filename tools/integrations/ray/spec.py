@@ -54,6 +54,7 @@ SPEC = Integration(
     ),
     backend="tools.integrations.ray.backend:RayBackend",
     requires=("ray",),
+    imports=("ray",),
     extra="ray",
     settings=(
         Setting(

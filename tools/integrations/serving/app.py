@@ -79,7 +79,11 @@ def make_app(router: Router, token: str) -> Starlette:
         return {"changed": await router.set_traffic(_percent(body))}
 
     async def promote(body: dict[str, Any]) -> dict[str, Any]:
-        return {"changed": await router.promote(str(body["version"]), bool(body["keep_former"]))}
+        return {
+            "changed": await router.promote(
+                str(body["version"]), bool(body["keep_former"]), str(body.get("digest") or "")
+            )
+        }
 
     async def rollback(_: dict[str, Any]) -> dict[str, Any]:
         return {"changed": await router.rollback()}
@@ -161,7 +165,12 @@ def _prediction_request(body: dict[str, Any]) -> tuple[list[dict[str, Any]], str
 
 
 def _model(body: dict[str, Any]) -> ModelRef:
-    return ModelRef(uri=str(body["model_uri"]), version=str(body["version"]), outside=bool(body.get("outside")))
+    return ModelRef(
+        uri=str(body["model_uri"]),
+        version=str(body["version"]),
+        outside=bool(body.get("outside")),
+        digest=str(body.get("digest") or ""),
+    )
 
 
 def _percent(body: dict[str, Any]) -> float:
@@ -181,6 +190,9 @@ def _status(router: Router) -> dict[str, Any]:
         "canary_version": canary.model.version if canary else None,
         "canary_percent": canary.percent if canary else 0.0,
         "former_version": former.model.version if former else None,
+        "champion_digest": state.champion.digest if state.champion else None,
+        "canary_digest": canary.model.digest if canary else None,
+        "former_digest": former.model.digest if former else None,
         "challenger_state": router.challenger_state,
         "restored": router.restored.is_set(),
         "problem": router.problem(),

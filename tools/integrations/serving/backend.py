@@ -33,6 +33,7 @@ class ServingBackend(Backend):
     def __init__(self, settings: Mapping[str, str | None]) -> None:
         super().__init__(settings)
         self._engine: Any = None
+        self._served_from: Path | None = None
         self._port = _port(settings.get("SERVING_PORT"))
         self._challenger_timeout_s = _seconds(
             "SERVING_CHALLENGER_TIMEOUT_S", settings.get("SERVING_CHALLENGER_TIMEOUT_S") or "2"
@@ -47,7 +48,12 @@ class ServingBackend(Backend):
         started = self._ensure_engine(ctx)
         began = time.perf_counter()
         answer = self._engine.admin(
-            "deploy", name=args.name, model_uri=uri, version=args.version, outside=uri in ctx.outside_models
+            "deploy",
+            name=args.name,
+            model_uri=uri,
+            version=args.version,
+            outside=uri in ctx.outside_models,
+            digest=args.digest,
         )
         said = "serves all traffic" if answer["changed"] else "already served all traffic"
         return self._production(answer, f"Version {args.version} of {args.name} {said}.", began, started)
@@ -58,7 +64,7 @@ class ServingBackend(Backend):
         began = time.perf_counter()
         answer = self._engine.admin(
             "canary", model_uri=uri, version=args.version, percent=args.percent, seed=args.seed,
-            outside=uri in ctx.outside_models,
+            outside=uri in ctx.outside_models, digest=args.digest,
         )  # fmt: skip
         message = f"Version {args.version} answers {args.percent:g} % of requests and shadow-scores the rest."
         return self._production(answer, message, began, started)
@@ -68,7 +74,9 @@ class ServingBackend(Backend):
         return self._production(answer, f"Version {answer['canary_version']} answers {args.percent:g} % of requests.")
 
     def promote_canary(self, args: PromoteArgs, ctx: CallContext) -> Production:
-        answer = self._running().admin("promote", version=args.version, keep_former=args.keep_former)
+        answer = self._running().admin(
+            "promote", version=args.version, keep_former=args.keep_former, digest=args.digest
+        )
         former = answer["former_version"]
         shadow = f"; version {former} scores in the shadow" if former else ""
         message = f"Version {answer['champion_version']} is the champion and serves everything{shadow}."
@@ -121,6 +129,8 @@ class ServingBackend(Backend):
             champion_uri=answer["champion_uri"],
             canary_version=answer["canary_version"],
             canary_percent=answer["canary_percent"],
+            champion_digest=answer["champion_digest"],
+            canary_digest=answer["canary_digest"],
             former_version=answer["former_version"],
             challenger_state=answer["challenger_state"],
             message=f"Problem: {problem}." if problem else f"Serving version {answer['champion_version']}.",
@@ -194,6 +204,9 @@ class ServingBackend(Backend):
         rows = evidence(replies, shadow, chosen[args.target], args.task, args.batch)
         if former:
             rows = in_canary_roles(rows)  # the model that was promoted stays the challenger of its evidence
+        # The columns keep the canary's roles, also in the probation: what was promoted is their challenger.
+        roles = ("former_digest", "champion_digest") if former else ("champion_digest", "canary_digest")
+        rows["champion_digest"], rows["challenger_digest"] = (before[role] for role in roles)
         if args.segment:
             rows["segment"] = segments(list(table[args.segment]), args.segment)[args.start : args.start + len(rows)]
         watched = before["champion_version"] if former else canary or before["champion_version"]
@@ -286,8 +299,12 @@ class ServingBackend(Backend):
 
     def close(self) -> None:
         if self._engine is not None:
+            from tools.modeling.serving_address import forget_address
+
             self._engine.close()
             self._engine = None
+            if self._served_from is not None:
+                forget_address(self._served_from)
 
     def _ensure_engine(self, ctx: CallContext) -> float | None:
         """Start the engine unless it runs; the seconds that took, or None."""
@@ -295,6 +312,7 @@ class ServingBackend(Backend):
             return None
         from tools.integrations.serving.process import EngineProcess
         from tools.modeling.model_store import store_credentials
+        from tools.modeling.serving_address import ServingAddress, record_address
 
         self.close()
         self._engine = EngineProcess.start(
@@ -307,6 +325,8 @@ class ServingBackend(Backend):
             home=ctx.home.resolve(),
             credentials=store_credentials(self.settings, self._tracking_uri(ctx)),
         )
+        self._served_from = ctx.store("serving")
+        record_address(self._served_from, ServingAddress(f"{self._engine.url}/metrics", self._engine.pid))
         self._engine.wait_restored()
         return self._engine.start_s
 
@@ -343,6 +363,8 @@ class ServingBackend(Backend):
             champion_uri=answer["champion_uri"],
             canary_version=answer["canary_version"],
             canary_percent=answer["canary_percent"],
+            champion_digest=answer["champion_digest"],
+            canary_digest=answer["canary_digest"],
             former_version=answer["former_version"],
             changed=answer["changed"],
             start_s=started,

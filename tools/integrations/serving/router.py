@@ -7,7 +7,7 @@ champion, or for a challenger that is healthy and in time; nothing else ever del
 import asyncio
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,7 @@ class Router:
                     save_state(self._folder, state)
                 if state.champion is not None:
                     self._champion = await self._load(state.champion, CHAMPION)
-                    self._apply(state)
+                    self._apply(replace(state, champion=self._champion.model))
             except (BrokenStateError, ModelLoadError, OSError) as error:
                 self._restore_problem = f"the last production state could not be restored: {error}"
                 _log.error(self._restore_problem)
@@ -180,15 +180,17 @@ class Router:
         """
         async with self._changing:
             if self._champion is not None and self.state == ProductionState(name, model):
+                _check_digest(self._champion.model, model.digest)
                 return False
             shadow = self._challenger
             if shadow is not None and shadow.model == model and shadow.state == "ready":
                 # The former champion comes back: it is loaded, so users wait for nothing.
-                self._commit(ProductionState(name, model), None, champion=shadow, challenger=None)
+                _check_digest(shadow.model, model.digest)
+                self._commit(ProductionState(name, shadow.model), None, champion=shadow, challenger=None)
                 shadow.timeout_s, shadow.restarts = CHAMPION_TIMEOUT_S, None
                 return True
             variant = await self._load(model, CHAMPION)
-            self._commit(ProductionState(name, model), variant, champion=variant, challenger=None)
+            self._commit(ProductionState(name, variant.model), variant, champion=variant, challenger=None)
             return True
 
     async def start_canary(self, model: ModelRef, percent: float, seed: int) -> bool:
@@ -205,10 +207,12 @@ class Router:
                 raise RefusedError(f"version {model.version} already is the champion; a canary must be another model")
             canary = Canary(model, percent, seed)
             if self.state.canary == canary:
+                _check_digest(self.state.canary.model, model.digest)
                 return False
             keep = self._challenger if self.state.canary is not None and self.state.canary.model == model else None
             variant = keep if keep is not None and keep.state == "ready" else await self._load(model, CHALLENGER)
-            state = ProductionState(self.state.name, self.state.champion, canary)
+            _check_digest(variant.model, model.digest)
+            state = ProductionState(self.state.name, self.state.champion, replace(canary, model=variant.model))
             self._commit(state, None if variant is keep else variant, champion=self._champion, challenger=variant)
             return True
 
@@ -229,23 +233,26 @@ class Router:
             self._commit(state, None, champion=self._champion, challenger=self._challenger)
             return True
 
-    async def promote(self, version: str, keep_former: bool) -> bool:
+    async def promote(self, version: str, keep_former: bool, digest: str = "") -> bool:
         """Make the canary the champion. False: `version` is the champion already.
 
         Args:
             keep_former: the former champion goes on scoring in the shadow, until the probation is ended.
+            digest: of the files that were judged; any other canary is refused. Empty: not compared.
 
         Raises:
-            RefusedError: no canary, another canary than `version`, or one whose process is lost.
+            RefusedError: no canary, another canary than `version` or `digest`, or one whose process is lost.
         """
         async with self._changing:
             canary, champion = self.state.canary, self.state.champion
             if canary is None or canary.former:
                 if version and champion is not None and champion.version == version:
+                    _check_digest(champion, digest)
                     return False
                 raise RefusedError("no canary is running; there is nothing to promote")
             if version and canary.model.version != version:
                 raise RefusedError(f"the canary is version {canary.model.version}, not {version}")
+            _check_digest(canary.model, digest)
             if self._challenger is None or self._challenger.state != "ready":
                 raise RefusedError(f"the canary is {self.challenger_state}: it lost its process and cannot be promoted")
             promoted, former = self._challenger, self._champion if keep_former else None
@@ -289,6 +296,7 @@ class Router:
 
     async def _load(self, model: ModelRef, role: VariantName) -> Variant:
         worker = await asyncio.to_thread(self._source.start, model)
+        model = replace(model, digest=worker.digest)
         if role == CHAMPION:
             return Variant(model, worker, self._source, timeout_s=CHAMPION_TIMEOUT_S, restarts=None)
         timeout_s = self._challenger_timeout_s
@@ -319,4 +327,13 @@ class Router:
             state.champion.version if state.champion else None,
             canary.model.version if canary else None,
             canary.percent if canary else 0.0,
+        )
+
+
+def _check_digest(model: ModelRef, digest: str) -> None:
+    """Raise `RefusedError` unless the model's files are those that the digest is of; an empty one says nothing."""
+    if digest and model.digest != digest:
+        raise RefusedError(
+            f"version {model.version} is not the model that was judged: its files have the SHA-256 "
+            f"{model.digest[:12]}…, expected was {digest[:12]}…"
         )

@@ -15,12 +15,14 @@ from tools.modeling.search import Count, Index
 class DeployArgs(Args):
     model_uri: Annotated[ModelRef, Bound()] = Field(description="models:/…")
     version: Annotated[Name, Bound()] = Field(description="version label")
+    digest: Annotated[str, Bound()] = Field(default_factory=str, description="SHA-256 of its files")
     name: ModelName = Field("model", description="model name")
 
 
 class CanaryArgs(Args):
     model_uri: Annotated[ModelRef, Bound()] = Field(description="models:/…")
     version: Annotated[Name, Bound()] = Field(description="version label")
+    digest: Annotated[str, Bound()] = Field(default_factory=str, description="SHA-256 of its files")
     percent: Annotated[float, Bound()] = Limited("traffic_percent", "its share of requests", 5.0, ge=0, le=100)
     seed: Annotated[int, Bound()] = Field(0, description="routing seed")
 
@@ -32,6 +34,7 @@ class SetTrafficArgs(Args):
 class PromoteArgs(Args):
     version: Annotated[NameOrEmpty, Bound()] = Field("", description="refuse any other canary")
     keep_former: Annotated[bool, Bound()] = Field(True, description="old champion shadow-scores on")
+    digest: Annotated[str, Bound()] = Field("", description="SHA-256 of its files, as judged")
 
 
 class Production(Data):
@@ -44,6 +47,8 @@ class Production(Data):
     champion_uri: str
     canary_version: str | None
     canary_percent: float
+    champion_digest: str | None = None  # SHA-256 over the model's files
+    canary_digest: str | None = None
     former_version: str | None = None  # the former champion, while it scores in the shadow after a promotion
     changed: bool
     start_s: float | None = None  # seconds from process start to accepting requests; None: it was running
@@ -122,6 +127,8 @@ class ServingStatus(Data):
     champion_uri: str | None
     canary_version: str | None
     canary_percent: float
+    champion_digest: str | None = None  # SHA-256 over the model's files
+    canary_digest: str | None = None
     former_version: str | None = None  # the former champion, while it scores in the shadow after a promotion
     challenger_state: str | None  # of the canary or the former champion: ready, unhealthy, disabled
     message: str
@@ -253,6 +260,7 @@ SPEC = Integration(
     ),
     backend="tools.integrations.serving.backend:ServingBackend",
     requires=("mlflow", "scikit-learn", "starlette", "uvicorn", "prometheus-client", "httpx"),
+    imports=("mlflow", "prometheus_client"),
     settings=(
         Setting("SERVING_PORT", "port of the engine on 127.0.0.1; unset: a free one is picked"),
         Setting(

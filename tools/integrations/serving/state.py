@@ -1,7 +1,7 @@
 """What production serves, on disk: read at start, replaced atomically before every change takes effect."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ STATE_FILE = "state.json"
 class ModelRef:
     """A model that is or was served: where to load it, and its version label.
 
-    `outside`: a person let it be loaded although its files lie outside the configured store.
+    `digest`: SHA-256 over its files, once it is loaded; one that is given must be theirs. `outside`: a person let it be
+    loaded although its files lie outside the configured store.
     """
 
     uri: str
     version: str
     outside: bool = False
+    digest: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

@@ -79,13 +79,20 @@ class ModelSource:
         """A worker with the model loaded.
 
         Raises:
-            ModelLoadError: it cannot be loaded.
+            ModelLoadError: it cannot be loaded, or its files are not those that its digest is of.
         """
         try:
             folder = fetch_model(model.uri, self.tracking_uri, self.registry_uri, outside=model.outside)
-            return Worker(self._host.start(folder, model.uri, LOAD_TIMEOUT_S))
+            loaded = self._host.start(folder, model.uri, LOAD_TIMEOUT_S)
         except ToolError as error:
             raise ModelLoadError(error.message) from error
+        if model.digest and loaded.digest != model.digest:
+            loaded.close()
+            raise ModelLoadError(
+                f"the files of {model.uri} are not those that were judged: their SHA-256 is {loaded.digest[:12]}…, "
+                f"expected was {model.digest[:12]}…"
+            )
+        return Worker(loaded)
 
 
 class Worker:
@@ -93,6 +100,7 @@ class Worker:
 
     def __init__(self, model: IsolatedModel) -> None:
         self._model = model
+        self.digest = model.digest
 
     def score(self, rows: list[dict[str, Any]], timeout_s: float) -> Score:
         """Score the rows.

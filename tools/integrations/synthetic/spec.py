@@ -83,4 +83,5 @@ SPEC = Integration(
     ),
     backend="tools.integrations.synthetic.backend:SyntheticBackend",
     requires=("scipy", "scikit-learn"),
+    imports=("scipy", "sklearn"),
 )

@@ -127,6 +127,7 @@ SPEC = Integration(
     ),
     backend="tools.integrations.wandb.backend:WandbBackend",
     requires=("wandb",),
+    imports=("wandb",),
     settings=(
         Setting("WANDB_API_KEY", "W&B API key; unset: runs stay offline on this machine", secret=True, real=True),
         Setting("WANDB_PROJECT", "W&B project that runs are logged to", default="mlops-crew"),
