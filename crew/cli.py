@@ -12,7 +12,9 @@ from crew.commands import (
     docs,
     doctor,
     ending,
+    locks,
     policy,
+    reconcile,
     resume,
     run,
     runs,
@@ -39,6 +41,8 @@ app = typer.Typer(
 _COMMANDS: tuple[tuple[str, str, Callable[..., int]], ...] = (
     ("run", "The loop", run.run),
     ("resume", "The loop", resume.resume),
+    ("locks", "The loop", locks.locks),
+    ("reconcile", "The loop", reconcile.reconcile),
     ("stop", "The loop", stop.stop),
     ("sample", "The loop", sample.sample),
     ("runs", "Look back", runs.runs),

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from crew.environment import prepare
 from crew.goal import PATHS, ModelSettings, load_goal
 from crew.outcome import EXIT_CODES, Outcome, outcome_of
+from crew.reconcile import reconcile
 from crew.resuming import Answered, Recorded, changed_goal, pick_up, read_recorded
 from crew.roles import load_roles
 from crew.run import Run
@@ -24,6 +25,7 @@ from tools.core.approval import Prompt
 from tools.core.errors import ToolError
 from tools.core.gateway import Gateway
 from tools.core.journal import Journal, JournalError, Record
+from tools.core.locks import Holder, ProductionLocks
 from tools.core.policy import Level, Policy
 from tools.core.stack import Stack, read_env
 from tools.core.waiting import Suspended
@@ -72,6 +74,7 @@ class MlopsCrew:
         runbook: ignore MODEL and follow the runbooks.
         patience_s: seconds that a question may go unanswered before the run is suspended, where `prompt` is None; None:
             it is waited for until it expires.
+        wait_s: seconds to wait for another run that may change production of the model.
 
     Raises:
         ConfigError: a configuration file is missing or wrong; nothing has been done.
@@ -89,6 +92,7 @@ class MlopsCrew:
         prompt: Prompt | None = None,
         runbook: bool = False,
         patience_s: float | None = PATIENCE_S,
+        wait_s: float = 0.0,
     ) -> None:
         self.project = (project or project_folder()).resolve()
         self.run_id = new_run_id()
@@ -118,8 +122,10 @@ class MlopsCrew:
         self._run: Run | None = None
         self._stopping = Stopping()
         self._autonomy = autonomy
+        self._wait_s = wait_s
         self._patience_s = patience_s if prompt is None else None
         self._recorded: Recorded | None = None
+        self._leaves_something = False  # in production, for the run to find again
         self._said: dict[str, Answered] = {}
 
     @classmethod
@@ -169,21 +175,37 @@ class MlopsCrew:
         """Run the loop to its end. Never raises for what the loop met: that is in the outcome.
 
         Raises:
+            LockedError: another run may change production of the model; nothing was done.
             JournalError: the journal cannot be written, so nothing may be done.
         """
+        locks = ProductionLocks(self._home, self.run_id, self._policy.environment)
+        left = locks.acquire(self.goal.registered_model, self._wait_s)
+        suspended = False
+        try:
+            outcome = self._under_lock(locks, left)
+            suspended = outcome.outcome == "suspended"
+            return outcome
+        finally:
+            locks.release(reserve=suspended and self._leaves_something)
+
+    def _under_lock(self, locks: ProductionLocks, left: Holder | None) -> RunOutcome:
         started = time.monotonic()
         gateway = open_gateway(
             self.project, run_id=self.run_id, prompt=self._prompt, policy=self._policy, env=self._env,
             preferences=self.goal.stated, data=self.goal.files, data_roots=self.goal.data.roots,
-            patience_s=self._patience_s,
+            patience_s=self._patience_s, locks=locks,
         )  # fmt: skip
         if self._on_record is not None:
             gateway.journal.subscribe(self._on_record)
         outcome: Outcome
         try:
             self._journal_start(gateway)
+            if left is not None:
+                gateway.journal.append("lock", model=left.model, taken_over=str(left))
             if self._recorded is not None:
                 pick_up(gateway, self._recorded, self._said)
+            else:
+                reconcile(gateway, self.goal.registered_model, self._home)
             outcome, summary, results = self._loop(gateway)
         except Suspended as waits:
             gateway.journal.append("run_suspended", wait=waits.wait.data(), in_runbook=waits.in_runbook)
@@ -193,6 +215,7 @@ class MlopsCrew:
         except (TaskFailedError, ConfigError, ToolError, JournalError) as error:
             outcome, summary, results = "failed", str(error), self._results()
         finally:
+            self._leaves_something = bool(gateway.in_force)
             gateway.close()
         exit_code = EXIT_CODES.get(outcome, 0)
         report = self._close_run(gateway.journal, outcome, summary, exit_code, time.monotonic() - started)

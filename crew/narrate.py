@@ -107,6 +107,13 @@ class Narrator:
             case "fallback":
                 text = f"finished by its runbook instead of the LLM: {_text(record, 'reason')}"
                 return [Line("warning", text, "fallback", level=1, tone="warn", whole=True)]
+            case "lock":
+                text = f"the lock of {_text(record, 'model')} was left by {_text(record, 'taken_over')}, which is dead"
+                return [Line("warning", text, "lock", level=1, tone="warn", whole=True)]
+            case "reconciled":
+                done = f"repaired, {_text(record, 'how')}" if record.get("repaired") else _text(record, "how")
+                text = f"{_text(record, 'what')}: {done}"
+                return [Line("warning", text, "reconcile", level=1, tone="warn", whole=True)]
             case "run_resumed":
                 return self._run_resumed(record)
             case "settled":

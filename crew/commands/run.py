@@ -37,6 +37,9 @@ def run(
         typer.Option(help="What the agents may do on their own (default: what policy.yaml says)."),
     ] = None,
     runbook: Annotated[bool, typer.Option("--runbook", help="Follow the runbooks even if MODEL is set.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for another run that may change production of the model.")
+    ] = False,
     project: ProjectOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as JSON at the end; progress goes to stderr.")
@@ -69,6 +72,7 @@ def run(
             on_record=display,
             prompt=terminal_prompt(display) if sys.stdin.isatty() else None,
             runbook=runbook,
+            wait_s=float("inf") if wait else 0.0,
         )
         return play(crew, display, write_result if as_json else None)
 

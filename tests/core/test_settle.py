@@ -1,5 +1,6 @@
 """A process that ends between any two records: what began is read back, what is recorded handed out, nothing twice."""
 
+import os
 import shutil
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -69,7 +70,8 @@ class Cuts:
         append = Journal.append
 
         def copying(journal: Journal, kind: str, **fields: Any) -> Record:
-            shutil.copytree(self.home, self.folder / str(self.count))
+            for name, folder in self._folders():
+                shutil.copytree(folder, self.folder / str(self.count) / name)
             self.count += 1
             record = append(journal, kind, **fields)
             self.before.append(record)
@@ -78,9 +80,16 @@ class Cuts:
         monkeypatch.setattr(Journal, "append", copying)
 
     def each(self) -> Iterator[tuple[Record, Path]]:
-        """The record that was not written any more, and a state folder in which everything before it was."""
+        """The record that was not written any more, and the state folder, put back to how it was right before it."""
         for number in range(self.count):
-            yield self.before[number], self.folder / str(number)
+            for name, folder in self._folders():
+                shutil.rmtree(folder)
+                shutil.copytree(self.folder / str(number) / name, folder)
+            yield self.before[number], self.home
+
+    def _folders(self) -> list[tuple[str, Path]]:
+        """The state, and what is kept apart from it: the heads of the journals."""
+        return [("home", self.home), ("keys", Path(os.environ["MLOPS_KEYS"]))]
 
 
 SCRIPT: list[dict[str, Any]] = [
@@ -168,7 +177,7 @@ def test_a_read_back_that_does_not_tell_is_never_repeated_and_said(
     with open_shop(tmp_path / "home") as gateway:
         gateway.call("shop", {"action": "post", "item": "l"}, ROLE)
     monkeypatch.undo()
-    *_, (missing, home) = cuts.each()
+    *_, (missing, home) = list(cuts.each())
     assert missing["kind"] == "outcome"
     with open_shop(home) as gateway:
         (settled,) = gateway.settle_past()

@@ -1,6 +1,7 @@
 """A run that ends anywhere, of whatever, is gone on with and ends as an uninterrupted one."""
 
 import contextlib
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -41,7 +42,8 @@ class Cuts:
         append = Journal.append
 
         def copying(journal: Journal, kind: str, **fields: Any) -> Record:
-            shutil.copytree(self.home, self.folder / str(len(self.missing)), symlinks=True)
+            for name, folder in self._folders():
+                shutil.copytree(folder, self.folder / str(len(self.missing)) / name, symlinks=True)
             self.missing.append({})
             record = append(journal, kind, **fields)
             self.missing[-1] = record
@@ -53,9 +55,14 @@ class Cuts:
 
     def back_to(self, number: int) -> Record:
         """Put the state folder back as it was then; returns the record that was not written any more."""
-        shutil.rmtree(self.home)
-        shutil.copytree(self.folder / str(number), self.home, symlinks=True)
+        for name, folder in self._folders():
+            shutil.rmtree(folder)
+            shutil.copytree(self.folder / str(number) / name, folder, symlinks=True)
         return self.missing[number]
+
+    def _folders(self) -> list[tuple[str, Path]]:
+        """The state, and what is kept apart from it: the heads of the journals."""
+        return [("home", self.home), ("keys", Path(os.environ["MLOPS_KEYS"]))]
 
 
 def answering(home: Path) -> Any:

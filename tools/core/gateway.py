@@ -42,12 +42,13 @@ from tools.core.errors import (
 from tools.core.grants import bind
 from tools.core.journal import Journal, Record
 from tools.core.limits import Usage
+from tools.core.locks import EVERYTHING, LockedError, ProductionLocks
 from tools.core.policy import Decision, Level, Policy, ProposedCall, Verdict
 from tools.core.redact import Redactor
 from tools.core.results import ErrorInfo, Status, ToolResult
 from tools.core.roots import Roots, roots_from
 from tools.core.server import IntegrationServer
-from tools.core.settle import Past, Recall, Settlement, last_number, past_calls, said_before, settle
+from tools.core.settle import Past, Recall, Settlement, last_number, past_calls, said_before, settle, still_standing
 from tools.core.stack import Stack
 from tools.core.stop import AtWork, StopSwitch
 from tools.core.waiting import Suspended, Wait
@@ -76,6 +77,8 @@ class Gateway:
         preferences: topic of a question -> the preference that the goal states; no caller can state one.
         project, home, run_id: see `CallContext`.
         roots: what paths in arguments may lead to; by default what the project and `MLOPS_DATA_ROOTS` give.
+        locks: what a run holds already, which is let go of by the run; by default a risky call takes the lock of its
+            model, for as long as what it did lasts in this process.
         patience_s: seconds that a question may go unanswered before the run is suspended; None: it is waited for until
             it expires.
     """
@@ -94,6 +97,7 @@ class Gateway:
         preferences: Mapping[str, str] | None = None,
         roots: Roots | None = None,
         patience_s: float | None = None,
+        locks: ProductionLocks | None = None,
     ) -> None:
         self.stack = stack
         self.roots = roots or roots_from(stack.env, project, home, run_id)
@@ -114,6 +118,9 @@ class Gateway:
         self._count = last_number(records)
         self.recall = Recall(past_calls(records))
         self._patience_s = patience_s
+        self._locks = locks or ProductionLocks(home, run_id, policy.environment)
+        self._is_run = locks is not None
+        self.in_force: list[Past] = []  # what ends with this process
         self._asked_at: float | None = None
         self._closed = False
         self.closed = threading.Event()
@@ -208,6 +215,8 @@ class Gateway:
                     raise ExceptionGroup("not everything could be stopped", failed)
         finally:
             self.at_work.end()
+            if not self._is_run:
+                self._locks.release()
 
     def tools(self, server: str) -> list[dict[str, Any]]:
         """The tools of a third-party server as `{"name", "description", "inputSchema"}`, asked of the server itself."""
@@ -293,8 +302,9 @@ class Gateway:
             self._usage.settle(held, None)
             return self._finish(call.id, failure(DeniedError(stopped)), started, attempts=0)
         try:
+            self._lock_production(call)
             self._begin(call, approval_id, is_spent=is_spent, again=past is not None)
-        except DeniedError as error:
+        except (DeniedError, LockedError) as error:
             self._usage.settle(held, None)
             return self._finish(call.id, failure(error), started, attempts=0)
         try:
@@ -304,7 +314,32 @@ class Gateway:
             lost = UnknownOutcomeError(f"the call was abandoned ({type(error).__name__}); read the state back")
             self._finish(call.id, failure(lost), started, attempts=1)
             raise
-        return self._finish(call.id, result, started, attempts)
+        finished = self._finish(call.id, result, started, attempts)
+        self._unlock_production(call, finished)
+        return finished
+
+    def _lock_production(self, call: Call) -> None:
+        """Nobody else may change what a risky call changes.
+
+        Raises:
+            LockedError: another process holds the lock.
+        """
+        if call.effect is not Effect.RISKY or call.definition is None:
+            return
+        model = call.arguments.get("name")
+        named = model if isinstance(model, str) and model else None
+        if not self._locks.covers(named):
+            self._locks.acquire(named or EVERYTHING)
+
+    def _unlock_production(self, call: Call, result: ToolResult) -> None:
+        """Outside a run nothing is held longer than what was done lasts in this process."""
+        if call.definition is None or call.effect is Effect.READ:
+            return
+        if result.ok:
+            done = Past(call.id, call.server, call.action, call.arguments, call.caller.task, None, call.effect.value)
+            self.in_force = still_standing(self.in_force, done, call.definition)
+        if not self._is_run and not self.in_force:
+            self._locks.release()
 
     def _begin(self, call: Call, approval_id: str, *, is_spent: bool, again: bool) -> None:
         """Record that the call begins, and use its approval up. From here on it may have happened.

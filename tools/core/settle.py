@@ -183,16 +183,22 @@ def said_before(past: Past, calls: Sequence[Past], action: Action | None) -> Fac
 
 def standing(calls: Iterable[Past], find: Find) -> list[Past]:
     """The calls whose effect lasted no longer than the process that made them, and was in force when it ended."""
-    inforce: list[Past] = []
+    in_force: list[Past] = []
     for call in calls:
         action = find(call.server, call.action)
-        if action is None or action.effect is Effect.READ or call.result is None or not call.result.ok:
-            continue
-        inforce = [item for item in inforce if item.server != call.server or item.action not in action.ends]
-        if not action.survives_process:
-            inforce = [item for item in inforce if item.name != call.name]
-            inforce.append(call)
-    return inforce
+        if action is not None and call.result is not None and call.result.ok:
+            in_force = still_standing(in_force, call, action)
+    return in_force
+
+
+def still_standing(in_force: list[Past], done: Past, action: Action) -> list[Past]:
+    """What is in force after a call succeeded, of what was in force before it."""
+    if action.effect is Effect.READ:
+        return in_force
+    left = [item for item in in_force if item.server != done.server or item.action not in action.ends]
+    if action.survives_process:
+        return left
+    return [*(item for item in left if item.name != done.name), done]
 
 
 class Recall:
