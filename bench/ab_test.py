@@ -23,8 +23,9 @@ from scipy.stats import chi2, norm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tools.judge.ab.plan import Plan, plan, rate_variance
-from tools.judge.ab.verdict import RATIO_LEVEL, Design, Units, judge, ratio_log_e
+from tools.judge.ab.outcomes import Design, Units, ratio_log_e
+from tools.judge.ab.plan import SamplePlan, plan, rate_variance
+from tools.judge.ab.verdict import RATIO_LEVEL, judge
 from tools.judge.sequential import log_threshold
 
 ALPHA, POWER, RATE, MDE, EVERY = 0.05, 0.8, 0.2, 0.05, 100
@@ -39,7 +40,7 @@ def z_scores(ours: np.ndarray, value: np.ndarray, looks: np.ndarray) -> np.ndarr
     return (s1 / n1 - s0 / n0) / spread
 
 
-def verdicts(tests: int, lift: float, planned: Plan) -> dict[str, tuple[float, float, float, float]]:
+def verdicts(tests: int, lift: float, planned: SamplePlan) -> dict[str, tuple[float, float, float, float]]:
     """Rule -> shares that name the challenger and the champion, mean and median units used."""
     bar = float(norm.isf(ALPHA / 2))
     design = Design(0.5, MDE, ALPHA, variance=rate_variance(RATE, MDE, 0.5))

@@ -1,6 +1,6 @@
-"""Forecasting: warnings of a threshold crossing beside what people use today, and anomaly scores on NAB.
+"""Forecasting: warnings of a threshold crossing beside what people use today.
 
-Run: python bench/forecast.py [--seeds 30] [--data ../shared/data] [--only incidents|nab]
+Run: python bench/forecast.py [--seeds 30] [--data ../shared/data] [--only incidents|real]
 
 Incidents: series of one reading a minute with a threshold, made from seeds with random level, noise, onset and speed. A
 method looks every 15 minutes at the last 4 hours and says whether the level will cross within 2 hours. The truth is the
@@ -16,7 +16,8 @@ level without noise.
 - step: share of the looks in the 30 minutes after a step to a level below the threshold at which a crossing is
   announced; n/f: at which "not forecastable" is said.
 
-Real series: no incidents are labelled as crossings, so the threshold is each series' own 98th percentile and the truth
+Real series (cloud metrics and counts of tweets): no incidents are labelled as crossings, so the threshold is each
+series' own 98th percentile and the truth
 the centred median of five readings. Most of these crossings are abrupt.
 
 Rows: ours is `tools.judge.outlook.forecast` with its defaults; predict_linear is Prometheus's (least
@@ -36,7 +37,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench import nab
 from tools.judge.outlook.forecast import forecast_crossing
 
 Floats = NDArray[np.float64]
@@ -270,8 +270,9 @@ def real(folder: Path) -> None:
     """Print the table of the real series: will the level reach its own 98th percentile within 120 readings?"""
     tallies = {name: Tally() for name in METHODS}
     abstained = looks = positives = 0
-    for series in nab.load(folder):
-        level = pd.Series(series.values).rolling(5, center=True, min_periods=1).median().to_numpy()
+    for _, part in pd.read_csv(folder / "nab.csv.gz").groupby("series", sort=True):
+        values = part["value"].to_numpy(dtype=np.float64)
+        level = pd.Series(values).rolling(5, center=True, min_periods=1).median().to_numpy()
         threshold = float(np.quantile(level, 0.98))
         if threshold <= 0:
             continue
@@ -285,11 +286,11 @@ def real(folder: Path) -> None:
             positive = left <= HORIZON
             looks, positives = looks + 1, positives + positive
             for name, method in METHODS.items():
-                said = method(series.values[at - LOOKBACK : at] * (THRESHOLD / threshold))
+                said = method(values[at - LOOKBACK : at] * (THRESHOLD / threshold))
                 tallies[name].look(said, positive, left)
                 abstained += name == "ours" and said.abstained
     print(
-        f"\nReal series (NAB: cloud metrics and tweets): {looks} looks, {positives} before a crossing; 240 readings\n"
+        f"\nReal series (cloud metrics and tweets): {looks} looks, {positives} before a crossing; 240 readings\n"
         f'seen, 120 readings ahead; ours says "not forecastable" at {abstained / looks:.0%} of the looks\n'
     )
     print(f"{'':<22}" + "".join(f"{column:>10}" for column in COLUMNS[:6]))
@@ -307,16 +308,15 @@ def _together(parts: list[Tally]) -> Tally:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Forecasts and anomaly scores beside what people use today.")
+    parser = argparse.ArgumentParser(description="Forecasts beside what people use today.")
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--only", choices=("incidents", "nab"))
+    parser.add_argument("--only", choices=("incidents", "real"))
     args = parser.parse_args()
-    if args.only != "nab":
+    if args.only != "real":
         incidents(args.seeds)
     if args.only != "incidents":
         real(args.data / "nab")
-        nab.table(args.data / "nab")
 
 
 if __name__ == "__main__":

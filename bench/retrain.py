@@ -1,4 +1,4 @@
-"""When to retrain: the protocol of TARGETS.md, section 3, with the judge's policy beside the reference rules.
+"""When to retrain: streams of labelled batches, with what the crew itself decides beside the reference rules.
 
 Run: python bench/retrain.py [--data ../shared/data] [--cache FOLDER] [--suite [--seeds 2]]
 
@@ -7,24 +7,18 @@ training set, then 40 equal batches whose labels arrive after each; at most 39 r
 trailing window of the initial size. Cells: accuracy (AUC for bank_marketing, MAE for bike_hourly) / refits. "gap": the
 share of the distance from "never" to "every batch" that is recovered.
 
-- ours: `tools.judge.champion.refit` with its defaults and a budget of 7 refits in 40 batches, the same on every stream:
-  recalibration between refits; a shadow, HistGradientBoosting with 15 iterations and 8 leaves, trained before every
-  batch on all rows so far with weights halved every initial window, and once more with weights halved every fifth of
-  it; a refit trains the model on both windows and mixes the two as the labels that come show, first judged on the
-  newest batch by models trained without it (so a refit is four trainings here, counted as the one deployment it is).
-  The rows below it leave something out or change the cost, which shows how much hangs on each. The shadows' training
-  time is printed: it is the price of the timing.
+- the crew: `judge.champion.retrain.decide` and `judge.champion.retrain_plan.plan_retraining` with the defaults of a
+  goal, as the task `assess_champion` joins them, after each batch: the reference are rows the champion was not trained
+  on, the current rows all since it was trained. A refit is trained on the window that was planned. Nothing compares the
+  new version with the old one here, as the crew does before a canary, so a refit that makes it worse is served.
 - hindsight, 7 refits: the seven refit times with the smallest summed loss (log loss for the AUC), found by dynamic
   programming over the trailing-window models.
 - no change: the last label (bike_hourly: the last value), known one row later, which no batch rule may use.
 
---suite runs the simulated streams of `bench/retrain_suite.py`, with a smaller model, instead of the real ones. Policy,
-cost, margin, memory and the mixture were chosen on its development streams (two seeds); the confirmation streams and
-the real ones were run afterwards. Three earlier forms, with one window chosen at each refit, had been run on the real
-ones before (86.1 to 88.9 % of the gap). "gain" is the share of the error of "never" that a rule takes away, averaged
-over the streams that drift; "gap" is the sum of these gains over that of "every batch" (single gaps mean nothing where
-every batch gains nothing, as on recurring concepts). What to doubt: the suite's drifts are ours, and so is their
-mixture.
+--suite runs the simulated streams of `bench/retrain_suite.py`, with a smaller model, instead of the real ones. "gain":
+the share of the error of "never" that a rule takes away, averaged over the streams that drift; "gap" is the sum of
+these gains over that of "every batch" (single gaps mean nothing where every batch gains nothing, as on recurring
+concepts). What to doubt: the suite's drifts are ours.
 """
 
 import argparse
@@ -34,7 +28,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,23 +41,23 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import OrdinalEncoder
 
 from bench.retrain_suite import CONFIRMATION, DEVELOPMENT, Kind, simulate
-from tools.judge.champion.refit import COST, Recalibrator, RetrainPolicy, WindowMixture
-from tools.modeling.windows import row_weights
+from tasks.goal import RetrainSection
+from tools.judge.champion.retrain import decide
+from tools.judge.champion.retrain_plan import plan_retraining
+from tools.judge.estimates import Scores
+from tools.modeling.windows import newest_rows, row_weights
 
 BATCHES = 40
-BUDGET = 7 / BATCHES
+COST = RetrainSection().cost
+MIN_HELD_OUT = 100
+HELD_OUT = 0.2  # newest share of a training window on which the new version is scored before it serves
 Floats = NDArray[np.float64]
-Window = Literal["trailing", "weighted", "short"]
-Learner = Literal["full", "small"]
 Scale = Literal["real", "simulated"]
-# The protocol's model and the shadow's, which costs a tenth; on simulated streams both are quicker to train.
-LEARNERS: dict[tuple[Scale, Learner], dict[str, Any]] = {
-    ("real", "full"): {"max_iter": 100},
-    ("real", "small"): {"max_iter": 15, "max_leaf_nodes": 8, "learning_rate": 0.2},
-    ("simulated", "full"): {"max_iter": 40, "max_leaf_nodes": 15, "learning_rate": 0.15},
-    ("simulated", "small"): {"max_iter": 10, "max_leaf_nodes": 6, "learning_rate": 0.3},
+LEARNERS: dict[Scale, dict[str, Any]] = {  # on simulated streams one that is quicker to train
+    "real": {"max_iter": 100},
+    "simulated": {"max_iter": 40, "max_leaf_nodes": 15, "learning_rate": 0.15},
 }
-HALF_LIVES = {"weighted": 1.0, "short": 0.2}  # in initial windows
+METRICS = {"accuracy": "accuracy", "AUC": "roc_auc", "MAE": "mae"}
 
 # name: folder, file, target, dropped columns, positive label, metric
 STREAMS: dict[str, tuple[str, str, str, list[str], Any, str]] = {
@@ -88,7 +82,7 @@ class Stream:
     metric: str
     cache: Path
     scale: Scale = "real"
-    outputs: dict[tuple[Learner, Window, int], Floats] = field(default_factory=dict)
+    outputs: dict[tuple[int, int, float | None], Floats] = field(default_factory=dict)
 
     @property
     def task(self) -> Literal["binary", "regression"]:
@@ -109,34 +103,39 @@ class Stream:
     def batch(self, j: int) -> slice:
         return slice(int(self.bounds[j]), int(self.bounds[j + 1]))
 
-    def output(self, window: Window, version: int, j: int, learner: Learner = "full") -> Floats:
-        """What the version trained just before batch `version` says on batch `j`."""
-        key = (learner, window, version)
+    def version(self, start: int, end: int, half_life: float | None = None) -> Floats:
+        """What the model trained on rows `start` to `end` says on every later row; NaN before."""
+        key = (start, end, half_life)
         if key not in self.outputs:
-            name = hashlib.sha256(f"{self.key} {LEARNERS[self.scale, learner]} {window} {version}".encode()).hexdigest()
+            name = hashlib.sha256(f"{self.key} {LEARNERS[self.scale]} {key}".encode()).hexdigest()
             path = self.cache / f"{name[:24]}.npy"
             if not path.exists():
-                np.save(path, self.train(window, version, learner))
+                np.save(path, self.train(*key))
             self.outputs[key] = np.load(path)
-        return self.outputs[key][self.batch(j)]
+        return self.outputs[key]
 
-    def train(self, window: Window, version: int, learner: Learner) -> Floats:
-        end = int(self.bounds[version])
-        start = end - self.initial if window == "trailing" else 0
-        weights = None if window == "trailing" else row_weights(end, int(self.initial * HALF_LIVES[window]))
+    def output(self, before: int, j: int) -> Floats:
+        """What the version trained on the trailing window just before batch `before` says on batch `j`."""
+        end = int(self.bounds[before])
+        return self.version(end - self.initial, end)[self.batch(j)]
+
+    def train(self, start: int, end: int, half_life: float | None) -> Floats:
+        weights = None if half_life is None else row_weights(end - start, half_life)
         kind: Any = HistGradientBoostingRegressor if self.task == "regression" else HistGradientBoostingClassifier
-        model = kind(early_stopping=False, random_state=0, **LEARNERS[self.scale, learner])
+        model = kind(early_stopping=False, random_state=0, **LEARNERS[self.scale])
         model.fit(self.X[start:end], self.y[start:end], sample_weight=weights)
         out = np.full(len(self.y), np.nan)
         later = self.X[end:]
         out[end:] = model.predict(later) if self.task == "regression" else model.predict_proba(later)[:, 1]
         return out
 
-    def training_s(self, learner: Learner) -> float:
-        """CPU seconds of a training, and of its predictions, in the middle of the stream."""
-        started = time.process_time()
-        self.train("weighted", BATCHES // 2, learner)
-        return time.process_time() - started
+    def scores(self, output: Floats, start: int, end: int) -> Scores:
+        """Rows `start` to `end` as the judge is given them."""
+        truth, said = self.y[start:end], output[start:end]
+        if self.task == "regression":
+            return Scores(truth, said, np.abs(said - truth))
+        loss = -np.log(np.clip(np.where(truth == 1, said, 1 - said), 1e-15, 1))
+        return Scores(np.where(truth == 1, "1", "0"), np.where(said > 0.5, "1", "0"), loss, said, "1")
 
     def losses(self, output: Floats, j: int) -> Floats:
         """Loss per row of batch `j`: absolute error, or log loss with probabilities floored at 1 %."""
@@ -144,14 +143,6 @@ class Stream:
         if self.task == "regression":
             return np.abs(output - truth)
         return -np.log(np.clip(np.where(truth == 1, output, 1 - output), 0.01, 1))
-
-    def baseline(self, j: int) -> float:
-        """Mean loss on batch `j` of the median, or the share of positives, of the preceding window."""
-        start = int(self.bounds[j])
-        earlier = self.y[start - self.initial : start]
-        constant = np.median(earlier) if self.task == "regression" else earlier.mean()
-        rows = self.batch(j)
-        return float(self.losses(np.full(rows.stop - rows.start, constant), j).mean())
 
     def score(self, outputs: list[Floats]) -> float:
         output, truth = np.concatenate(outputs), self.y[self.initial :]
@@ -173,37 +164,34 @@ def at(stream: Stream, times: set[int]) -> Result:
     version, outputs = 0, []
     for j in range(BATCHES):
         version = j if j in times else version
-        outputs.append(stream.output("trailing", version, j))
+        outputs.append(stream.output(version, j))
     return Result(stream.score(outputs), len(times))
 
 
-def ours(
-    stream: Stream,
-    cost: float = COST,
-    budget: float | None = BUDGET,
-    windows: tuple[Window, Window] = ("weighted", "short"),
-    recalibrate: bool = True,
-) -> Result:
-    policy, level, twin_level = RetrainPolicy(cost, budget), Recalibrator(stream.task), Recalibrator(stream.task)
-    mixture = WindowMixture()
-    version, refits, outputs = 0, 0, []
+def crew(stream: Stream, cost: float = COST) -> Result:
+    """What the crew decides after each batch, and the window it trains on."""
+    start, end, half_life = 0, stream.initial, None
+    output, held = stream.version(start, end), end - int(HELD_OUT * (end - start))
+    reference = stream.scores(stream.version(start, held), held, end)
+    refits, served = 0, []
     for j in range(BATCHES):
-        truth, loss = stream.y[stream.batch(j)], partial(stream.losses, j=j)
-        both = [stream.output(window, version, j) for window in windows]
-        raw = mixture.apply(*both)
-        twin = mixture.apply(*(stream.output(window, version, j, "small") for window in windows))
-        outputs.append(level.apply(raw) if recalibrate else raw)
-        old = loss(twin_level.apply(twin) if recalibrate else twin)
-        level.observe(raw, truth)
-        twin_level.observe(twin, truth)
-        mixture.observe(*both, loss)
-        fresh = {name: loss(stream.output(name, j, j, "small")) for name in windows}
-        if policy.observe(old, fresh, stream.baseline(j)) and j + 1 < BATCHES:
-            version, refits = j + 1, refits + 1
-            mixture.refitted(*(stream.output(window, j, j) for window in windows), loss)
-            level.refitted()
-            twin_level = Recalibrator(stream.task)
-    return Result(stream.score(outputs), refits)
+        now = stream.batch(j).stop
+        served.append(output[stream.batch(j)])
+        if j + 1 == BATCHES:
+            break
+        current = stream.scores(output, end, now)
+        decision = decide(reference, current, METRICS[stream.metric], stream.task)
+        plan = plan_retraining(reference, current, stream.task, cost=cost)
+        if not (decision.act and plan.pays and plan.enough_rows):
+            continue
+        fresh, half_life = now - end, float(now - end) if plan.window == "weighted" else None
+        count = fresh if plan.window == "recent" else newest_rows(plan.window)
+        start, end, refits = start if count is None else now - count, now, refits + 1
+        # The newest rows of the window, by a model trained without them: as the crew compares before it releases.
+        held = end - max(MIN_HELD_OUT, int(HELD_OUT * (end - start)))
+        reference = stream.scores(stream.version(start, held, half_life), held, end)
+        output = stream.version(start, end, half_life)
+    return Result(stream.score(served), refits)
 
 
 def adwin(stream: Stream, delta: float = 0.002) -> Result:
@@ -211,7 +199,7 @@ def adwin(stream: Stream, delta: float = 0.002) -> Result:
     version, times, outputs, window = 0, set[int](), [], np.empty(0)
     scale = 1.0
     for j in range(BATCHES):
-        output = stream.output("trailing", version, j)
+        output = stream.output(version, j)
         outputs.append(output)
         truth = stream.y[stream.batch(j)]
         if stream.task == "regression":
@@ -260,7 +248,7 @@ def hindsight(stream: Stream, refits: int) -> Result:
     cost = np.zeros((BATCHES, BATCHES + 1))  # cost[v, e]: loss of version v over batches v..e-1
     for v in range(BATCHES):
         for j in range(v, BATCHES):
-            output, truth = stream.output("trailing", v, j), stream.y[stream.batch(j)]
+            output, truth = stream.output(v, j), stream.y[stream.batch(j)]
             wrong = (output > 0.5) != (truth == 1)  # the metric's own loss where it is a mean over rows
             cost[v, j + 1] = cost[v, j] + (wrong if stream.metric == "accuracy" else stream.losses(output, j)).mean()
     best = cost[0].copy()
@@ -294,12 +282,8 @@ ROWS: dict[str, Callable[[Stream], Result]] = {
     "KS any feature": ks_any,
     "hindsight, 7 refits": lambda s: hindsight(s, 7),
     "no change": no_change,
-    "ours": ours,
-    "ours, without a budget": lambda s: ours(s, budget=None),
-    "ours, long window only": lambda s: ours(s, windows=("weighted", "weighted")),
-    "ours, no recalibration": lambda s: ours(s, recalibrate=False),
-    "ours, half the cost": lambda s: ours(s, cost=COST / 2),
-    "ours, twice the cost": lambda s: ours(s, cost=COST * 2),
+    "the crew": crew,
+    "the crew, cost 0": lambda s: crew(s, cost=0.0),
 }
 
 
@@ -334,12 +318,6 @@ def print_real(data: Path, cache: Path) -> None:
             value = f"{result.value:.2f}" if s.metric == "MAE" else f"{result.value:.4f}"
             cells += f"{f'{value} / {result.refits:2d}  ({gap:5.0%})':>28s}"
         print(f"{row:24s}{cells}{f'{np.mean(gaps):.1%} with {np.mean(refits):.1f}' if gaps else '-':>36s}")
-    for s in streams:
-        full, small = (s.training_s(learner) for learner in ("full", "small"))
-        print(
-            f"{s.name}: a training takes {full:.2f} s of CPU, a shadow {small:.2f} s; the shadows of all batches take "
-            f"as much as {2 * BATCHES * small / full:.0f} trainings"
-        )
 
 
 def print_suite(title: str, kinds: dict[str, Kind], seeds: int, cache: Path) -> None:
@@ -371,7 +349,7 @@ def print_suite(title: str, kinds: dict[str, Kind], seeds: int, cache: Path) -> 
             f"{row:24s}{gain:9.3f}{np.mean(gap):9.1%}{spread:>9s}{refits:9.1f}{quiet[:, 0].mean():9.3f}"
             f"{quiet[:, 1].mean():9.1f}{quiet[:, 1].max():9.0f}"
         )
-    shown = ("every batch", "every 5th", "ADWIN", "ours")
+    shown = ("every batch", "every 5th", "ADWIN", "the crew")
     print(f"{'gain / refits by kind':24s}" + "".join(f"{row:>18s}" for row in shown))
     for name in kinds:
         means = [np.mean([gains[row, name, k] for k in range(seeds)], axis=0) for row in shown]

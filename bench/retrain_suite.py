@@ -1,9 +1,9 @@
-"""Simulated streams on which the retraining policy was developed, and others on which it was not.
+"""Simulated streams for rules of retraining: some to develop a rule on, others to confirm it.
 
 Every stream has 8,000 rows in time order, the first 1,600 of them before any change. A concept is a random function of
 eight features (linear, two products, one step); what changes, and when, is what a stream's name says. `DEVELOPMENT`
-was looked at while the policy was chosen. `CONFIRMATION` (other generators, from the literature: SEA, moving radial
-basis functions, Agrawal, Friedman, STAGGER) was run after it had been chosen.
+may be looked at while a rule is chosen. `CONFIRMATION` (other generators, from the literature: SEA, moving radial
+basis functions, Agrawal, Friedman, STAGGER) is for afterwards.
 """
 
 from collections.abc import Callable

@@ -264,32 +264,42 @@ def _server(found: IntegrationCheck, stack: Stack) -> IntegrationCheck:
     import anyio
 
     config = stack.config(found.name)
-    answer = anyio.run(_count_tools, found.name, config)
+    answer = anyio.run(_list_tools, found.name, config)
     if isinstance(answer, ToolError):
         found.state, found.reached = "broken", False
         found.detail, found.fix = answer.message, "start it, or correct config/stack.yaml"
     else:
         where = config.url or " ".join(config.command)
-        found.detail, found.reached = f"MCP server {where} answers with {answer} tools", True
+        found.detail, found.reached = f"MCP server {where} answers with {len(answer)} tools", True
+        if found.name in stack.third_party:
+            _compare(found, stack, answer)
     return found
 
 
-async def _count_tools(name: str, config: ServerConfig) -> int | ToolError:
-    """How many tools a server has, or why it cannot be asked."""
-    import anyio
+def _compare(found: IntegrationCheck, stack: Stack, listed: list[dict[str, Any]]) -> None:
+    """Whether the tools of somebody else's server are those that were accepted."""
+    from tools.core.pins import STATES
 
-    from tools.core.client import Connection
+    try:
+        differences = stack.pins.compare(found.name, listed)
+    except ConfigError as error:
+        found.state, found.detail = "broken", str(error)
+        return
+    named = {state: [d.tool for d in differences if d.state == state] for state in STATES if state != "same"}
+    told = [f"{state}: {', '.join(names)}" for state, names in named.items() if names]
+    if told:
+        found.state, found.fix = "warn", f"look at them and accept them with: mlops-crew tools accept {found.name}"
+        found.detail += f"; not as accepted: {'; '.join(told)}"
 
-    answer: int | ToolError = 0
-    async with anyio.create_task_group() as tasks:
-        connection = Connection(name, config, None)
-        try:
-            answer = len(await connection.list_tools(tasks))
-        except ToolError as error:
-            answer = error
-        finally:
-            await connection.close()
-    return answer
+
+async def _list_tools(name: str, config: ServerConfig) -> list[dict[str, Any]] | ToolError:
+    """The tools of a server, or why it cannot be asked."""
+    from tools.core.client import listed_tools
+
+    try:
+        return await listed_tools(name, config)
+    except ToolError as error:
+        return error
 
 
 def timed_out(name: str, stack: Stack, env: Mapping[str, str], timeout_s: float) -> IntegrationCheck:

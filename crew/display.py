@@ -1,27 +1,28 @@
-"""Live progress in the terminal: a listener of the journal, and the prompt that asks a person there.
+"""Live progress in the terminal: a listener of the journal. Whatever it writes passes the cleaner.
 
 Holds no judgement about the run and never ends it: when the terminal goes away, the display falls silent.
 """
 
-import json
 import os
-import select
 import shutil
 import sys
-import termios
 import textwrap
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from crew.card import question
 from crew.narrate import Ending, Line, Mark, Narrator, ending_text
-from crew.words import Tone, choice_rows, duration, title
-from tools.core.approval import Approval, Pick, Prompt
+from crew.prompt import terminal_prompt
+from crew.words import Tone, duration
+from tools.core.clean import clean_line, clean_text
+
+__all__ = ["Display", "PlainSink", "Sink", "box", "ending_rows", "fit", "is_plain", "question", "terminal_prompt"]
 
 PROGRESS_EVERY_S = 5.0
-PROMPT_POLL_S = 0.2
 PLAIN_WIDTH = 80
 
 _WORDS: dict[Mark, str] = {
@@ -29,11 +30,6 @@ _WORDS: dict[Mark, str] = {
     "progress": "...", "error": "ERROR", "run": "", "task": "", "skipped": "",
 }  # fmt: skip
 _ROW_NAMES = {"Run", "Report", "Took", "Next"}
-_EFFECTS = {
-    "read": "read: changes nothing",
-    "write": "write: adds something of the run's own",
-    "risky": "risky: changes what production does, or removes something",
-}
 
 
 class Sink(Protocol):
@@ -129,7 +125,7 @@ class Display:
                 ending = self._narrator.ending or self._narrator.unfinished()
                 words, tone = ending_text(ending)
                 rows = ending_rows(ending, self._narrator.run_id, report)
-                self._try(lambda: sink.block(words, rows, tone))
+                self._try(lambda: sink.block(clean_line(words), [clean_line(row) for row in rows], tone))
 
     def error(self, message: str) -> None:
         """Write an ERROR block for what went wrong outside a run (a broken YAML, a missing file)."""
@@ -137,23 +133,19 @@ class Display:
             sink = self._sink
             if sink is not None:
                 self._try(sink.pause)
-                self._try(lambda: sink.block("ERROR", message.splitlines(), "bad"))
+                self._try(lambda: sink.block("ERROR", clean_text(message).split("\n"), "bad"))
                 self._try(sink.resume)
 
-    def effect_of(self, call_id: str) -> str:
-        """The effect of a call as its intent told it; empty when it is not known."""
-        with self._lock:
-            return str(self._narrator.intents.get(call_id, {}).get("effect") or "")
-
     def write(self, text: str) -> None:
-        """Write text as it is; for whoever has paused the display."""
+        """Write lines of text, cleaned; for whoever has paused the display."""
         with self._lock:
-            self._try(lambda: _write(self._stream, text))
+            self._try(lambda: _write(self._stream, clean_text(text)))
 
     def _show(self, line: Line, elapsed: float) -> None:
         sink = self._sink
         if sink is not None:
-            self._try(lambda: sink.line(line, elapsed))
+            shown = replace(line, text=clean_line(line.text), label=clean_line(line.label))
+            self._try(lambda: sink.line(shown, elapsed))
 
     def _try(self, write: Callable[[], None]) -> None:
         """Write; if the reader or the terminal is gone, be silent from now on rather than end the run."""
@@ -166,117 +158,6 @@ class Display:
             _discard(self._stream)
         except (OSError, ValueError):  # the terminal hung up; the stream was closed
             self._sink = None
-
-
-def terminal_prompt(display: Display) -> Prompt:
-    """Asks in the terminal of the run, while the display holds its lines back; one question at a time.
-
-    Only an explicit `y` or `yes` approves; anything else, or the end of the input, rejects. A question to choose takes
-    the number or the name of an option, and asks why; anything else, an empty line too, is no choice, and it asks
-    again. What was typed before the question was on the screen does not count. The prompt returns None when standard
-    input is no terminal or ends, or when the question was answered elsewhere (or the run stopped) meanwhile.
-    """
-    asking = threading.Lock()
-
-    def prompt(approval: Approval, answered: Callable[[], bool]) -> bool | Pick | None:
-        if not sys.stdin.isatty():
-            return None
-        with asking:
-            if answered():
-                return None
-            display.pause()
-            try:
-                if approval.asks:
-                    return _choose(display, approval, answered)
-                effect = display.effect_of(approval.id.removeprefix(f"{approval.run_id}-"))
-                display.write(question(approval, effect))
-                typed = _ask(display, "    Do it? [y/N] ", answered)
-                answer = None if typed is None else typed.strip().lower() in ("y", "yes")
-                told = {None: "answered elsewhere", True: "approved", False: "rejected"}[answer]
-                display.write(f"{'' if answer is not None else chr(10)}    {told}\n\n")
-                return answer
-            finally:
-                display.resume()
-
-    return prompt
-
-
-def _choose(display: Display, approval: Approval, answered: Callable[[], bool]) -> Pick | None:
-    """Ask until an option is named, or the question is answered elsewhere, or the input ends."""
-    options = approval.options
-    ask = f"    Which one? [1-{len(options)}] "
-    display.write(question(approval, ""))
-    while True:
-        typed = _ask(display, ask, answered)
-        if not typed:  # None: answered elsewhere; nothing, not even a line's end: the input ended
-            display.write(f"\n    {'answered elsewhere' if typed is None else 'nobody answered here'}\n\n")
-            return None
-        option = approval.option(typed)
-        if option is not None:
-            break
-        display.write(f"    That is no choice: type a number from 1 to {len(options)}, or a name.\n")
-    display.write(f"    {option.name}: {_printable(option.title)}\n")
-    why = _ask(display, "    Why? (for the report; may be left empty) ", answered)
-    if why is None:
-        display.write("\n    answered elsewhere\n\n")
-        return None
-    display.write(f"    chosen: {option.name}\n\n")
-    return Pick(option.name, _printable(why).strip())
-
-
-def question(approval: Approval, effect: str) -> str:
-    """The exact call and why it is asked, or the options there are to choose from; the prompt comes after it."""
-    left = max(approval.expires_ts - time.time(), 0)
-    who = title(approval.role) if approval.role else "a person"
-    elsewhere = f"in {duration(left)}; from another terminal: mlops-crew"
-    if approval.asks:
-        rows = [
-            *choice_rows(approval),
-            ("asked by", who),
-            ("why", approval.reason),
-            ("expires", f"{elsewhere} choose {approval.id} OPTION"),
-        ]
-        return "\n" + "\n".join(["  A CHOICE IS NEEDED", *_aligned(rows)]) + "\n"
-    rows = [
-        ("call", f"{approval.integration}.{approval.action}"),
-        *((f"  {name}", json.dumps(value, default=str)) for name, value in approval.arguments.items()),
-        ("asked by", who),
-        ("effect", _EFFECTS.get(effect, effect or "not known")),
-        ("why", approval.reason),
-        ("expires", f"{elsewhere} approve {approval.id}"),
-    ]
-    return "\n" + "\n".join(["  APPROVAL NEEDED", *_aligned(rows)]) + "\n"
-
-
-def _aligned(rows: list[tuple[str, str]]) -> list[str]:
-    width = max(len(name) for name, _ in rows) + 6
-    return [fit(f"    {name}".ljust(width), _printable(value), PLAIN_WIDTH) for name, value in rows]
-
-
-def _printable(text: str) -> str:
-    """Without control characters: an argument must not be able to repaint the question it is part of."""
-    return "".join(char if char.isprintable() else " " for char in text)
-
-
-def _ask(display: Display, ask: str, answered: Callable[[], bool]) -> str | None:
-    """The line typed after `ask` with its end, without it where the input ended; None once `answered`.
-
-    What was typed before `ask` was shown is thrown away, and nothing that is typed after it: it comes last.
-    """
-    terminal = sys.stdin.fileno()
-    termios.tcflush(terminal, termios.TCIFLUSH)
-    display.write(ask)
-    typed = b""
-    while not answered():
-        ready, _, _ = select.select([terminal], [], [], PROMPT_POLL_S)
-        if not ready:
-            continue
-        part = os.read(terminal, 1024)
-        typed += part
-        if not part or b"\n" in typed:
-            line, end, _ = typed.partition(b"\n")
-            return (line + end).decode(errors="replace")
-    return None
 
 
 class PlainSink:

@@ -21,7 +21,7 @@ from crew.run import Run
 from crew.stopping import RunStopped, Stopping, end_at_stable
 from tasks.base import TaskFailedError, TaskResult
 from tasks.goal import Goal
-from tools.core.approval import Prompt
+from tools.core.channels import Prompt
 from tools.core.errors import ToolError
 from tools.core.gateway import Gateway
 from tools.core.journal import Journal, JournalError, Record

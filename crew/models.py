@@ -13,7 +13,7 @@ from pydantic import PrivateAttr
 from crew.run import Run
 from tasks.base import TaskFailedError, TaskResult, ToolCall
 from tools.core.results import ToolResult
-from tools.core.tool import agent_tool_name
+from tools.core.schema import agent_tool_name
 from tools.core.waiting import Wait
 
 CONTEXT_TOKENS = 1_000_000

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from crew.report.collect import JOURNAL, Run, read_run
+from crew.report.collect import JOURNAL, RecordedRun, read_run
 from crew.report.render import report_facts
 
 NEWEST_NAMED = 5
@@ -60,7 +60,7 @@ def _folders(home: Path) -> list[Path]:
     return sorted((path.parent for path in (home / "runs").glob(f"*/{JOURNAL}")), key=lambda f: f.name, reverse=True)
 
 
-def _summary(run: Run) -> RunSummary:
+def _summary(run: RecordedRun) -> RunSummary:
     report = run.folder / "report.html"
     return RunSummary(
         id=run.folder.name,

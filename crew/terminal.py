@@ -13,6 +13,7 @@ from rich.text import Text
 
 from crew.narrate import Line, Mark, Narrator, Running
 from crew.words import Tone, duration, shorten
+from tools.core.clean import clean_line
 
 LABEL_WIDTH = 25
 TOOK_WIDTH = 8
@@ -105,10 +106,10 @@ class TerminalSink:
         minutes, seconds = divmod(int(now - self._start), 60)
         status.append(f"{spinner} {minutes:02d}:{seconds:02d} ", "cyan")
         if not calls:
-            status.append(self._narrator.task or "working", "dim")
+            status.append(clean_line(self._narrator.task) or "working", "dim")
             return status
         call = calls[-1]
-        status.append(f"{call.label} ", "bold")
+        status.append(f"{clean_line(call.label)} ", "bold")
         if call.waiting:
             status.append("waits for a person", "bold yellow")
             return status
@@ -117,7 +118,7 @@ class TerminalSink:
             status.append("━" * filled, "green")
             status.append("─" * (BAR_WIDTH - filled), "dim")
             status.append(" ")
-        told = self._narrator.progress_text(call)
+        told = clean_line(self._narrator.progress_text(call))
         status.append(f"{told} " if told else "")
         status.append(f"{duration(now - call.begun)}" if now - call.begun >= 1 else "", "dim")
         if len(calls) > 1:

@@ -1,9 +1,6 @@
 """The words and number formats that the terminal display and the report share. Pure."""
 
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from tools.core.approval import Approval
+from typing import Literal
 
 DASH = "\N{EN DASH}"  # no value
 Tone = Literal["good", "neutral", "warn", "bad"]
@@ -70,17 +67,6 @@ def number(value: object) -> str:
             return f"{int(value):,}"
         return f"{value:.4g}" if abs(value) < 1e5 else f"{value:,.0f}"
     return str(value)
-
-
-def choice_rows(approval: "Approval") -> list[tuple[str, str]]:
-    """The question of an approval that asks to choose, its options and its plot, as (name, text)."""
-    if not approval.asks:
-        return []
-    rows = [("question", str(approval.arguments.get("question", "")))]
-    for place, option in enumerate(approval.options, start=1):
-        rows.append((f"{place} {option.name}", f"{option.title}. {option.consequences}"))
-    plot = approval.arguments.get("plot")
-    return [*rows, ("plot", str(plot))] if plot else rows
 
 
 def shorten(text: str, width: int) -> str:

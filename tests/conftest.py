@@ -103,7 +103,8 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    made = Project(tmp_path)
+    real = data_folder()
+    made = Project(tmp_path, data=[] if real is None else [real])
     yield made
     for backend in made.backends.values():
         backend.close()

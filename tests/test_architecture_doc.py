@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md and README.md name what is there, and the drawing is what import-linter enforces."""
+"""The pages name what is there, and the drawing is what import-linter enforces."""
 
 import re
 import tomllib
@@ -9,7 +9,10 @@ import pytest
 from tools.core import contract_suite
 
 ROOT = Path(__file__).parents[1]
-PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")}
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))
+}
 PAGE = PAGES["ARCHITECTURE.md"]
 TOP = "crew|tasks|tools|config|tests|notebooks|bench|examples|docs|bin"
 
@@ -18,9 +21,9 @@ TOP = "crew|tasks|tools|config|tests|notebooks|bench|examples|docs|bin"
 def test_every_path_a_page_names_exists(name: str) -> None:
     text = PAGES[name]
     named = set(re.findall(rf"(?<![\w/.-])(?:{TOP})/[\w./-]*\w", text))
-    named |= {link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link}
+    links = {link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link}
+    assert sorted(link for link in links if not ((ROOT / name).parent / link).exists()) == []
     named |= set(re.findall(r"`\.?/?(\w+\.(?:md|toml)|start|check|\.env\.example)`", text))
-    assert named
     assert sorted(path for path in named if not (ROOT / path).exists()) == []
 
 

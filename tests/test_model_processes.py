@@ -47,7 +47,7 @@ FOUND = [
     tried(lambda: open(FLAG, "w").write("x")),
     tried(lambda: open(SECRET).read()),
     tried(connect),
-    tried(lambda: open("/proc/%d/environ" % os.getppid()).read()),
+    tried(lambda: open("/proc/" + str(os.getppid()) + "/environ").read()),
     tried(lambda: subprocess.run(["sh", "-c", "echo x > " + FLAG], check=True)),
     tried(lambda: open(STATE, "a")),
     " ".join(sorted(os.environ)),
@@ -301,8 +301,12 @@ def test_a_version_whose_source_lies_elsewhere_is_not_loaded_and_gets_no_token(
         server.server_close()
 
 
-def test_models_of_the_store_are_found_by_every_form(store: str, tmp_path: Path) -> None:
+def test_models_of_the_store_are_found_by_every_form(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)  # a database registry looks logged models up there
 
     client = MlflowClient(store)
     made = model_folder(tmp_path / "m/model", answering("[1.0] * len(X)"))

@@ -1,7 +1,8 @@
-"""What README.md shows runs, and its tables say what the code says.
+"""What README.md and the pages below docs show runs, and their tables say what the code says.
 
 Every fenced block is run or read by the project's own loaders, but those marked `<!-- not run: reason -->`. A block
-whose first line is a comment with a path is that file.
+whose first line is a comment with a path is that file; the others are sections of a goal
+(docs/goal.md, read by `test_docs`) or of a policy (docs/policy.md, read by `core/test_policy_review`).
 """
 
 import ast
@@ -36,6 +37,12 @@ from tools.session import open_stack
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))
+    if path.name not in ("ARCHITECTURE.md", "CHANGELOG.md")
+}
+SHELL = ("sh", "bash")
 OURS = re.compile(r"MODEL|MLOPS_|MLFLOW_|WANDB_|OPENAI_")
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.filterwarnings("ignore")]
@@ -43,6 +50,7 @@ pytestmark = [pytest.mark.timeout(120), pytest.mark.filterwarnings("ignore")]
 
 @dataclass(frozen=True)
 class Block:
+    page: str
     kind: str
     body: str
     reason: str  # why it is not run; empty when it is
@@ -56,13 +64,14 @@ class Block:
 
 FENCED = r"(?:<!-- not run: (?P<reason>.*?) -->\n)?^```(?P<kind>\w+)\n(?P<body>.*?)^```$"
 BLOCKS = [
-    Block(found["kind"], found["body"], found["reason"] or "")
-    for found in re.finditer(FENCED, README, re.MULTILINE | re.DOTALL)
+    Block(page, found["kind"], found["body"], found["reason"] or "")
+    for page, text in PAGES.items()
+    for found in re.finditer(FENCED, text, re.MULTILINE | re.DOTALL)
 ]
 
 
-def blocks(kind: str) -> list[Block]:
-    return [block for block in BLOCKS if block.kind == kind and not block.reason]
+def blocks(*kinds: str) -> list[Block]:
+    return [block for block in BLOCKS if block.kind in kinds and not block.reason]
 
 
 def block(file: str) -> Block:
@@ -70,8 +79,9 @@ def block(file: str) -> Block:
 
 
 def table(first: str) -> list[list[str]]:
-    """The rows, without the heading, of the table whose heading begins with `first`."""
-    lines = iter(README.splitlines())
+    """The rows, without the heading, of the one table whose heading begins with `first`."""
+    (page,) = (text for text in PAGES.values() if f"| {first} |" in text)
+    lines = iter(page.splitlines())
     next(line for line in lines if line.startswith(f"| {first} |"))
     next(lines)
     rows: list[list[str]] = []
@@ -98,7 +108,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 @pytest.fixture
 def folder(tmp_path: Path, environment: dict[str, str]) -> Path:
-    """A project as `./start` leaves it, with the files that README.md has its reader write."""
+    """A project as `./start` leaves it, with the files that the pages have their reader write."""
     shutil.copytree(ROOT / "config", tmp_path / "config")
     write_sample(tmp_path / "sample")
     for shown in BLOCKS:
@@ -117,18 +127,34 @@ def with_registry(folder: Path, mlflow_database: Path) -> Path:
 
 
 def test_every_block_is_run_read_or_left_out_for_a_reason() -> None:
-    assert {block.kind for block in BLOCKS} == {"sh", "python", "yaml", "json", "text"}
+    assert {block.kind for block in BLOCKS} <= {*SHELL, "console", "python", "yaml", "json", "text"}
     assert all(len(block.reason) > 20 for block in BLOCKS if block.reason)
-    assert README.count("<!-- not run:") == sum(bool(block.reason) for block in BLOCKS) < len(BLOCKS) / 2
-    assert [block.kind for block in BLOCKS if block.reason and block.kind != "sh"] == []
+    left_out = sum(bool(block.reason) for block in BLOCKS)
+    assert sum(text.count("<!-- not run:") for text in PAGES.values()) == left_out < len(BLOCKS) / 2
+    assert {block.kind for block in BLOCKS if block.reason} <= set(SHELL)
+    fragments = {block.page for block in blocks("yaml") if not block.file}
+    assert fragments == {"docs/goal.md", "docs/policy.md"}
 
 
-@pytest.mark.parametrize("shown", blocks("sh"), ids=lambda shown: shown.body.splitlines()[0])
+def test_the_readme_is_short() -> None:
+    assert len(README.encode()) <= 12 * 1024
+
+
+@pytest.mark.parametrize("shown", blocks(*SHELL), ids=lambda shown: shown.body.splitlines()[0])
 def test_the_commands_shown_work(shown: Block, folder: Path, environment: dict[str, str]) -> None:
     command = ["bash", "-euo", "pipefail", "-c", shown.body]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "No run yet" in done.stdout and "Nothing waits" in done.stdout
+
+
+def test_every_command_named_on_a_page_exists() -> None:
+    known = {name for name, _, _ in cli._COMMANDS} | {"policy"}
+    named = {
+        name for text in PAGES.values() for name in re.findall(r"(?:`|\$ |^)mlops-crew ([a-z]+)", text, re.MULTILINE)
+    }
+    assert len(named) > 10
+    assert named - known == set()
 
 
 def test_the_call_shown_goes_through_the_gateway(
@@ -139,7 +165,7 @@ def test_the_call_shown_goes_through_the_gateway(
     monkeypatch.chdir(with_registry)
     monkeypatch.setattr(tools.session, "_default", None)
     (shown,) = (block for block in blocks("python") if not block.file)
-    code = compile(shown.body, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    code = compile(shown.body, shown.page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
     async def run() -> None:
         waiting = types.FunctionType(code, {})()
@@ -174,11 +200,12 @@ def test_the_trainer_shown_keeps_the_contract(with_registry: Path) -> None:
         backend.close()
 
 
-@pytest.mark.parametrize("name", ["goals/churn.yaml", "goals/own.yaml"])
+@pytest.mark.parametrize("name", sorted({block.file for block in BLOCKS if block.file.startswith("goals/")}))
 def test_the_goals_shown_are_goals_on_files_that_exist(name: str, folder: Path) -> None:
     goal = load_goal(folder / name)
-    assert (folder / goal.data.reference).is_file() and (folder / goal.data.current).is_file()
-    assert set(goal.data.drop) <= set(pd.read_csv(folder / goal.data.current, nrows=1).columns)
+    files = [goal.data.source] if goal.data.source else [goal.data.reference, goal.data.current]
+    assert all((folder / file).is_file() for file in files)
+    assert {goal.target, *goal.data.drop} <= set(pd.read_csv(folder / files[-1], nrows=1).columns)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.stem)

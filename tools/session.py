@@ -1,6 +1,5 @@
 """Opens the gateway from a project folder: the one place that puts policy, journal, stack and approvals together."""
 
-import getpass
 import os
 import secrets
 import threading
@@ -9,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tools.core.approval import ApprovalStore, Approver, Prompt
+from tools.core.approval import ApprovalStore
 from tools.core.calls import PERSON, Caller
+from tools.core.channels import Approver, Prompt
 from tools.core.errors import FixableError
 from tools.core.files import private_folder
 from tools.core.gateway import Gateway
@@ -113,7 +113,9 @@ def open_gateway(
         journal=Journal(
             home / "runs" / run_id / "journal.jsonl", redactor, env={**os.environ, **env}, apart_from=(project, home)
         ),
-        approver=Approver(ApprovalStore(home / "approvals"), prompt=prompt, who=_user()),
+        approver=Approver(
+            ApprovalStore(home / "approvals", env={**os.environ, **env}, apart_from=(project, home)), prompt=prompt
+        ),
         redactor=redactor,
         project=project,
         home=home,
@@ -130,14 +132,6 @@ def _goal_roots(project: Path, home: Path, data: Sequence[str], folders: Sequenc
         return roots_of_data(project, home, data, folders)
     except FixableError as error:
         raise ConfigError(f"data.roots of the goal: {error.message}") from error
-
-
-def _user() -> str:
-    """Who answers approvals here. A container's user may have no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
 
 
 _default: Gateway | None = None

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import secrets
 import shutil
 import sys
 import textwrap
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
 
 import typer
+
+from tools.core.clean import clean_line, clean_text
 
 LOG_WIDTH = 100  # of tables where nobody looks on: wide enough to read, narrow enough for a CI log
 MIN_LAST_WIDTH = 24
@@ -22,6 +26,9 @@ ProjectOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 Colour = Literal["green", "yellow", "red", "dim", "bold"]
+# What `paint` puts around a text, and `say` turns into an escape code. Drawn anew in each process: no data holds it.
+_MARKER = f"paint-{secrets.token_hex(8)}:"
+_PAINT = re.compile(f"{_MARKER}([0-9]+);")
 _CODES: dict[Colour, str] = {"green": "32", "yellow": "33", "red": "31", "dim": "2", "bold": "1"}
 
 
@@ -65,31 +72,30 @@ def place_of(project: Path | None) -> Place:
     return Place(root, home, prepare(root, home))
 
 
-def user_name() -> str:
-    """Who answers an approval. A container's user may have no name."""
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
-
-
 def shown(path: Path) -> str:
     """A path as a person would type it here."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
+def say(text: str = "", stream: TextIO | None = None) -> None:
+    """Print lines of text, cleaned: the only way by which a command writes for a person."""
+    parts = _PAINT.split(text)
+    cleaned = "".join(f"\x1b[{part}m" if place % 2 else clean_text(part) for place, part in enumerate(parts))
+    stream = stream or sys.stdout
+    encoding = stream.encoding or "utf-8"
+    print(cleaned.encode(encoding, "replace").decode(encoding), file=stream, flush=stream is sys.stderr)
+
+
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, default=str))
+    print(json.dumps(value, indent=2, default=str))  # ASCII: whatever is in it is escaped
 
 
 def paint(text: str, colour: Colour, stream: TextIO | None = None) -> str:
-    """`text` in a colour where a terminal shows it."""
+    """`text` in a colour where a terminal shows it, for `say`."""
     from crew.display import is_plain
 
-    return text if is_plain(stream or sys.stdout) else f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
+    return text if is_plain(stream or sys.stdout) else f"{_MARKER}{_CODES[colour]};{text}{_MARKER}0;"
 
 
 def width_of_output() -> int:
@@ -106,6 +112,7 @@ def table(
     """
     if not rows:
         return ""
+    rows = [[*map(clean_line, row[:-1]), clean_text(row[-1])] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     start = indent + sum(width + 2 for width in widths)
     room = max(width_of_output() - start, MIN_LAST_WIDTH)

@@ -18,6 +18,7 @@ from crew.commands.console import (
     paint,
     place_of,
     print_json,
+    say,
     table,
 )
 
@@ -54,7 +55,7 @@ def doctor(
 
     general: list[Check] = [] if integration else project_checks(place.project, place.home, place.env)
     if not as_json and general:
-        print(paint("Project", "bold") + f"  {place.project}")
+        say(paint("Project", "bold") + f"  {place.project}")
         _print(general)
     try:
         stack = open_stack(place.project, place.env)
@@ -74,14 +75,14 @@ def doctor(
         )
         return int(broken)
     if found:
-        print(("\n" if general else "") + paint("Integrations", "bold"))
+        say(("\n" if general else "") + paint("Integrations", "bold"))
         _print(found)
-    print()
+    say()
     if broken:
         named = ", ".join(check.name for check in [*general, *found] if check.state == "broken")
-        print(paint(f"BROKEN: {named}. The lines starting with `fix` say what to do.", "red"))
+        say(paint(f"BROKEN: {named}. The lines starting with `fix` say what to do.", "red"))
     else:
-        print(paint("Everything that the default loop needs works.", "green"))
+        say(paint("Everything that the default loop needs works.", "green"))
     return int(broken)
 
 
@@ -141,7 +142,7 @@ def _print(checks: "Sequence[Check]") -> None:
         if check.fix:
             rows.append(["", "fix", check.fix])
             colours.append({1: "bold", 2: "bold"})
-    print(table(rows, indent=2, colours=colours))
+    say(table(rows, indent=2, colours=colours))
 
 
 def _detail(check: "Check") -> str:

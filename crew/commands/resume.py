@@ -58,7 +58,8 @@ def _resume_due(place: Place, as_json: bool) -> int:
     from crew.resuming import suspended_runs
     from tools.core.approval import ApprovalStore
 
-    code, store = 0, ApprovalStore(place.home / "approvals")
+    apart = (place.project, place.home)
+    code, store = 0, ApprovalStore(place.home / "approvals", env=place.env, apart_from=apart)
     for recorded, why in suspended_runs(place.home, lambda name: is_answered(store, name)):
         assert recorded.wait is not None
         if not why:

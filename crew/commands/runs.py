@@ -14,6 +14,7 @@ from crew.commands.console import (
     paint,
     place_of,
     print_json,
+    say,
     shown,
     table,
 )
@@ -45,7 +46,7 @@ def runs(
         print_json([dataclasses.asdict(run) for run in kept])
         return 0
     if not kept:
-        print("No run yet. Start one with: mlops-crew run")
+        say("No run yet. Start one with: mlops-crew run")
         return 0
     rows = [
         [
@@ -58,9 +59,9 @@ def runs(
         for run in kept
     ]
     tones: list[dict[int, Colour]] = [{4: _COLOURS[headline(run.outcome)[1]]} for run in kept]
-    print(table([["RUN", "STARTED", "GOAL", "TOOK", "OUTCOME"], *rows], colours=[{}, *tones]))
+    say(table([["RUN", "STARTED", "GOAL", "TOOK", "OUTCOME"], *rows], colours=[{}, *tones]))
     if len(found) > len(kept):
-        print(f"\n{len(found) - len(kept)} older runs: mlops-crew runs --limit 0")
+        say(f"\n{len(found) - len(kept)} older runs: mlops-crew runs --limit 0")
     return 0
 
 
@@ -96,8 +97,8 @@ def report(run: RunArgument = LATEST, project: ProjectOption = None) -> int:
     run_id = _resolve(home, run)
     show_run(home, run_id)  # says which runs there are when there is no such one
     written = write_report(home / "runs" / run_id)
-    print(f"Report  {shown(written.html)}")
-    print(f"Data    {shown(written.json)}")
+    say(f"Report  {shown(written.html)}")
+    say(f"Data    {shown(written.json)}")
     return 0
 
 
@@ -116,7 +117,7 @@ def _print_head(facts: dict[str, Any], run_id: str, folder: Path, report: Path) 
     from crew.words import duration
 
     run, verdict = facts["run"], facts["verdict"]
-    print(paint(verdict["headline"], _COLOURS.get(verdict["tone"], "bold")))
+    say(paint(verdict["headline"], _COLOURS.get(verdict["tone"], "bold")))
     mode = f"LLM {run['model']}" if run["mode"] == "llm" else run["mode"]
     how = [mode, run["process"], run["autonomy"], f"seed {run['seed']}" if run["seed"] is not None else ""]
     written = shown(report) if report.is_file() else f"not written; write it with: mlops-crew report {run_id}"
@@ -131,7 +132,7 @@ def _print_head(facts: dict[str, Any], run_id: str, folder: Path, report: Path) 
         ["Report", written],
         ["Journal", shown(folder / "journal.jsonl")],
     ]
-    print(table([row for row in rows if row[1]], indent=2))
+    say(table([row for row in rows if row[1]], indent=2))
 
 
 def _print_tasks(tasks: list[dict[str, Any]]) -> None:
@@ -139,7 +140,7 @@ def _print_tasks(tasks: list[dict[str, Any]]) -> None:
 
     if not tasks:
         return
-    print(f"\n{paint('Tasks', 'bold')}")
+    say(f"\n{paint('Tasks', 'bold')}")
     rows = [
         [
             task["task"],
@@ -150,7 +151,7 @@ def _print_tasks(tasks: list[dict[str, Any]]) -> None:
         for task in tasks
     ]
     skipped: dict[int, Colour] = {0: "dim", 1: "dim", 2: "dim", 3: "dim"}
-    print(table(rows, indent=2, colours=[skipped if task["state"] == "skipped" else {2: "dim"} for task in tasks]))
+    say(table(rows, indent=2, colours=[skipped if task["state"] == "skipped" else {2: "dim"} for task in tasks]))
 
 
 def _told(task: dict[str, Any]) -> str:
@@ -161,15 +162,15 @@ def _told(task: dict[str, Any]) -> str:
 def _print_decisions(decisions: list[dict[str, Any]]) -> None:
     if not decisions:
         return
-    print(f"\n{paint('Decisions', 'bold')}")
+    say(f"\n{paint('Decisions', 'bold')}")
     for decision in decisions:
-        print(
+        say(
             table(
                 [[f"{decision['what']}", f"{decision['result']}"]], indent=2, colours=[{1: _COLOURS[decision["tone"]]}]
             )
         )
         rows = [["why", decision["why"]], ["by", f"{decision['by']}  [{', '.join(decision['evidence'])}]"]]
-        print(table([row for row in rows if row[1]], indent=4, colours=[{0: "dim"}, {0: "dim"}]))
+        say(table([row for row in rows if row[1]], indent=4, colours=[{0: "dim"}, {0: "dim"}]))
 
 
 def _print_calls(calls: list[dict[str, Any]]) -> None:
@@ -177,7 +178,7 @@ def _print_calls(calls: list[dict[str, Any]]) -> None:
 
     if not calls:
         return
-    print(f"\n{paint('Calls', 'bold')}")
+    say(f"\n{paint('Calls', 'bold')}")
     rows = [
         [
             call["id"],
@@ -188,4 +189,4 @@ def _print_calls(calls: list[dict[str, Any]]) -> None:
         ]
         for call in calls
     ]
-    print(table(rows, indent=2, colours=[{0: "dim", 3: _CALL_COLOURS.get(c["status"], "bold")} for c in calls]))
+    say(table(rows, indent=2, colours=[{0: "dim", 3: _CALL_COLOURS.get(c["status"], "bold")} for c in calls]))

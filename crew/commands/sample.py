@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from crew.commands.console import CommandError, ProjectOption, place_of, shown
+from crew.commands.console import CommandError, ProjectOption, place_of, say, shown
 
 FILES = ("reference.csv", "current.csv", "README.txt")
 
@@ -32,15 +32,15 @@ def sample(
     from crew.sample import write_sample
 
     write_sample(target, seed=seed, drift=not no_drift)
-    print(f"SIMULATED data written to {shown(target)} (seed {seed}; no real customer is in it):")
-    print("  reference.csv  6,000 customers of one year, before the drift")
+    say(f"SIMULATED data written to {shown(target)} (seed {seed}; no real customer is in it):")
+    say("  reference.csv  6,000 customers of one year, before the drift")
     drifting = "nothing drifts" if no_drift else "drifting silently"
-    print(f"  current.csv    6,000 customers of the three weeks after it, {drifting}")
-    print("  README.txt     what exactly was simulated")
-    print()
+    say(f"  current.csv    6,000 customers of the three weeks after it, {drifting}")
+    say("  README.txt     what exactly was simulated")
+    say()
     if target == default:
-        print("Next: mlops-crew run    (or: crewai run)")
+        say("Next: mlops-crew run    (or: crewai run)")
     else:
-        print(f"Next: name {shown(target)}/reference.csv and current.csv under data in a goal file, then")
-        print("      mlops-crew run GOAL")
+        say(f"Next: name {shown(target)}/reference.csv and current.csv under data in a goal file, then")
+        say("      mlops-crew run GOAL")
     return 0

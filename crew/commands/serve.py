@@ -4,13 +4,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crew.commands.console import CommandError, ProjectOption, place_of
+from crew.commands.console import CommandError, ProjectOption, place_of, say
 from crew.commands.ending import end_at_once
 
 if TYPE_CHECKING:
@@ -26,6 +26,13 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Where to listen; beyond loopback it needs MLOPS_SERVER_TOKEN.")
     ] = "127.0.0.1",
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", metavar="NAME", help="A further name this server is reached by (repeat it)."),
+    ] = None,
+    no_token: Annotated[
+        bool, typer.Option("--no-token", help="Ask for no token, on loopback: anybody on this machine may call.")
+    ] = False,
     integration: Annotated[
         list[str] | None, typer.Option("--integration", metavar="NAME", help="Offer only these (repeat it).")
     ] = None,
@@ -33,8 +40,8 @@ def serve(
 ) -> int:
     """Offer every allowed action as an MCP tool: each call passes the policy, approvals, journal and redaction.
 
-    With MLOPS_SERVER_TOKEN set, HTTP clients must send it as a bearer token. Calls that need a person wait for
-    `mlops-crew approve` in another terminal.
+    HTTP clients must send a bearer token: MLOPS_SERVER_TOKEN, or the one that is made and shown at the start. Calls
+    that need a person wait for `mlops-crew approve` in another terminal.
     """
     if stdio and http is not None:
         raise CommandError("choose either --stdio or --http PORT", code=2)
@@ -45,7 +52,8 @@ def serve(
     import anyio
 
     from tools.core.gateway_server import GatewayServer
-    from tools.core.server import serve_http, serve_stdio
+    from tools.core.http_door import open_door, serve_http
+    from tools.core.server import serve_stdio
     from tools.core.stable import watch
     from tools.session import open_gateway, open_stack
 
@@ -53,6 +61,10 @@ def serve(
     for name in integration or ():
         if name not in known:
             raise CommandError(f"unknown integration {name!r}; valid: {', '.join(known)}", code=2)
+    door = None
+    if http is not None:
+        names = allow_host or ()
+        door = open_door(place.env, place.home, host=host, port=http, no_token=no_token, names=names)
     gateway = open_gateway(place.project, env=place.env)
     _end_on_signals(gateway)
     watch(gateway)
@@ -61,16 +73,11 @@ def serve(
         _tell(f"Journal: {gateway.journal.path}")
         _tell(f"Tools: {server.count}, of {', '.join(server.names)}")
         _tell("Calls that need a person wait for: mlops-crew approve ID")
-        if http is None:
+        if door is None:
             _tell("MCP on standard input and output")
             anyio.run(serve_stdio, server.mcp, gateway.stop)
         else:
-
-            async def serve_until_stopped(port: int, announce: Callable[[str], None]) -> None:
-                token = place.env.get("MLOPS_SERVER_TOKEN")
-                await serve_http(server.mcp, host=host, port=port, token=token, announce=announce, on_stop=gateway.stop)
-
-            anyio.run(serve_until_stopped, http, lambda url: _tell(f"MCP at {url}"))
+            anyio.run(partial(serve_http, server.mcp, door, tell=_tell, on_stop=gateway.stop))
     finally:
         gateway.close()
         gateway.journal.close()
@@ -79,7 +86,7 @@ def serve(
 
 def _tell(text: str) -> None:
     """To standard error: standard output belongs to the protocol."""
-    print(text, file=sys.stderr, flush=True)
+    say(text, sys.stderr)
 
 
 def _end_on_signals(gateway: "Gateway") -> None:

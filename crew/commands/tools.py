@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crew.commands.console import Colour, CommandError, JsonOption, ProjectOption, paint, place_of, print_json, table
+from crew.commands.accept import ACCEPT, accept
+from crew.commands.console import (
+    Colour,
+    CommandError,
+    JsonOption,
+    ProjectOption,
+    paint,
+    place_of,
+    print_json,
+    say,
+    table,
+)
 
 if TYPE_CHECKING:
     from crew.roles import AgentConfig
@@ -19,12 +30,27 @@ _VERDICTS: dict[str, Colour] = {"allow": "green", "ask": "yellow", "deny": "red"
 
 
 def tools(
-    role: Annotated[str, typer.Argument(help="One role (default: all).", show_default=False)] = "",
+    role: Annotated[
+        str, typer.Argument(help="One role (default: all), or accept.", metavar="[ROLE|accept]", show_default=False)
+    ] = "",
+    server: Annotated[
+        str, typer.Argument(help="With accept: the third-party server whose tools you accept.", show_default=False)
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="With accept: accept without being asked.")] = False,
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Show what each role may do: actions, effects, what the policy says, and tokens of the definitions."""
+    """Show what each role may do: actions, effects, what the policy says, and tokens of the definitions.
+
+    `mlops-crew tools accept SERVER` shows what a third-party server offers and what has changed, and accepts it.
+    """
     place = place_of(project)
+    if role == ACCEPT:
+        if not server:
+            raise CommandError("name the server: mlops-crew tools accept SERVER", code=2)
+        return accept(place, server, yes=yes)
+    if server:
+        raise CommandError(f"got {role} and {server}; valid: one role, or accept SERVER", code=2)
 
     from crew.goal import load_goal
     from crew.roles import MANAGER, load_roles
@@ -46,8 +72,8 @@ def tools(
         return 0
     for entry in found:
         _print_role(entry)
-    print(f"The numbers are tokens, estimated at {CHARS_PER_TOKEN:g} characters each. ask: waits for a person.")
-    print("Arguments have limits too, see config/policy.yaml.")
+    say(f"The numbers are tokens, estimated at {CHARS_PER_TOKEN:g} characters each. ask: waits for a person.")
+    say("Arguments have limits too, see config/policy.yaml.")
     return 0
 
 
@@ -106,8 +132,7 @@ def _integration(
 
 def definition_tokens(integration: str, action: "Action") -> int:
     """About how many tokens a model reads for one action's definition."""
-    from tools.core.schema import input_schema
-    from tools.core.tool import agent_tool_name
+    from tools.core.schema import agent_tool_name, input_schema
 
     definition = {
         "name": agent_tool_name(integration, action.name),
@@ -119,16 +144,16 @@ def definition_tokens(integration: str, action: "Action") -> int:
 
 def _print_role(entry: dict[str, Any]) -> None:
     heading = paint(f"{entry['title']} ({entry['role']})", "bold")
-    print(f"{heading}  about {entry['tokens']:,} tokens of definitions")
+    say(f"{heading}  about {entry['tokens']:,} tokens of definitions")
     if not entry["integrations"]:
-        print("  uses nothing")
+        say("  uses nothing")
     for item in entry["integrations"]:
         if item["unusable"]:
-            print(f"  {item['integration']}: not offered. {item['unusable']}")
+            say(f"  {item['integration']}: not offered. {item['unusable']}")
             continue
         where = "a real system" if item["real"] else "embedded"
         missing = f", not installed: {item['install']}" if item["install"] else ""
-        print(f"  {item['integration']}: {item['level']}, {where}{missing}")
+        say(f"  {item['integration']}: {item['level']}, {where}{missing}")
         rows = [
             [
                 a["action"],
@@ -139,5 +164,5 @@ def _print_role(entry: dict[str, Any]) -> None:
             ]
             for a in item["actions"]
         ]
-        print(table(rows, indent=4, colours=[{2: _VERDICTS[a["verdict"]]} for a in item["actions"]]))
-    print()
+        say(table(rows, indent=4, colours=[{2: _VERDICTS[a["verdict"]]} for a in item["actions"]]))
+    say()

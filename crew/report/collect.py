@@ -66,7 +66,7 @@ class Step:
 
 
 @dataclass
-class Run:
+class RecordedRun:
     """Everything a journal tells. `outcome` is `unfinished` without a last record, `calls` without a first one."""
 
     id: str
@@ -113,7 +113,7 @@ class Run:
         return [call for call in self.calls if call.name == name and (call.ok or not ok)]
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> RecordedRun:
     """The run in `folder`.
 
     Raises:
@@ -129,7 +129,7 @@ def read_run(folder: Path) -> Run:
     suspended = _suspended(records)
     outcome = _text(finished, "outcome") or ("suspended" if suspended else "unfinished" if started else "calls")
     elapsed = (times[-1] - begin).total_seconds() if begin else None
-    return Run(
+    return RecordedRun(
         id=_text(started, "run_id") or folder.name,
         folder=folder,
         started=begin,

@@ -4,11 +4,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from crew.report.collect import Call, Run
+from crew.report.collect import Call, RecordedRun
 from crew.report.evidence import Facts, dicts, number_of, read_json, run_link
 
 
-def drift(run: Run) -> Facts | None:
+def drift(run: RecordedRun) -> Facts | None:
     """The judge's decision per file and column, and Evidently's; `strength` is a score in units of its threshold."""
     found, judged = run.named("evidently.detect_drift"), run.named("judge.judge_drift")
     if not found and not judged:
@@ -45,7 +45,7 @@ def _latest(calls: list[Call]) -> list[Call]:
     return list(newest.values())
 
 
-def _decision(run: Run, call: Call) -> Facts:
+def _decision(run: RecordedRun, call: Call) -> Facts:
     details = read_json(run, call.data.get("details_path"))
     return {
         "call": call.id,
@@ -120,7 +120,7 @@ def _strength(column: Facts) -> float | None:
     return math.log(max(score, 1e-12)) / math.log(threshold) if threshold < 1 else None
 
 
-def estimated(run: Run) -> Facts | None:
+def estimated(run: RecordedRun) -> Facts | None:
     """The metric on rows whose labels have not arrived, as the judge estimated it."""
     found = run.named("judge.estimate_performance")
     if not found:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from crew.report.collect import Call, Run
+from crew.report.collect import Call, RecordedRun
 
 MAX_FILE_BYTES = 20_000_000
 SEARCHES = ("optuna.search", "hyperopt.tune", "ray.tune")
@@ -18,7 +18,7 @@ SEARCHES = ("optuna.search", "hyperopt.tune", "ray.tune")
 Facts = dict[str, Any]
 
 
-def run_file(run: Run, shown: object) -> Path | None:
+def run_file(run: RecordedRun, shown: object) -> Path | None:
     """A file of the run, by the path a result gave: relative to the project, or absolute. None unless it exists."""
     if not isinstance(shown, str) or not shown:
         return None
@@ -31,13 +31,13 @@ def run_file(run: Run, shown: object) -> Path | None:
     return path if path.is_relative_to(run.folder.resolve()) and path.is_file() else None
 
 
-def run_link(run: Run, shown: object) -> str:
+def run_link(run: RecordedRun, shown: object) -> str:
     """The address of a file of the run, relative to its report; empty when there is none."""
     path = run_file(run, shown)
-    return quote(path.relative_to(run.folder.resolve()).as_posix()) if path else ""
+    return quote(path.relative_to(run.folder.resolve()).as_posix(), errors="surrogateescape") if path else ""
 
 
-def read_json(run: Run, shown: object) -> Facts:
+def read_json(run: RecordedRun, shown: object) -> Facts:
     """The object in a JSON file of the run; empty when it cannot be had. NaN and infinities become None."""
     path = run_file(run, shown)
     try:
@@ -72,7 +72,7 @@ def dicts(value: Any) -> list[Facts]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def data_checks(run: Run) -> list[Facts]:
+def data_checks(run: RecordedRun) -> list[Facts]:
     """One row per validated file."""
     return [
         {
@@ -89,7 +89,7 @@ def data_checks(run: Run) -> list[Facts]:
     ]
 
 
-def evaluations(run: Run) -> list[Facts]:
+def evaluations(run: RecordedRun) -> list[Facts]:
     """The goal's metric of each model on each slice, in the order it was measured."""
     names = _model_names(run)
     return [
@@ -112,7 +112,7 @@ def _uri(call: Call) -> str:
     return str(call.arguments.get("model_uri") or call.data.get("model_uri") or "")
 
 
-def _model_names(run: Run) -> dict[str, str]:
+def _model_names(run: RecordedRun) -> dict[str, str]:
     """Model address -> `version N`, for every address under which the run knew a version."""
     names: dict[str, str] = {}
     for call in run.calls:
@@ -129,7 +129,7 @@ def _model_names(run: Run) -> dict[str, str]:
     return names
 
 
-def forecasts(run: Run) -> list[Facts]:
+def forecasts(run: RecordedRun) -> list[Facts]:
     """Every forecast of a threshold, with what was forecast and its course."""
     measures = {
         call.data.get("series_path"): str(call.arguments["measure"]) for call in run.named("judge.score_series")
@@ -149,7 +149,7 @@ def forecasts(run: Run) -> list[Facts]:
     ]
 
 
-def searches(run: Run) -> list[Facts]:
+def searches(run: RecordedRun) -> list[Facts]:
     """The studies of the run with their trials, oldest first."""
     found = []
     for call in run.calls:
@@ -185,7 +185,7 @@ def searches(run: Run) -> list[Facts]:
     return found
 
 
-def choices(run: Run) -> list[Facts]:
+def choices(run: RecordedRun) -> list[Facts]:
     """What people, or the goal, were to choose: the question with its options, and which was taken, by whom and why."""
     weighed = run.named("people.weigh_options")
     found: list[Facts] = []
@@ -215,7 +215,7 @@ def _numbers(option: Facts) -> Facts:
     return found if isinstance(found, dict) else {}
 
 
-def _front(run: Run, call: Call) -> Facts:
+def _front(run: RecordedRun, call: Call) -> Facts:
     """The trials that were weighed, for a chart: metric, objectives, and each trial's measures."""
     trials = dicts(read_json(run, call.arguments.get("trials_path")).get("trials"))
     kept = ("number", "value", "latency_ms", "size_bytes", "fairness_gap")
@@ -228,19 +228,19 @@ def _front(run: Run, call: Call) -> Facts:
     }
 
 
-def comparison(run: Run) -> Facts | None:
+def comparison(run: RecordedRun) -> Facts | None:
     """The judge's paired comparison on the holdout, the newest."""
     found = run.named("judge.compare_models")
     return {"call": found[-1].id, **found[-1].data} if found else None
 
 
-def retraining(run: Run) -> Facts | None:
+def retraining(run: RecordedRun) -> Facts | None:
     """The judge's decision on whether to act, the newest."""
     found = run.named("judge.decide_retraining")
     return {"call": found[-1].id, **found[-1].data} if found else None
 
 
-def canary(run: Run) -> Facts | None:
+def canary(run: RecordedRun) -> Facts | None:
     """The canary: looks of the judge, the newest trajectory, and the traffic batch by batch."""
     verdicts = run.named("judge.judge_canary")
     started = run.named("serving.start_canary")
@@ -281,7 +281,7 @@ def _variant(measured: Any) -> Facts:
     return {**found, "error_rate": errors / asked if asked and errors is not None else None}
 
 
-def production(run: Run) -> list[Facts]:
+def production(run: RecordedRun) -> list[Facts]:
     """What was measured of production, one row per watch and variant."""
     rows = []
     for call in run.named("prometheus.watch"):
@@ -294,7 +294,7 @@ def production(run: Run) -> list[Facts]:
     return rows
 
 
-def versions(run: Run) -> list[Facts]:
+def versions(run: RecordedRun) -> list[Facts]:
     """The registry's versions as last listed; else those this run registered."""
     listed = run.named("mlflow.list_versions")
     if listed:

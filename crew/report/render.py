@@ -12,7 +12,8 @@ from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
 from crew import words
 from crew.report import charts, drift, evidence, story, svg, timeline
-from crew.report.collect import Run, read_run
+from crew.report.collect import RecordedRun, read_run
+from tools.core.clean import clean_text
 from tools.core.files import write_text
 
 FORMAT = 1
@@ -45,7 +46,7 @@ def write_report(run_folder: Path) -> ReportPaths:
     return paths
 
 
-def report_facts(run: Run) -> dict[str, Any]:
+def report_facts(run: RecordedRun) -> dict[str, Any]:
     """Everything the report shows, as JSON data; the keys are in the order of the page."""
     decisions = story.decisions(run)
     return evidence.finite(
@@ -95,12 +96,13 @@ def report_facts(run: Run) -> dict[str, Any]:
     )
 
 
-def report_html(run: Run, facts: dict[str, Any]) -> str:
-    """The page. Everything that comes from the run is escaped."""
+def report_html(run: RecordedRun, facts: dict[str, Any]) -> str:
+    """The page. Everything that comes from the run is cleaned and escaped; no script runs in it, whatever it holds."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=ChainableUndefined,  # a result of another version may lack a field
+        finalize=_clean,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -125,7 +127,12 @@ def report_html(run: Run, facts: dict[str, Any]) -> str:
     )
 
 
-def _charts(run: Run, facts: dict[str, Any]) -> dict[str, Any]:
+def _clean(value: Any) -> Any:
+    """Every value that the template writes; charts are markup whose texts are escaped, and are cleaned too."""
+    return type(value)(clean_text(value)) if isinstance(value, str) else value
+
+
+def _charts(run: RecordedRun, facts: dict[str, Any]) -> dict[str, Any]:
     drifted, canary, compared = facts["drift"], facts["canary"], facts["comparison"]
     trajectory = canary["trajectory"] if canary else {}
     course, course_key = timeline.evidence_course(trajectory)
@@ -162,7 +169,7 @@ def _histograms(found: dict[str, Any]) -> list[dict[str, Any]]:
     return [item for item in drawn if item["svg"]]
 
 
-def _marks(run: Run) -> list[tuple[float, str]]:
+def _marks(run: RecordedRun) -> list[tuple[float, str]]:
     """The decision points of the metric chart."""
     marks: list[tuple[float, str]] = []
     for call in run.calls:
@@ -183,7 +190,7 @@ def _minimum(goal: dict[str, Any]) -> float | None:
     return evidence.number_of(constraints.get("min_metric")) if isinstance(constraints, dict) else None
 
 
-def _usage(run: Run) -> dict[str, Any]:
+def _usage(run: RecordedRun) -> dict[str, Any]:
     used = [step for step in run.steps if step.tokens]
     costs = [step.cost_usd for step in used if step.cost_usd is not None]
     return {

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from crew.report.collect import Call, Run, Step
+from crew.report.collect import Call, RecordedRun, Step
 from crew.words import Tone, headline, number, sentence, title
 
 
 @dataclass
-class Decision:
+class ToldDecision:
     """One decision. `by` names the role and how it decided, or the person; `evidence` are call ids."""
 
     at_s: float
@@ -21,7 +21,7 @@ class Decision:
 
 
 @dataclass
-class Verdict:
+class Headline:
     """The banner: the outcome in words, why, on which calls it rests, and who decided."""
 
     headline: str
@@ -32,7 +32,7 @@ class Verdict:
     by: str
 
 
-def how(run: Run, step: Step | None) -> str:
+def how(run: RecordedRun, step: Step | None) -> str:
     """Who chose the calls of a task: its runbook, an LLM, or the runbook after the LLM failed."""
     mode = step.mode if step else run.mode
     if step and step.fallback:
@@ -42,10 +42,10 @@ def how(run: Run, step: Step | None) -> str:
     return mode or "a person"
 
 
-def decisions(run: Run) -> list[Decision]:
+def decisions(run: RecordedRun) -> list[ToldDecision]:
     """Everything that was decided, oldest first: by the judge and the checks, by the policy, by people."""
     steps = {step.task: step for step in run.steps if step.state != "skipped"}
-    found: list[Decision] = []
+    found: list[ToldDecision] = []
     for call in run.calls:
         by = f"{title(call.role)} ({how(run, steps.get(call.task))})" if call.role else "a person"
         found += _of_people(call)
@@ -54,7 +54,7 @@ def decisions(run: Run) -> list[Decision]:
     return sorted(found, key=lambda decision: decision.at_s)
 
 
-def _of_people(call: Call) -> list[Decision]:
+def _of_people(call: Call) -> list[ToldDecision]:
     if call.name == "people.choose":
         return [] if call.decision in ("deny", "invalid") else [_choice(call)]
     if not call.decided_by:
@@ -62,33 +62,33 @@ def _of_people(call: Call) -> list[Decision]:
     approved = call.status not in ("denied", "needs_approval")
     result: tuple[str, Tone] = ("approved", "good") if approved else ("not approved", "warn")
     why = call.note or call.rule
-    return [Decision(call.start_s, f"May {call.name} run?", *result, why, call.decided_by, [call.id])]
+    return [ToldDecision(call.start_s, f"May {call.name} run?", *result, why, call.decided_by, [call.id])]
 
 
-def _choice(call: Call) -> Decision:
+def _choice(call: Call) -> ToldDecision:
     """A question to choose: answered by a person or by the goal, or not at all."""
     what, at = str(call.arguments.get("question") or call.name), call.start_s + (call.duration_s or 0.0)
     if not call.ok:
-        return Decision(at, what, "nobody chose", "warn", call.message, call.decided_by or "nobody", [call.id])
+        return ToldDecision(at, what, "nobody chose", "warn", call.message, call.decided_by or "nobody", [call.id])
     by, why = str(call.data.get("decided_by") or ""), str(call.data.get("note") or call.data.get("consequences") or "")
-    return Decision(at, what, str(call.data.get("title") or call.data.get("chosen")), "good", why, by, [call.id])
+    return ToldDecision(at, what, str(call.data.get("title") or call.data.get("chosen")), "good", why, by, [call.id])
 
 
-def _of_call(call: Call, by: str) -> Decision | None:
+def _of_call(call: Call, by: str) -> ToldDecision | None:
     data, at = call.data, call.start_s + (call.duration_s or 0.0)
     if call.decision == "deny":
-        return Decision(at, f"May {call.name} run?", "denied", "warn", call.rule, "the policy", [call.id])
+        return ToldDecision(at, f"May {call.name} run?", "denied", "warn", call.rule, "the policy", [call.id])
     if not call.ok:
         return None
     answers = _ANSWERS.get(call.name)
     if answers:
         what, key, table = answers
         result, tone = table.get(data.get(key), (str(data.get(key)), "neutral"))
-        return Decision(at, what, result, tone, _why(call), by, [call.id])
+        return ToldDecision(at, what, result, tone, _why(call), by, [call.id])
     if call.effect == "risky":
         evidence = [call.id]
         why = str(call.arguments.get("reason") or call.rule)
-        return Decision(at, sentence(call.action), call.message or "done", "neutral", why, by, evidence)
+        return ToldDecision(at, sentence(call.action), call.message or "done", "neutral", why, by, evidence)
     return None
 
 
@@ -132,7 +132,7 @@ def _why(call: Call) -> str:
     return str(call.data.get("reason") or call.message)
 
 
-def verdict(run: Run, made: list[Decision]) -> Verdict:
+def verdict(run: RecordedRun, made: list[ToldDecision]) -> Headline:
     """The banner of the report."""
     words, tone = headline(run.outcome)
     calls = {
@@ -162,7 +162,7 @@ def verdict(run: Run, made: list[Decision]) -> Verdict:
             for call in calls
             for finding in call.data.get("critical") or []
         ]
-    return Verdict(words, tone, run.summary, reasons, [call.id for call in calls], _by(run, made))
+    return Headline(words, tone, run.summary, reasons, [call.id for call in calls], _by(run, made))
 
 
 _SUBJECTS = {
@@ -177,7 +177,7 @@ _SUBJECTS = {
 }
 
 
-def _newest(run: Run, *names: str) -> list[Call]:
+def _newest(run: RecordedRun, *names: str) -> list[Call]:
     return [found[-1] for found in (run.named(name) for name in names) if found]
 
 
@@ -185,7 +185,7 @@ def _is_told(message: str, reasons: list[str]) -> bool:
     return bool(message) and any(message in reason for reason in reasons)
 
 
-def _by(run: Run, made: list[Decision]) -> str:
+def _by(run: RecordedRun, made: list[ToldDecision]) -> str:
     """`6 tasks by their runbooks, 2 by the LLM ..., 2 approvals by maria`."""
     done = [step for step in run.steps if step.state != "skipped"]
     ways: dict[str, int] = {}

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from crew.report import svg
 from crew.report.charts import WIDTH
-from crew.report.collect import Run
+from crew.report.collect import RecordedRun
 from crew.report.evidence import number_of
 from crew.report.svg import Scale
 from crew.words import duration, number, shorten
@@ -106,7 +106,7 @@ def latency(batches: list[Facts]) -> Markup:
     return svg.figure(WIDTH, BOTTOM + 36, f"Latency per batch; at the end {told}.", parts)
 
 
-def gantt(run: Run) -> Markup:
+def gantt(run: RecordedRun) -> Markup:
     """Every call as a bar: one row per task, time to the right."""
     steps = [step for step in run.steps if step.state != "skipped"]
     rows = [(step.task, f"{step.title}") for step in steps]

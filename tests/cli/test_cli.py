@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from crew.main import run_crew
 from tests.cli.conftest import Cli, edit
 from tests.helpers.journal_example import RUN_ID, failed_run, promoted_run
 from tools.core.approval import Approval, ApprovalError, ApprovalStore
+from tools.core.person import person
 
 COMMANDS = [
     "run",
@@ -262,7 +264,60 @@ class TestApprovals:
         assert "no approval 'r1-c0009'" in _unwrapped(unknown.err)
         assert "expired" in _unwrapped(expired.err)
         with pytest.raises(ApprovalError):
-            store.consume("r1-c0002")
+            store.spend("r1-c0002")
+
+    def test_the_person_is_who_the_system_knows_whatever_the_environment_says(
+        self, cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = self.put(folder, "r1-c0001")
+        for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+            monkeypatch.setenv(name, "the.cfo")
+        assert cli("approve", "r1-c0001").code == 0
+        assert store.get("r1-c0001").decided_by == person() != "the.cfo"
+
+    def test_edits_are_typed_by_the_arguments_of_the_question(self, cli: Cli, folder: Path) -> None:
+        store = self.put(folder, "r1-c0001")
+        wrong = cli("approve", "r1-c0001", "--set", "versoin=3")
+        assert wrong.code == 1 and "NAME one of: version" in _unwrapped(wrong.err)
+        store.retire("r1-c0001")  # as the run does when it takes the answer
+        assert 'with version="3"' in cli("approve", "r1-c0001", "--set", "version=3").out
+        assert store.get("r1-c0001").edited == {"version": "3"}
+
+    def test_a_refused_edit_is_told_and_the_question_stays_open(self, cli: Cli, folder: Path) -> None:
+        store = self.put(folder, "r1-c0001")
+
+        def refuse() -> None:
+            while (found := store.get("r1-c0001")).state == "pending":
+                threading.Event().wait(0.01)
+            store.refuse(found, "version is bound to 2")
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        ended = cli("approve", "r1-c0001", "--set", "version=3")
+        thread.join()
+        assert ended.code == 1 and "version is bound to 2" in _unwrapped(ended.err)
+        assert store.get("r1-c0001").state == "pending"
+
+    def test_a_question_that_was_altered_is_named_and_not_answered(self, cli: Cli, folder: Path) -> None:
+        store = self.put(folder, "r1-c0001")
+        path = store.folder / "r1-c0001.json"
+        path.write_text(path.read_text().replace('"version": "2"', '"version": "1"'))
+        assert "Not to be trusted: r1-c0001" in cli("approvals").out
+        ended = cli("approve", "r1-c0001")
+        assert ended.code == 1 and "signature" in _unwrapped(ended.err)
+
+    def test_nothing_of_a_question_reaches_the_terminal_raw(self, cli: Cli, folder: Path) -> None:
+        evil = "x\x1b[2J\r\x07\u202e\u2028\x9b31m"
+        now = time.time()
+        ApprovalStore(folder / ".mlops" / "approvals").create(
+            Approval(
+                id="r1-c0001", run_id="r1", integration="other", action=evil, arguments={evil: evil}, role=evil,
+                reason=evil, call_hash=evil, created_ts=now, expires_ts=now + 60,
+            )
+        )  # fmt: skip
+        for ended in (cli("approvals"), cli("approvals", "r1-c0001"), cli("reject", "r1-c0001", "--note", evil)):
+            assert ended.code == 0 and not [c for c in ended.out if c in evil[1:] and not c.isascii()]
+            assert "\x1b" not in ended.out and "\r" not in ended.out and "\x07" not in ended.out
 
 
 class TestChoices:
@@ -292,7 +347,7 @@ class TestChoices:
     @pytest.mark.parametrize("option", ["latency", "2"])
     def test_a_choice_is_recorded_once_with_its_reason(self, cli: Cli, store: ApprovalStore, option: str) -> None:
         ended = cli("choose", "r1-c0001", option, "--note", "users wait")
-        assert (ended.code, ended.out) == (0, "Chosen: latency (r1-c0001)\n")
+        assert (ended.code, ended.out) == (0, f"Chosen: latency (r1-c0001), by {person()}\n")
         decided = store.get("r1-c0001")
         assert (decided.state, decided.chosen, decided.note) == ("chosen", "latency", "users wait")
         again = cli("choose", "r1-c0001", "quality")

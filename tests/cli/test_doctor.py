@@ -10,7 +10,7 @@ import pytest
 from crew.checks import check_integration, project_checks
 from crew.commands.doctor import bounded
 from tests.cli.conftest import Cli, edit
-from tests.servers import free_port
+from tests.helpers.servers import free_port
 from tools.core.contract import Integration
 from tools.registry import load_spec
 from tools.session import open_stack

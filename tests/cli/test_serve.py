@@ -21,7 +21,7 @@ from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 from crew.commands.approvals import approve
-from tests.cli.conftest import edit
+from tests.cli.conftest import Cli, edit
 from tools.core.approval import ApprovalStore
 from tools.registry import INTEGRATIONS, load_spec
 
@@ -94,11 +94,13 @@ def test_every_allowed_action_is_a_tool_with_schemas_and_annotations(folder: Pat
             return {tool.name: tool for tool in (await session.list_tools()).tools}
 
     tools = anyio.run(list_tools)
-    expected = {f"{name}_{action.name}" for name in INTEGRATIONS for action in load_spec(name).actions}
+    specs = [load_spec(name) for name in INTEGRATIONS if name != "people"]  # only a task of the crew asks people
+    expected = {f"{spec.name}_{action.name}" for spec in specs for action in spec.actions}
     assert set(tools) == expected - {"serving_promote_canary"}
     rollback, champion = tools["serving_rollback_canary"], tools["mlflow_get_champion"]
     assert rollback.annotations.destructiveHint and not rollback.annotations.readOnlyHint
     assert champion.annotations.readOnlyHint and not champion.annotations.destructiveHint
+    assert rollback.description.endswith("A person is asked first.")
     assert champion.inputSchema["properties"]["name"]["description"]
     jsonschema.Draft202012Validator.check_schema(champion.outputSchema)
 
@@ -124,6 +126,7 @@ def test_a_call_takes_the_path_of_the_gateway(folder: Path) -> None:
         ("prometheus", "list_metrics", "mcp_client", "invalid"),
     ]
     assert fine.structuredContent["call_id"] == intents[0]["call_id"]
+    assert json.loads(fine.content[0].text)["status"] == fine.structuredContent["status"], "the text is the result"
 
 
 def test_a_call_that_needs_a_person_waits_for_the_command_line(folder: Path) -> None:
@@ -181,7 +184,8 @@ def test_http_wants_the_bearer_token_and_tells_progress(folder: Path) -> None:
                 return await session.call_tool("prometheus_list_metrics", {}, progress_callback=on_progress)
 
     with http_server(folder, "--integration", "prometheus", MLOPS_SERVER_TOKEN=TOKEN) as (process, url):
-        assert httpx.post(url, json={}).status_code == 401
+        refused = httpx.post(url, json={})
+        assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
         assert httpx.post(url, json={}, headers={"Authorization": "Bearer wrong"}).status_code == 401
         result = anyio.run(call, url)
         process.send_signal(signal.SIGTERM)
@@ -217,3 +221,43 @@ def test_a_taken_port_is_one_clear_error(folder: Path) -> None:
         )
     assert done.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}" in " ".join(done.stderr.replace("!!", " ").split())
+
+
+def test_without_a_token_of_ones_own_one_is_made_and_told_once(folder: Path) -> None:
+    async def names(url: str, token: str) -> int:
+        async with http_session(url, token) as session:
+            return len((await session.list_tools()).tools)
+
+    with http_server(folder, "--integration", "prometheus") as (process, url):
+        file = folder / ".mlops" / "server-tokens" / url.split(":")[2].split("/")[0]
+        token = file.read_text()
+        assert file.stat().st_mode & 0o777 == 0o600 and len(token) > 40
+        assert httpx.post(url, json={}).status_code == 401
+        assert anyio.run(names, url, token) > 0
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+    assert not file.exists()
+
+
+def test_a_third_party_server_is_offered_once_a_person_has_accepted_it(folder: Path, cli: Cli) -> None:
+    server = f"{{other: {{command: {sys.executable}, args: [-m, tests.core.third_party], cwd: {ROOT}}}}}"
+    edit(folder / "config" / "stack.yaml", "mcpServers: {}", f"mcpServers: {server}")
+    edit(folder / "config" / "policy.yaml", "  people:", '  other: {allow: "*", effects: {blocks: read}}\n  people:')
+
+    async def blocks() -> tuple[set[str], Any]:
+        async with stdio_session(folder, "--integration", "other") as session:
+            offered = {tool.name for tool in (await session.list_tools()).tools}
+            return offered, await session.call_tool("other_blocks", {})
+
+    offered, refused = anyio.run(blocks)
+    assert offered == set() and refused.isError
+    nobody = cli("tools", "accept", "other")
+    assert nobody.code == 1 and "blocks" in nobody.out and "--yes" in nobody.err
+    accepted = cli("tools", "accept", "other", "--yes")
+    assert accepted.code == 0 and "Accepted 5 tools of other" in accepted.out
+    assert "Nothing to accept" in cli("tools", "accept", "other").out
+    offered, found = anyio.run(blocks)
+    assert "other_blocks" in offered and not found.isError
+    assert [block.type for block in found.content] == ["text", "text", "image", "text"]
+    assert json.loads(found.content[0].text)["data"]["text"].startswith("first")
+    assert cli("tools", "accept", "nobody").code == 2

@@ -37,7 +37,7 @@ def serving_http(name: str, env: Mapping[str, str]) -> Iterator[str]:
     with subprocess.Popen(command, env=dict(env), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
-            yield process.stderr.readline().split()[-1]
+            yield next(line for line in process.stderr if "http://" in line).split()[-1]
         finally:
             process.terminate()
             process.communicate(timeout=30)
@@ -61,6 +61,7 @@ def connected(spec: Integration, transport: str, project: Path, settings: Mappin
         with gateway(f"transport: {transport}") as opened:
             yield opened
         return
+    env |= {"MLOPS_GATEWAY_KEY": "a-key-that-both-sides-share", "MLOPS_SERVER_TOKEN": "a-token-of-both-sides"}
     with serving_http(spec.name, env) as url, gateway(f'transport: http, url: "{url}"') as opened:
         yield opened
 

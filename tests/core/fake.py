@@ -9,10 +9,13 @@ import types
 from pathlib import Path
 from typing import Any
 
+import anyio
 from pydantic import Field
 
 from tools import registry
-from tools.core.approval import ApprovalStore, Approver, Prompt
+from tools.core.approval import ApprovalStore
+from tools.core.channels import Approver, Prompt
+from tools.core.client import listed_tools
 from tools.core.contract import (
     Action,
     Args,
@@ -259,6 +262,12 @@ def make_gateway(
         run_id=run_id,
         preferences=preferences,
     )
+
+
+def accept(gateway: Gateway, server: str) -> None:
+    """What a person does with `mlops-crew tools accept`."""
+    listed = anyio.run(listed_tools, server, gateway.stack.config(server))
+    gateway.stack.pins.accept(server, listed, by="tester")
 
 
 def effects(home: Path, name: str) -> int:

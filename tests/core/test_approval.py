@@ -1,6 +1,8 @@
 """Approvals: bound to the exact call, answered once, used once."""
 
 import contextlib
+import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -10,8 +12,10 @@ from typing import Any
 import pytest
 
 from tests.core.fake import effects, make_gateway
-from tools.core import approval as approval_module
-from tools.core.approval import Approval, ApprovalError, ApprovalStore, Approver, call_hash
+from tools.core import channels
+from tools.core.approval import Approval, ApprovalError, ApprovalStore, call_hash
+from tools.core.channels import Approver
+from tools.core.errors import NeedsPersonError
 from tools.core.results import Status
 
 SUPERVISED = {"autonomy": "supervised", "approval_timeout_s": 20, "integrations": {"fake": {"allow": "*"}}}
@@ -19,7 +23,7 @@ SUPERVISED = {"autonomy": "supervised", "approval_timeout_s": 20, "integrations"
 
 @pytest.fixture(autouse=True)
 def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(approval_module, "POLL_S", 0.01)
+    monkeypatch.setattr(channels, "POLL_S", 0.01)
 
 
 @pytest.fixture
@@ -102,10 +106,10 @@ def test_of_many_answers_at_the_same_time_one_wins(store: ApprovalStore) -> None
 def test_an_approval_is_used_once(store: ApprovalStore) -> None:
     store.create(make())
     store.decide("run-c1", "approved", by="ann")
-    store.consume("run-c1")
+    store.spend("run-c1")
     assert store.get("run-c1").state == "used"
     with pytest.raises(ApprovalError, match="used"):
-        store.consume("run-c1")
+        store.spend("run-c1")
 
 
 @pytest.mark.parametrize("state", ["pending", "rejected"])
@@ -114,7 +118,7 @@ def test_what_was_not_approved_cannot_be_used(store: ApprovalStore, state: str) 
     if state == "rejected":
         store.decide("run-c1", "rejected", by="ann")
     with pytest.raises(ApprovalError, match="not approved"):
-        store.consume("run-c1")
+        store.spend("run-c1")
 
 
 def test_an_answer_after_the_expiry_is_refused(store: ApprovalStore) -> None:
@@ -128,7 +132,7 @@ def test_an_answer_after_the_expiry_is_refused(store: ApprovalStore) -> None:
 def test_closing_an_answered_approval_leaves_the_answer(store: ApprovalStore) -> None:
     store.create(make())
     store.decide("run-c1", "approved", by="ann")
-    assert store.expire("run-c1").state == "approved"
+    assert store.close(store.get("run-c1"), "expired").state == "approved"
 
 
 def test_an_unknown_id_is_an_error_that_names_the_pending_ones(store: ApprovalStore) -> None:
@@ -163,7 +167,7 @@ def test_an_answer_while_the_wait_ends_does_not_break_the_wait(store: ApprovalSt
         return True
 
     assert Approver(store, prompt=None, who="me").ask(make(), cancelled_just_after_the_answer).state == "approved"
-    assert store.get("run-c1").state == "used"
+    store.spend("run-c1")
 
 
 def test_the_terminal_answers(store: ApprovalStore) -> None:
@@ -205,16 +209,15 @@ def test_a_rejected_call_does_not_happen_and_says_who_and_why(tmp_path: Path) ->
 
 def test_an_answer_to_another_call_does_not_let_this_one_through(tmp_path: Path) -> None:
     def forge(store: ApprovalStore, asked: Approval) -> None:
-        other = asked.model_copy(
-            update={"state": "approved", "decided_by": "eve", "call_hash": call_hash("run", "fake", "add", {})}
-        )
-        (store.folder / f"{asked.id}.answer").write_text(other.model_dump_json())
+        plant(store, f"{asked.id}.answer", forged(asked, call_hash=call_hash("run", "fake", "add", {})))
 
-    with make_gateway(tmp_path, policy=SUPERVISED) as gateway:
+    with make_gateway(tmp_path, policy={**SUPERVISED, "approval_timeout_s": 2}) as gateway:
         thread = answer(tmp_path, forge)
         result = gateway.call("fake", {"action": "drop"})
         thread.join()
     assert result.status is Status.NEEDS_APPROVAL and effects(tmp_path, "drop") == 0
+    refused = [r["reason"] for r in gateway.journal.records() if r["kind"] == "approval_refused"]
+    assert refused == ["the answer's signature does not fit"]
 
 
 def test_without_an_answer_the_call_does_not_happen(tmp_path: Path) -> None:
@@ -222,6 +225,159 @@ def test_without_an_answer_the_call_does_not_happen(tmp_path: Path) -> None:
         result = gateway.call("fake", {"action": "drop"})
     assert result.status is Status.NEEDS_APPROVAL and "nobody answered" in result.message
     assert effects(tmp_path, "drop") == 0
+
+
+def forged(asked: Approval, **changes: Any) -> str:
+    """An answer's file as somebody without the key would write it."""
+    fields = {
+        "id": asked.id, "nonce": asked.nonce, "call_hash": asked.call_hash, "state_hash": asked.state_hash,
+        "state": "approved", "chosen": "", "edited": {}, "by": "alice (head of risk)", "note": "", "via": "terminal",
+        "at": time.time(), "signature": "0" * 64,
+    }  # fmt: skip
+    return json.dumps(fields | changes)
+
+
+def plant(store: ApprovalStore, name: str, content: str, mode: int = 0o600) -> None:
+    path = store.folder / name
+    path.write_text(content)
+    path.chmod(mode)
+
+
+class TestForgery:
+    def test_an_answer_without_the_key_counts_for_nothing_and_blocks_nothing(self, store: ApprovalStore) -> None:
+        asked = store.create(make())
+        plant(store, "run-c1.answer", forged(asked))
+        assert store.get("run-c1").state == "pending"
+        assert store.standing(asked)[1] == "the answer's signature does not fit"
+        assert store.decide("run-c1", "rejected", by="ann").state == "rejected"
+        assert store.get("run-c1").decided_by == "ann"
+
+    @pytest.mark.parametrize(
+        "field", ["state", "chosen", "edited", "by", "note", "via", "at", "nonce", "call_hash", "id"]
+    )
+    def test_every_part_of_an_answer_is_signed(self, store: ApprovalStore, field: str) -> None:
+        store.create(make())
+        store.decide("run-c1", "rejected", by="ann")
+        path = store.folder / "run-c1.answer"
+        content = json.loads(path.read_text())
+        content[field] = {"state": "approved", "edited": {"x": 1}, "at": time.time() + 1}.get(field, "other")
+        path.write_text(json.dumps(content))
+        assert store.get("run-c1").state == "pending"
+
+    def test_an_answer_to_the_same_call_before_does_not_answer_the_next_question(self, store: ApprovalStore) -> None:
+        store.create(make("first"))
+        store.decide("first", "approved", by="ann")
+        asked = store.create(make("second"))
+        plant(store, "second.answer", (store.folder / "first.answer").read_text())
+        current, flaw = store.standing(asked)
+        assert current.state == "pending" and "another question" in flaw
+
+    def test_a_question_put_again_under_its_old_id_needs_an_answer_of_its_own(self, store: ApprovalStore) -> None:
+        store.create(make())
+        store.decide("run-c1", "approved", by="ann")
+        for name in ("run-c1.json", "run-c1.used"):
+            (store.folder / name).unlink(missing_ok=True)
+        asked = store.create(make())  # the answer of before still lies there
+        assert store.standing(asked) == (asked, "the answer belongs to another question (its nonce differs)")
+
+    def test_an_answer_that_is_older_than_its_question_is_refused(self, store: ApprovalStore) -> None:
+        asked = store.create(make(created_ts=time.time() + 100, expires_in_s=200))
+        store.decide("run-c1", "approved", by="ann")
+        assert store.standing(asked) == (asked, "the answer is older than the question")
+
+    def test_a_question_that_was_altered_is_answered_by_nobody(self, store: ApprovalStore) -> None:
+        asked = store.create(make(arguments={"version": 2}))
+        shown = json.loads((store.folder / "run-c1.json").read_text()) | {"arguments": {"version": 1}}
+        plant(store, "run-c1.json", json.dumps(shown))
+        assert store.pending() == [] and store.untrusted() == ["run-c1"]
+        for answer_it in (store.get, lambda name: store.decide(name, "approved", by="ann")):
+            with pytest.raises(ApprovalError, match="signature does not fit"):
+                answer_it("run-c1")
+        assert store.standing(asked)[0].state == "pending"
+
+    def test_a_key_of_another_machine_signs_nothing_here(self, store: ApprovalStore, tmp_path: Path) -> None:
+        asked = store.create(make())
+        elsewhere = ApprovalStore(store.folder, env={"MLOPS_KEYS": str(tmp_path / "other_keys")})
+        with pytest.raises(ApprovalError, match="signature"):
+            elsewhere.decide("run-c1", "approved", by="eve")
+        assert store.standing(asked)[0].state == "pending"
+
+    def test_the_key_must_not_lie_where_tools_write(self, tmp_path: Path) -> None:
+        env = {"MLOPS_KEYS": str(tmp_path / "project" / "keys")}
+        inside = ApprovalStore(tmp_path / "approvals", env=env, apart_from=[tmp_path / "project"])
+        with pytest.raises(NeedsPersonError, match="lies inside"):
+            inside.create(make())
+
+    def test_nothing_can_be_prepared_because_neither_id_nor_nonce_can_be_guessed(self, tmp_path: Path) -> None:
+        asked: list[Approval] = []
+
+        def prompt(approval: Approval, _answered: Callable[[], bool]) -> bool:
+            asked.append(approval)
+            return False
+
+        with make_gateway(tmp_path, policy=SUPERVISED, prompt=prompt) as gateway:
+            for _ in range(3):
+                gateway.call("fake", {"action": "drop"})
+        assert len({a.nonce for a in asked}) == len({a.id[-8:] for a in asked}) == 3
+        assert all(len(a.nonce) == 32 and a.id.startswith(f"run-{a.call_id}-") for a in asked)
+
+
+class TestTheFolder:
+    def test_it_is_private_and_so_is_what_is_in_it(self, store: ApprovalStore) -> None:
+        os.umask(mask := os.umask(0))
+        try:
+            os.umask(0)
+            store.create(make())
+        finally:
+            os.umask(mask)
+        assert store.folder.stat().st_mode & 0o777 == 0o700
+        assert {p.stat().st_mode & 0o777 for p in store.folder.iterdir()} == {0o600}
+
+    @pytest.mark.parametrize("mode", [0o755, 0o770, 0o777])
+    def test_one_that_others_may_open_is_refused_with_the_remedy(self, store: ApprovalStore, mode: int) -> None:
+        store.folder.mkdir()
+        store.folder.chmod(mode)
+        with pytest.raises(NeedsPersonError, match="chmod 700"):
+            store.create(make())
+
+    def test_a_link_in_its_place_is_refused(self, store: ApprovalStore, tmp_path: Path) -> None:
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        store.folder.symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(NeedsPersonError, match="is a link"):
+            store.create(make())
+        assert list((tmp_path / "elsewhere").iterdir()) == []
+
+    @pytest.mark.parametrize("kind", ["link", "hard link", "open to others", "pipe", "folder"])
+    def test_an_answer_that_is_no_plain_private_file_does_not_count(
+        self, store: ApprovalStore, tmp_path: Path, kind: str
+    ) -> None:
+        asked = store.create(make())
+        store.decide("run-c1", "approved", by="ann")
+        path, other = store.folder / "run-c1.answer", tmp_path / "other"
+        path.rename(other)
+        match kind:
+            case "link":
+                path.symlink_to(other)
+            case "hard link":
+                path.hardlink_to(other)
+            case "open to others":
+                other.rename(path)
+                path.chmod(0o644)
+            case "pipe":
+                os.mkfifo(path, 0o600)
+            case _:
+                path.mkdir(mode=0o700)
+        current, flaw = store.standing(asked)
+        assert current.state == "pending" and flaw
+
+    @pytest.mark.parametrize("owner", [0o700, 0o777])
+    def test_a_call_is_not_made_where_it_cannot_be_asked_safely(self, tmp_path: Path, owner: int) -> None:
+        (tmp_path / "elsewhere").mkdir(mode=owner)
+        (tmp_path / "approvals").symlink_to(tmp_path / "elsewhere")
+        with make_gateway(tmp_path, policy=SUPERVISED) as gateway:
+            result = gateway.call("fake", {"action": "drop"})
+        assert result.status is Status.NEEDS_APPROVAL and "is a link" in result.message
+        assert effects(tmp_path, "drop") == 0
 
 
 def test_with_nobody_to_ask_the_call_does_not_happen(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.core.fake import SECRET, make_gateway
 from tests.core.test_approval import answer
-from tools.core import approval as approval_module
+from tools.core import channels
 from tools.core.approval import Approval, ApprovalError, ApprovalStore, Pick
 from tools.core.calls import Caller
 from tools.core.errors import ErrorKind
@@ -25,7 +25,7 @@ QUESTION = {"action": "pick", "topic": "tradeoff", "question": "Which?", "option
 
 @pytest.fixture(autouse=True)
 def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(approval_module, "POLL_S", 0.01)
+    monkeypatch.setattr(channels, "POLL_S", 0.01)
 
 
 def policy(level: str, timeout_s: float = 20, **block: Any) -> dict[str, Any]:
@@ -218,7 +218,8 @@ class TestTheStore:
             store.create(
                 Approval(
                     id=name, run_id="run", integration="fake", action="pick", role=None, reason="r", call_hash="h",
-                    arguments={"options": OPTIONS} if asks else {}, created_ts=now, expires_ts=now + 60, asks=asks,
+                    arguments={"options": OPTIONS} if asks else {}, asks=asks, created_ts=now - asks,
+                    expires_ts=now + 60,
                 )
             )  # fmt: skip
         return store
@@ -229,9 +230,9 @@ class TestTheStore:
             store.choose("q", "quality", by="bob")
         found = store.get("q")
         assert (found.state, found.chosen, found.decided_by, found.note) == ("chosen", "latency", "ann", "why not")
-        store.consume("q")
+        store.spend("q")
         with pytest.raises(ApprovalError, match="used"):
-            store.consume("q")
+            store.spend("q")
 
     @pytest.mark.parametrize("option", ["cheapest", "0", "3", "-1", "", "²"])
     def test_an_option_that_is_not_offered_is_refused_with_those_that_are(

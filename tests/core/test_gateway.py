@@ -1,6 +1,7 @@
 """The gateway: the one path of every call, whatever goes wrong on it."""
 
 import asyncio
+import json
 import os
 import signal
 import threading
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.core import fake
-from tests.core.fake import SECRET, effects, make_gateway
+from tests.core.fake import SECRET, accept, effects, make_gateway
 from tools.core import gateway as gateway_module
 from tools.core.calls import Caller
 from tools.core.errors import ErrorKind, FinalError
@@ -166,9 +167,10 @@ def test_a_server_that_does_not_start_is_a_clear_error_with_the_command(tmp_path
     stack = {"mcpServers": {"other": {"command": str(tmp_path / "nowhere")}}}
     policy = {"autonomy": "autonomous", "integrations": {"other": {"allow": "*"}}}
     with make_gateway(tmp_path, stack=stack, policy=policy) as gateway:
+        gateway.stack.pins.accept("other", [{"name": "x", "inputSchema": {}}], by="tester")
         result = gateway.call("other", {"action": "x"})
-    assert result.error is not None and result.error.kind in (ErrorKind.RETRY, ErrorKind.NEEDS_PERSON)
-    assert "cannot reach the MCP server other" in result.message
+    assert result.error is not None and result.error.kind is ErrorKind.NEEDS_PERSON
+    assert "cannot reach the MCP server other" in result.message and "config/stack.yaml" in result.message
     assert "nowhere" in str(result.error.tried)
 
 
@@ -176,6 +178,7 @@ def test_an_unset_variable_in_the_stack_is_a_clear_error_in_the_journal(tmp_path
     stack = {"mcpServers": {"other": {"command": "x", "env": {"T": "$NO_SUCH_TOKEN"}}}}
     policy = {"autonomy": "autonomous", "integrations": {"other": {"allow": "*"}}}
     with make_gateway(tmp_path, stack=stack, policy=policy) as gateway:
+        gateway.stack.pins.accept("other", [{"name": "x", "inputSchema": {}}], by="tester")
         result = gateway.call("other", {"action": "x"})
     assert result.status is Status.FAILED and "$NO_SUCH_TOKEN" in result.message
     assert gateway.journal.records()[-1]["kind"] == "outcome"
@@ -368,6 +371,7 @@ def test_a_third_party_server_is_called_under_the_same_policy_and_journal(tmp_pa
         "integrations": {"other": {"allow": [*reads, "write"], "effects": reads}},
     }
     with make_gateway(tmp_path, stack=stack, policy=policy) as gateway:
+        accept(gateway, "other")
         blocks = gateway.call("other", {"action": "blocks", "a": 1, "b": None})
         typed = gateway.call("other", {"action": "typed"})
         plain = gateway.call("other", {"action": "broken_promise"})
@@ -379,6 +383,8 @@ def test_a_third_party_server_is_called_under_the_same_policy_and_journal(tmp_pa
     assert typed.data == {"n": 7}
     assert plain.data == {"text": "no number here"}
     assert fails.status is Status.FAILED and fails.message == "quota\nexceeded"
+    assert [block["type"] for block in blocks.content] == ["text", "image", "text"], "for outside clients, as they came"
+    assert "aGk=" not in json.dumps(gateway.journal.records())
     assert write.status is Status.NEEDS_APPROVAL, "an unclassified tool of a real server is risky"
     assert unlisted.status is Status.DENIED
     assert names == ["blocks", "typed", "broken_promise", "fails", "write"]

@@ -63,3 +63,43 @@ def test_a_program_that_forgets_to_close_ends_all_the_same(project: Path) -> Non
         [sys.executable, "-c", program], cwd=project, capture_output=True, text=True, check=True, timeout=60
     )
     assert ended.stdout.strip() == "failed" and ended.stderr == ""
+
+
+def test_a_wrong_path_or_model_is_refused_and_journalled_before_the_policy_is_asked(project: Path) -> None:
+    (project / ".env").write_text("SECRET=1")
+    with open_gateway(project, env={}) as gateway:
+        for tool, arguments in (
+            ("evidently", {"action": "summarize_data", "data": ".env"}),
+            ("dvc", {"action": "version_data", "paths": ["/etc/passwd"]}),
+            ("dvc", {"action": "restore_version", "version": "abcd", "out": ".mlops/approvals"}),
+            ("dvc", {"action": "version_data", "paths": ["a.csv"], "name": "../../evil"}),
+            ("mlflow", {"action": "register_model", "model_uri": "http://127.0.0.1:9/m", "name": "m"}),
+        ):
+            result = gateway.call(tool, arguments)
+            assert result.error is not None and result.error.kind == "fixable", result
+            assert "valid" in result.message or "hidden" in result.message, result
+        records = list(gateway.journal.records())
+    assert [r["decision"] for r in records if r["kind"] == "intent"] == ["invalid"] * 5
+    assert [r["status"] for r in records if r["kind"] == "outcome"] == ["failed"] * 5
+
+
+def test_a_goals_data_are_the_roots_also_of_a_server_of_its_own(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    market = tmp_path_factory.mktemp("market")
+    (market / "x.csv").write_text("a\n1\n")
+    stack = project / "config" / "stack.yaml"
+    stack.write_text("servers:\n  evidently: {transport: stdio}\nmcpServers: {}\n")
+    with open_gateway(project, env={"PATH": "/bin"}, data=[str(market / "x.csv")]) as gateway:
+        assert gateway.roots.read(str(market / "y.csv"))
+        assert gateway.stack.config("evidently").env["MLOPS_DATA_ROOTS"] == str(market.resolve())
+        for refused in ("top.csv", "/etc/passwd"):
+            assert not gateway.call("evidently", {"action": "summarize_data", "data": refused}).ok
+    with pytest.raises(ConfigError, match="more than data"):
+        open_gateway(project, env={}, data_roots=["/"])
+
+
+def test_the_state_folder_is_this_users_alone(project: Path) -> None:
+    with open_gateway(project, env={}):
+        pass
+    assert (project / ".mlops").stat().st_mode & 0o077 == 0

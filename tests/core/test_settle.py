@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tests.helpers import shop
-from tools.core.approval import ApprovalStore, Approver
+from tools.core.approval import ApprovalStore
 from tools.core.calls import Caller
+from tools.core.channels import Approver
 from tools.core.gateway import Gateway
 from tools.core.grants import Scope, grant
 from tools.core.journal import Journal, Record, read_journal

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from tests.servers import free_port, prometheus_server
+from tests.helpers.servers import free_port, prometheus_server
 from tools.core.errors import FixableError
 from tools.core.results import Status
 from tools.integrations.prometheus.promql import Selector, parse, quoted

@@ -13,8 +13,9 @@ import pytest
 
 from tests.conftest import Project
 from tools.core.errors import ErrorKind
-from tools.modeling.column_counts import PairedCounts, read_counts
+from tools.modeling.column_counts import PairedCounts
 from tools.modeling.column_scan import scan
+from tools.modeling.count_files import read_counts
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra 'ray' is not installed"),

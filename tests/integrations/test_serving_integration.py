@@ -18,11 +18,14 @@ import pandas as pd
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests import odd_models
 from tests.conftest import Project
+from tests.helpers import odd_models
+from tools.core.errors import FinalError, FixableError
 from tools.core.results import Status
+from tools.integrations.serving.labels import record
 from tools.integrations.serving.routing import CHALLENGER, route
 from tools.integrations.serving.state import Canary, ModelRef, ProductionState, load_state, save_state
+from tools.integrations.serving.traffic import records_of
 from tools.modeling.metrics import row_losses
 from tools.modeling.models import build, default_config
 from tools.modeling.predictor import SklearnPredictor
@@ -195,14 +198,81 @@ def test_http_answers_are_those_of_the_model_itself(served: Project, models: dic
     assert answer["model"]["version"] == "1"
 
 
+JSON = {"Content-Type": "application/json"}
+
+
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"nonsense", b'{"rows": []}', b'{"rows": [1]}', b'{"rows": [{}]}', b'{"rows": "x"}']
-)
+    "body",
+    [
+        b"", b"[]", b"nonsense", b'{"rows": []}', b'{"rows": [1]}', b'{"rows": [{}]}', b'{"rows": "x"}',
+        b'{"rows": [{"amount": NaN}]}', b'{"rows": [{"amount": 1e999}]}', b'{"rows": [{"amount": 1' + b"0" * 20 + b"}]}",  # noqa: E501
+        b'{"rows": [{"amount": ' + b"[" * 5000 + b"]" * 5000 + b"}]}", b'{"rows": [{"amount": {"a": 1}}]}',
+        b'{"rows": [{"amount": 1, "amount": 2}]}', b'{"rows": [{"plan": "\\ud800"}]}', b'{"rows": [{"plan": "\xff"}]}',
+        b'{"rows": [{"amount": 1}], "request_id": "a b"}', b'{"rows": [{"amount": 1}], "request_id": {"a": 1}}',
+        b'{"rows": [{"amount": 1}], "unit": [1]}', b'{"rows": [' + b'{"amount": 1},' * 1000 + b'{"amount": 1}]}',
+    ],
+)  # fmt: skip
 def test_a_request_of_the_wrong_form_is_status_400_with_the_right_form(served: Project, body: bytes) -> None:
     url = served.ok("serving", "status")["url"]
-    response = httpx.post(f"{url}/predict", content=body)
+    response = httpx.post(f"{url}/predict", content=body, headers=JSON)
     assert response.status_code == 400
-    assert response.json()["error"]
+    assert response.json()["error"] and "Error" not in response.text and "Traceback" not in response.text
+
+
+def test_the_engine_answers_to_its_own_name_only_and_to_no_web_page(served: Project) -> None:
+    url = served.ok("serving", "status")["url"]
+    body = {"rows": [{"amount": 1}]}
+    for headers, status in (
+        ({"Host": "evil.example"}, 421),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Content-Type": "text/plain"}, 415),
+    ):
+        assert httpx.post(f"{url}/predict", json=body, headers=headers).status_code == status, headers
+    assert httpx.get(f"{url}/metrics", headers={"Host": "evil.example"}).status_code == 421
+    assert httpx.post(f"{url}/predict", content=b" " * (10 * 2**20 + 1), headers=JSON).status_code == 413
+
+
+def test_an_answer_tells_no_path_and_the_status_needs_the_token(served: Project) -> None:
+    url = served.ok("serving", "status")["url"]
+    answer = httpx.post(f"{url}/predict", json={"rows": [{"amount": 1}]})
+    wrong = httpx.post(f"{url}/predict", json={"rows": [{"other": 1}]})
+    for text in (answer.text, wrong.text, httpx.get(f"{url}/healthz").text):
+        assert str(served.root) not in text and "Traceback" not in text
+    assert httpx.get(f"{url}/status").status_code == 401
+
+
+def test_state_and_shadow_records_are_their_owners_alone(served: Project, models: dict[str, Path]) -> None:
+    canary(served, models["churned2"])
+    traffic(served, models, rows=3, batch=60)
+    folder = served.ctx.store("serving")
+    for name in ("state.json", "shadow.jsonl", "engine.log", "engine.lock"):
+        assert (folder / name).stat().st_mode & 0o777 == 0o600, name
+
+
+def test_requests_of_others_under_the_crews_numbers_are_no_evidence(served: Project, models: dict[str, Path]) -> None:
+    url = canary(served, models["churned2"], percent=30)["url"]
+    first = evidence_of(served, traffic(served, models, rows=5, batch=61, seed=9), batch=61)
+    forged = ["9-62-0", "9-62-1", *first["request_id"]]
+    for name in forged:
+        assert httpx.post(f"{url}/predict", json={"rows": [{"amount": 1e6}], "request_id": name}).status_code == 200
+    second = evidence_of(served, traffic(served, models, rows=5, batch=62, seed=9), batch=62)
+    assert not set(second["request_id"]) & set(forged)
+    secrets = {str(name).rsplit("-", 1)[1] for name in [*first["request_id"], *second["request_id"]]}
+    assert len(secrets) == 2 and all(len(secret) == 32 for secret in secrets)
+
+
+def test_an_id_that_was_answered_twice_fails_its_batch() -> None:
+    records = [{"request_id": name} for name in ("a", "other", "b", "a")]
+    with pytest.raises(FinalError, match="under the id a"):
+        records_of(records, ["a", "b"])
+    assert set(records_of(records[:3], ["a", "b"])) == {"a", "b"}
+
+
+def test_a_label_is_not_given_to_two_rows_of_one_id() -> None:
+    table = pd.DataFrame({"request_id": ["a", "a"], "y_true": [None, None]})
+    with pytest.raises(FixableError, match="twice"):
+        record(table, pd.DataFrame({"request_id": ["a"], "label": ["yes"]}), "binary")
 
 
 def test_rows_a_model_cannot_use_are_status_500_and_the_next_request_is_answered(served: Project) -> None:
@@ -262,7 +332,7 @@ def test_routing_is_the_hash_of_the_request_and_repeats_with_the_seed(served: Pr
     again = evidence_of(served, traffic(served, models, batch=1, seed=5), batch=1)
     assert len(again) == len(first) == 40
     assert again["served_by"].tolist() == first["served_by"].tolist()
-    assert first["served_by"].tolist() == [route(name, 0, 30) for name in first["request_id"]]
+    assert first["served_by"].tolist() == [route(f"5-1-{row}", 0, 30) for row in range(40)]
     other = evidence_of(served, traffic(served, models, batch=2, seed=6), batch=2)
     assert other["served_by"].tolist() != first["served_by"].tolist()
 
@@ -367,7 +437,8 @@ def test_labels_recorded_late_give_the_evidence_that_labels_at_once_give(
     assert (found["recorded"], found["labelled"], found["requests"]) == (20, 20, 30)
     assert shared.ok("serving", "record_labels", labels=late["labels_path"], **arguments)["recorded"] == 0
     # The rest comes from a team's own table, with a label for a request of somebody else and one that changed.
-    own = pd.DataFrame({"request_id": at_once["request_id"].iloc[19:], "label": at_once["y_true"].iloc[19:]})
+    ids = evidence_of(shared, late)["request_id"]
+    own = pd.DataFrame({"request_id": ids.iloc[19:], "label": at_once["y_true"].iloc[19:]})
     own.loc[len(own)] = ["of another system", own["label"].iloc[0]]
     other = at_once["y_true"].iloc[:19][at_once["y_true"].iloc[:19] != at_once["y_true"].iloc[19]].iloc[0]
     own.iloc[0, 1] = other
@@ -439,11 +510,13 @@ def test_a_hanging_challenger_delays_no_answer_of_the_champion(served: Project, 
     assert served.ok("serving", "rollback_canary")["champion_version"] == "1"
 
 
-def test_a_full_disk_for_shadow_records_is_an_error_and_answers_go_on(served: Project, models: dict[str, str]) -> None:
+def test_shadow_records_that_cannot_be_written_are_an_error_and_answers_go_on(
+    served: Project, models: dict[str, str]
+) -> None:
     canary(served, models["churned2"])
     shadow = served.ctx.store("serving") / "shadow.jsonl"
     shadow.unlink(missing_ok=True)
-    shadow.symlink_to("/dev/full")
+    shadow.symlink_to("/dev/full")  # a link is refused, whatever it points to
     try:
         arguments = {"data": models["live"], "target": "churned", "task": "binary", "rows": 5, "batch": 77}
         result = served.call("serving", "send_traffic", **arguments)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tools.core.channels import Channel
 from tools.core.contract import Action, Effect, QuestionArgs
 from tools.core.grants import Scope
 
@@ -18,6 +19,7 @@ class Caller:
         granted: what the role's YAML names (`integration` or `integration.action`); a role without it may use nothing.
         scope: what the goal and the task bind, and which calls belong to the task.
         session: of an outside client; limits count by it.
+        channels: by which the person behind an outside client is asked, beside those of the run.
     """
 
     role: str | None = None
@@ -25,6 +27,7 @@ class Caller:
     granted: frozenset[str] | None = None
     scope: Scope = field(default_factory=Scope)
     session: str | None = None
+    channels: tuple[Channel, ...] = field(default=(), compare=False)
 
 
 PERSON = Caller()

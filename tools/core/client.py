@@ -5,11 +5,13 @@ event loop, because anyio's scopes must be left by the task that entered them.
 """
 
 import json
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.abc
@@ -23,10 +25,30 @@ from mcp.shared.session import ProgressFnT
 
 from tools.core.contract import Answer
 from tools.core.errors import FinalError, NeedsPersonError, RetryableError, ToolError
-from tools.core.server import META_ANSWER, META_CALL, META_KEY, META_RUN, META_TIMEOUT, IntegrationServer
-from tools.core.stack import ServerConfig
+from tools.core.foreign import (
+    MAX_BLOCKS_BYTES,
+    MAX_MESSAGE_CHARS,
+    MAX_RESULT_BYTES,
+    capped,
+    clean_text,
+    cut,
+    kept_blocks,
+)
+from tools.core.http_guard import is_loopback
+from tools.core.meta import GATEWAY_KEY, META_CALL, CallMeta, GatewayKey
+from tools.core.server import IntegrationServer
+from tools.core.stack import ServerConfig, made_token
+from tools.core.stdio import Tail, stdio_transport
 
 CONNECT_TIMEOUT_S = 30.0
+FOREIGN_CONNECT_TIMEOUT_S = 15.0
+LIST_TIMEOUT_S = 15.0
+TRY_AGAIN_S = 30.0  # a server of somebody else that could not be reached is left alone for so long
+MAX_TOOLS = 500  # of one server
+MAX_PAGES = 50
+MAX_NOTIFICATIONS = 100_000  # of somebody else's server, from one call to the next
+MAX_RESPONSE_BYTES = 32 * 2**20  # of one HTTP answer of somebody else's server
+PROGRESS_EVERY_S = 0.1
 HEARTBEAT_S = 2.0  # a streamable HTTP client is not told that the server died while it answered: it must ask
 SESSION_TERMINATED = 32600  # what the SDK makes of HTTP 404: a restarted server does not know the session
 TIMED_OUT = 408  # the SDK's code for its own time limit
@@ -42,20 +64,33 @@ class ConnectionLostError(Exception):
 
 @dataclass(frozen=True)
 class RawResult:
-    """An MCP tool result, whole: every content block and the structured content."""
+    """An MCP tool result, whole: every content block and the structured content. Of somebody else's server: bounded.
+
+    `blocks` are the content blocks as they came, of somebody else's server.
+    """
 
     structured: dict[str, Any] | None
     text: str
     is_error: bool
+    blocks: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
 class Connection:
     """A session with one server, opened at the first call and reopened after it was lost."""
 
-    def __init__(self, name: str, config: ServerConfig, make_server: Callable[[], IntegrationServer] | None) -> None:
+    def __init__(
+        self, name: str, config: ServerConfig, make_server: Callable[[GatewayKey], IntegrationServer] | None
+    ) -> None:
         self.name = name
         self.config = config
         self._make_server = make_server
+        # Made here for a server that is made or started here; another one of ours has it from its environment.
+        self._key = None if config.third_party else GatewayKey.new()
+        if config.transport == "http":
+            self._key = GatewayKey(config.gateway_key) if config.gateway_key else None
+        self._said = Tail()
+        self._failed_at: float | None = None
+        self._notifications = 0
         self._opening = anyio.Lock()
         self._session: ClientSession | None = None
         self._stop: anyio.Event | None = None
@@ -65,16 +100,37 @@ class Connection:
         self.server: IntegrationServer | None = None
 
     async def list_tools(self, tasks: anyio.abc.TaskGroup) -> list[types.Tool]:
-        """The server's tools."""
+        """The server's tools.
+
+        Raises:
+            RetryableError: it cannot be reached, or does not answer in time.
+            FinalError: it answered with an error, or has more tools than anybody can look at.
+        """
         session = await self._open(tasks)
+        self._notifications = 0
         found: list[types.Tool] = []
         cursor: str | None = None
-        while True:
-            page = await session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
-            found += page.tools
-            cursor = page.nextCursor
-            if not cursor:
-                return found
+        try:
+            with anyio.fail_after(LIST_TIMEOUT_S):
+                for _ in range(MAX_PAGES):
+                    page = await session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
+                    found += page.tools
+                    cursor = page.nextCursor
+                    if not cursor or len(found) > MAX_TOOLS:
+                        break
+        except TimeoutError:
+            raise RetryableError(f"the server {self.name} did not list its tools within {LIST_TIMEOUT_S:g} s") from None
+        except McpError as error:
+            if error.error.code in (types.CONNECTION_CLOSED, SESSION_TERMINATED):
+                await self.close()
+                raise RetryableError(f"the server {self.name} went away while it listed its tools") from error
+            raise FinalError(f"{self.name}: the server answered: {self._words(error.error.message)}") from error
+        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+            await self.close()
+            raise RetryableError(f"the server {self.name} went away while it listed its tools") from None
+        if cursor or len(found) > MAX_TOOLS:
+            raise FinalError(f"the server {self.name} has more than {MAX_TOOLS} tools, or lists them without end")
+        return found
 
     async def call(
         self,
@@ -100,11 +156,10 @@ class Connection:
         gone = self._gone
         assert gone is not None
         answers: list[types.CallToolResult | McpError] = []
-        meta: dict[str, Any] = {META_RUN: run_id, META_CALL: call_id, META_TIMEOUT: timeout_s}
-        if answer is not None:
-            meta[META_ANSWER] = asdict(answer)
-        if key:
-            meta[META_KEY] = key
+        self._notifications = 0
+        meta: dict[str, Any] = {META_CALL: call_id}  # tells our own request apart, where its connection fails
+        if self._key is not None:
+            meta = self._key.sign(tool, arguments, CallMeta(run_id, call_id, timeout_s, answer, key))
         request = types.CallToolRequest(
             params=types.CallToolRequestParams(
                 name=tool,
@@ -123,7 +178,7 @@ class Connection:
                         types.CallToolResult,
                         # The server gives up at timeout_s; the client waits a little longer to hear it say so.
                         request_read_timeout_seconds=timedelta(seconds=timeout_s + 5),
-                        progress_callback=on_progress,
+                        progress_callback=_calm(on_progress) if self.config.third_party else on_progress,
                     )
                 )
             except McpError as error:
@@ -143,20 +198,38 @@ class Connection:
             await ask(race.cancel_scope)
         match answers:
             case [types.CallToolResult() as result]:
-                text = "\n".join(_block_text(block) for block in result.content)
-                return RawResult(result.structuredContent, text, bool(result.isError))
+                return self._raw(result)
             case [McpError() as error] if error.error.code == TIMED_OUT:
                 raise TimedOutError(f"{self.name}.{tool} gave no answer within {timeout_s:g} s")
             case [McpError() as error] if error.error.code == SESSION_TERMINATED:
                 await self.close()
                 raise RetryableError(f"the server {self.name} was restarted; the call did not begin")
             case [McpError() as error] if error.error.code != types.CONNECTION_CLOSED:
-                raise FinalError(f"{self.name}.{tool}: the server answered: {error.error.message}")
+                raise FinalError(f"{self.name}.{tool}: the server answered: {self._words(error.error.message)}")
             case _:
                 await self.close()  # a dead session must not serve the next call
                 if _was_not_sent(_innermost(self._error), call_id):
                     raise RetryableError(f"cannot reach the MCP server {self.name}", tried=self._where())
-                raise ConnectionLostError(f"the server {self.name} went away during {tool}")
+                cause = _innermost(self._error)
+                if isinstance(cause, httpx.HTTPStatusError) and cause.response.status_code in (401, 403):
+                    raise RetryableError(f"the server {self.name} refused the token; the call did not begin")
+                why = f": {cause.message}" if isinstance(cause, ToolError) else ""
+                raise ConnectionLostError(f"the server {self.name} went away during {tool}{why}")
+
+    def _raw(self, result: types.CallToolResult) -> RawResult:
+        text = "\n".join(_block_text(block) for block in result.content)
+        if not self.config.third_party:
+            return RawResult(result.structuredContent, text, bool(result.isError))
+        blocks = [block.model_dump(mode="json", by_alias=True, exclude_none=True) for block in result.content]
+        return RawResult(
+            capped(result.structuredContent, MAX_RESULT_BYTES),
+            cut(text, MAX_RESULT_BYTES),
+            bool(result.isError),
+            kept_blocks(blocks, MAX_BLOCKS_BYTES),
+        )
+
+    def _words(self, text: str) -> str:
+        return clean_text(text, MAX_MESSAGE_CHARS) if self.config.third_party else text
 
     async def close(self) -> None:
         """End the session and what it started. Safe to call twice."""
@@ -169,10 +242,13 @@ class Connection:
     async def _open(self, tasks: anyio.abc.TaskGroup) -> ClientSession:
         async with self._opening:
             if self._session is None:
+                if self._failed_at is not None and time.monotonic() - self._failed_at < TRY_AGAIN_S:
+                    raise self._unreachable()
                 ready, self._stop, self._gone = anyio.Event(), anyio.Event(), anyio.Event()
                 self._error = None
                 tasks.start_soon(self._live, ready, self._stop, self._gone)
                 await ready.wait()
+                self._failed_at = time.monotonic() if self._session is None and self.config.third_party else None
                 if self._session is None:
                     raise self._unreachable()
             return self._session
@@ -181,7 +257,7 @@ class Connection:
         try:
             async with self._transport() as session:
                 # The time limit is inside the transport, so that what it started is always ended properly.
-                with anyio.fail_after(CONNECT_TIMEOUT_S) as self._connecting:
+                with anyio.fail_after(self._connect_timeout_s) as self._connecting:
                     await session.initialize()
                 self._connecting = None
                 self._session = session
@@ -196,6 +272,10 @@ class Connection:
             ready.set()
             gone.set()
 
+    @property
+    def _connect_timeout_s(self) -> float:
+        return FOREIGN_CONNECT_TIMEOUT_S if self.config.third_party else CONNECT_TIMEOUT_S
+
     def _forget(self, gone: anyio.Event) -> None:
         """Let the next call open a new session, unless one has been opened since."""
         if self._gone is gone:
@@ -203,6 +283,8 @@ class Connection:
 
     def _unreachable(self) -> ToolError:
         cause = _innermost(self._error)
+        if isinstance(cause, NeedsPersonError):
+            return NeedsPersonError(f"cannot reach the MCP server {self.name}: {cause.message}", tried=self._where())
         if isinstance(cause, ToolError):
             return cause
         if isinstance(cause, httpx.HTTPStatusError) and cause.response.status_code in (401, 403):
@@ -215,9 +297,11 @@ class Connection:
             case None:
                 why = "the connection was closed while it was opened"
             case TimeoutError():
-                why = f"no answer within {CONNECT_TIMEOUT_S:g} s"
+                why = f"no answer within {self._connect_timeout_s:g} s"
             case _:
-                why = f"{type(cause).__name__}: {cause}"
+                why = self._words(" ".join(str(cause).split()) or "the connection failed")
+        if said := clean_text(self._said.text, MAX_MESSAGE_CHARS):
+            why += f"; it said: {said}"
         return RetryableError(f"cannot reach the MCP server {self.name}: {why}", tried=self._where())
 
     def _transport(self) -> AbstractAsyncContextManager[ClientSession]:
@@ -231,9 +315,9 @@ class Connection:
 
     def own_server(self) -> IntegrationServer:
         """The server in this process, kept over reconnections: the backend holds what it started."""
-        assert self._make_server is not None
+        assert self._make_server is not None and self._key is not None
         if self.server is None:
-            self.server = self._make_server()
+            self.server = self._make_server(self._key)
         return self.server
 
     @asynccontextmanager
@@ -249,30 +333,75 @@ class Connection:
 
     @asynccontextmanager
     async def _stdio(self) -> AsyncGenerator[ClientSession]:
-        from mcp.client.stdio import StdioServerParameters, stdio_client
-
-        command, *arguments = self.config.command
-        parameters = StdioServerParameters(command=command, args=arguments, env=dict(self.config.env))
-        with ExitStack() as afterwards:
-            async with stdio_client(parameters) as (read, write):
-                # The SDK does not get to closing it where the server died while it was written to. Not earlier: what
-                # a server sends while it ends must not fail.
-                afterwards.enter_context(read)
-                async with _until_end(read, self._stop) as watched, ClientSession(watched, write) as session:
-                    yield session
+        env = dict(self.config.env)
+        if self._key is not None:
+            env[GATEWAY_KEY] = self._key.secret
+        self._said = Tail()
+        async with (
+            stdio_transport(self.config.command, env, self.config.cwd, self._said) as (read, write),
+            self._watched(read, self._stop) as watched,
+            ClientSession(watched, write) as session,
+        ):
+            yield session
 
     @asynccontextmanager
     async def _http(self) -> AsyncGenerator[ClientSession]:
         from mcp.client.streamable_http import streamable_http_client
 
         # No time limit on reading: a call's own limit ends it, however long it is.
-        limits = httpx.Timeout(CONNECT_TIMEOUT_S, read=None)
+        limits = httpx.Timeout(self._connect_timeout_s, read=None)
+        headers = dict(self.config.headers)
+        if self.config.token_file is not None and (token := made_token(self.config.token_file)):
+            headers["Authorization"] = f"Bearer {token}"
+        hooks: dict[str, list[Callable[..., Any]]] = {"response": [_bound_response]} if self.config.third_party else {}
         async with (
-            httpx.AsyncClient(headers=dict(self.config.headers), timeout=limits) as client,
+            httpx.AsyncClient(
+                headers=headers,
+                timeout=limits,
+                event_hooks=hooks,
+                trust_env=not is_loopback(urlsplit(self.config.url).hostname or ""),  # loopback needs no proxy
+            ) as client,
             streamable_http_client(self.config.url, http_client=client) as (read, write, _),
-            ClientSession(read, write) as session,
+            read,
+            self._watched(read, None) as watched,
+            ClientSession(watched, write) as session,
         ):
             yield session
+
+    @asynccontextmanager
+    async def _watched(
+        self, source: MemoryObjectReceiveStream[SessionMessage | Exception], ended: anyio.Event | None
+    ) -> AsyncGenerator[MemoryObjectReceiveStream[SessionMessage | Exception]]:
+        """`source`, passed on. `ended` is set at its end, so that a server that died between two calls is noticed at
+        once; one of somebody else's that sends notifications without end fails the connection."""
+        send, receive = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+
+        async def forward() -> None:
+            async with send:
+                try:
+                    async for message in source:
+                        self._count(message)
+                        await send.send(message)
+                except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                    pass  # our session was closed first
+            if ended is not None:
+                ended.set()
+
+        async with receive, anyio.create_task_group() as group:
+            group.start_soon(forward)
+            yield receive
+            group.cancel_scope.cancel()
+
+    def _count(self, message: SessionMessage | Exception) -> None:
+        if not self.config.third_party:
+            return
+        if isinstance(message, SessionMessage) and isinstance(
+            message.message.root, types.JSONRPCResponse | types.JSONRPCError
+        ):
+            return
+        self._notifications += 1
+        if self._notifications > MAX_NOTIFICATIONS:
+            raise FinalError(f"it sent more than {MAX_NOTIFICATIONS:,} messages that nobody asked for")
 
     def _where(self) -> str:
         match self.config.transport:
@@ -284,27 +413,60 @@ class Connection:
                 return self.config.url
 
 
-@asynccontextmanager
-async def _until_end(
-    source: MemoryObjectReceiveStream[SessionMessage | Exception], ended: anyio.Event | None
-) -> AsyncGenerator[MemoryObjectReceiveStream[SessionMessage | Exception]]:
-    """`source`, passed on, and `ended` set at its end: a server that died between two calls is noticed at once."""
-    send, receive = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+async def listed_tools(name: str, config: ServerConfig) -> list[dict[str, Any]]:
+    """The tools of a server, asked once over a connection of its own. Raises `ToolError`."""
+    found: list[types.Tool] | ToolError = []
+    async with anyio.create_task_group() as tasks:
+        connection = Connection(name, config, None)
+        try:
+            found = await connection.list_tools(tasks)
+        except ToolError as error:  # raised below: a task group would wrap it
+            found = error
+        finally:
+            with anyio.CancelScope(shield=True):
+                await connection.close()
+    if isinstance(found, ToolError):
+        raise found
+    return definitions(found)
 
-    async def forward() -> None:
-        async with send:
-            try:
-                async for message in source:
-                    await send.send(message)
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                pass  # our session was closed first
-        if ended is not None:
-            ended.set()
 
-    async with receive, anyio.create_task_group() as group:
-        group.start_soon(forward)
-        yield receive
-        group.cancel_scope.cancel()
+def definitions(found: list[types.Tool]) -> list[dict[str, Any]]:
+    """Tools as JSON, as their server describes them."""
+    return [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in found]
+
+
+def _calm(on_progress: ProgressFnT) -> ProgressFnT:
+    """Pass on progress of somebody else's server: a bounded text, and not more often than anybody reads."""
+    last = 0.0
+
+    async def sometimes(progress: float, total: float | None, message: str | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= PROGRESS_EVERY_S or progress == total:
+            last = now
+            await on_progress(progress, total, clean_text(message or "", MAX_MESSAGE_CHARS))
+
+    return sometimes
+
+
+class _BoundedStream(httpx.AsyncByteStream):
+    def __init__(self, stream: httpx.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self._stream:
+            size += len(chunk)
+            if size > MAX_RESPONSE_BYTES:
+                raise httpx.ReadError(f"an answer of more than {MAX_RESPONSE_BYTES >> 20} MiB")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def _bound_response(response: httpx.Response) -> None:
+    response.stream = _BoundedStream(cast("httpx.AsyncByteStream", response.stream))
 
 
 async def _heartbeat(session: ClientSession, scope: anyio.CancelScope) -> None:

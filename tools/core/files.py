@@ -1,12 +1,13 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and files that are their owner's alone."""
 
 import json
 import os
+import stat
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 PRIVATE_FOLDER = 0o700
 
@@ -65,3 +66,43 @@ def write_text(path: Path, text: str, *, durable: bool = False) -> None:
 def write_json(path: Path, content: Any, *, indent: int | None = None, durable: bool = False) -> None:
     """Write JSON, as `replacing` does."""
     write_text(path, json.dumps(content, indent=indent), durable=durable)
+
+
+def _opener(path: str, flags: int) -> int:
+    """Opens for the owner alone. A link is refused: what is behind it is somebody else's choice."""
+    handle = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    if flags & os.O_ACCMODE != os.O_RDONLY:
+        try:
+            if stat.S_IMODE(os.fstat(handle).st_mode) & 0o077:
+                os.fchmod(handle, 0o600)
+        except OSError:
+            os.close(handle)
+            raise
+    return handle
+
+
+def open_private(path: Path) -> IO[bytes]:
+    """Open a file to append to, readable by its owner only; it is made where there is none.
+
+    Raises:
+        OSError: it is a link, or cannot be written.
+    """
+    return open(path, "ab", opener=_opener)
+
+
+def read_private(path: Path) -> str:
+    """The text of a file. Raises `OSError`, also where it is a link."""
+    with open(path, encoding="utf-8", opener=_opener) as file:
+        return file.read()
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write UTF-8 durably, as `replacing` does, readable by its owner only. A link in its place is replaced.
+
+    Raises:
+        OSError: it could not be written; what was there is untouched.
+    """
+    with replacing(path, durable=True) as draft:
+        draft.unlink(missing_ok=True)
+        with open(draft, "x", encoding="utf-8", opener=_opener) as file:
+            file.write(text)

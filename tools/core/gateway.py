@@ -22,13 +22,13 @@ import anyio.abc
 import anyio.from_thread
 from pydantic import ValidationError
 
-from tools.core.approval import Approver
 from tools.core.bounds import check_arguments, shorten, spill
 from tools.core.calls import PERSON, Call, Caller
-from tools.core.client import Connection, ConnectionLostError, RawResult, TimedOutError
-from tools.core.consent import Consent
+from tools.core.channels import Approver
+from tools.core.client import Connection, ConnectionLostError, RawResult, TimedOutError, definitions
+from tools.core.consent import Consent, state_text
 from tools.core.contract import Action, Answer, Effect
-from tools.core.dispatch import check_paths, failure, validate_arguments
+from tools.core.dispatch import MAX_MESSAGE_CHARS, check_paths, failure, validate_arguments
 from tools.core.errors import (
     DeniedError,
     ErrorKind,
@@ -43,6 +43,7 @@ from tools.core.grants import bind
 from tools.core.journal import Journal, Record
 from tools.core.limits import Usage
 from tools.core.locks import EVERYTHING, LockedError, ProductionLocks
+from tools.core.meta import GatewayKey
 from tools.core.policy import Decision, Level, Policy, ProposedCall, Verdict
 from tools.core.redact import Redactor
 from tools.core.results import ErrorInfo, Status, ToolResult
@@ -135,6 +136,7 @@ class Gateway:
             timeout_s=policy.approval_timeout_s,
             is_stopping=self._stopping.is_set,
             is_suspending=self._is_impatient,
+            read_state=self._read_state,
         )
         self._tasks: anyio.abc.TaskGroup | None = None
         self._exit = ExitStack()
@@ -219,9 +221,12 @@ class Gateway:
                 self._locks.release()
 
     def tools(self, server: str) -> list[dict[str, Any]]:
-        """The tools of a third-party server as `{"name", "description", "inputSchema"}`, asked of the server itself."""
-        found = self._start().call(self._list, server)
-        return [{"name": t.name, "description": t.description or "", "inputSchema": t.inputSchema} for t in found]
+        """The tools of a third-party server as `{"name", "description", "inputSchema"}`: those a person has accepted.
+
+        Raises:
+            ConfigError: what was accepted cannot be read.
+        """
+        return self.stack.pins.tools(server)
 
     def _submit(self, tool: str, arguments: Mapping[str, Any], caller: Caller) -> "Future[ToolResult]":
         return self._start().start_task_soon(self._call, tool, dict(arguments), caller)
@@ -268,6 +273,9 @@ class Gateway:
 
     async def _decided(self, call: Call, decision: Decision, past: Past | None, started: float) -> ToolResult:
         """Do what was decided on a call. `past`: it was asked for before, by a process that ended."""
+        if decision.verdict is not Verdict.DENY and (unknown := self._unaccepted(call)) is not None:
+            return self._finish(call.id, unknown, started, attempts=0)
+        wanted = call.arguments
         answer = self._consent.stated(call) if decision.verdict is Verdict.ALLOW else None
         approval_id = past.approval_id if past is not None else ""
         if past is not None and past.begun is None and approval_id and not self._consent.was_spent(approval_id):
@@ -275,13 +283,19 @@ class Gateway:
         is_spent = bool(approval_id)
         if approval_id and past is not None:  # spent on this very call, which did not happen or did not last
             answer = past.answer or answer
+            call.arguments = past.edited or call.arguments
             if decision.verdict is Verdict.ASK:
                 decision = Decision(Verdict.ALLOW, f"by the leave of {approval_id}", decision.level)
         elif decision.verdict is Verdict.ASK:
             self._asked_at = time.monotonic()
-            decision, answer = await self._consent.ask(call, decision, lambda: self._decide(call))
-            if decision.verdict is Verdict.ALLOW:
-                approval_id = f"{self.run_id}-{call.id}"
+            asked = call
+            try:
+                leave = await self._consent.ask(asked, decision, lambda edits: self._anew(asked, edits))
+            except BaseException:  # the waiting caller gave up; nothing was begun
+                gone = FinalError("the caller gave up while a person was asked; nothing was done")
+                self._finish(call.id, failure(gone), started, attempts=0)
+                raise
+            decision, answer, approval_id, call = leave.decision, leave.answer, leave.approval_id, leave.call
             if decision.verdict is Verdict.ASK and self._is_impatient() and not self.is_stopping:
                 raise Suspended(self._wait_for_person(call))
             if decision.verdict is Verdict.ASK:
@@ -303,7 +317,9 @@ class Gateway:
             return self._finish(call.id, failure(DeniedError(stopped)), started, attempts=0)
         try:
             self._lock_production(call)
-            self._begin(call, approval_id, is_spent=is_spent, again=past is not None)
+            self._begin(
+                call, approval_id, is_spent=is_spent, again=past is not None, is_edited=call.arguments != wanted
+            )
         except (DeniedError, LockedError) as error:
             self._usage.settle(held, None)
             return self._finish(call.id, failure(error), started, attempts=0)
@@ -341,7 +357,7 @@ class Gateway:
         if not self._is_run and not self.in_force:
             self._locks.release()
 
-    def _begin(self, call: Call, approval_id: str, *, is_spent: bool, again: bool) -> None:
+    def _begin(self, call: Call, approval_id: str, *, is_spent: bool, again: bool, is_edited: bool) -> None:
         """Record that the call begins, and use its approval up. From here on it may have happened.
 
         Raises:
@@ -353,9 +369,37 @@ class Gateway:
             return
         if not is_spent:
             self._consent.spend(approval_id)
+        edited = {"arguments": call.arguments} if is_edited else {}
         self.journal.append(
-            "begun", call_id=call.id, key=call.key, approval_id=approval_id or None, again=again
+            "begun", call_id=call.id, key=call.key, approval_id=approval_id or None, again=again, **edited
         )  # fmt: skip
+
+    def _anew(self, call: Call, edits: Mapping[str, Any]) -> tuple[Call, Decision]:
+        """The call with what a person changed, held against grants, limits and the policy as they are now.
+
+        Raises:
+            ToolError: the changed call is not valid, or does not belong to the task.
+        """
+        given = {**call.arguments, **edits, "action": call.action}
+        changed = self._prepare(call.id, call.server, given, call.caller)
+        return changed, self._decide(changed)
+
+    async def _read_state(self, call: Call) -> str | None:
+        """What the call would change, read by the action that its contract names; None where it names none."""
+        back = getattr(call.definition, "read_back", None)
+        spec = self.stack.spec(call.server)
+        if back is None or spec is None:
+            return None
+        action = spec.action(back.action)
+        arguments = _normal(action, back.arguments(call.arguments))
+        read = Call(
+            id=call.id, server=call.server, action=action.name, caller=call.caller, arguments=arguments,
+            effect=action.effect, limited={}, may_repeat=True, timeout_s=action.timeout_s, definition=action,
+        )  # fmt: skip
+        result, _ = await self._attempt(read, None)
+        if result.error is not None and result.status is not Status.NO_DATA:
+            raise FinalError(result.message)
+        return state_text(result.data, getattr(back, "state", ()))
 
     def _prepare(self, call_id: str, tool: str, arguments: dict[str, Any], caller: Caller) -> Call:
         """Validate and bind.
@@ -379,7 +423,7 @@ class Gateway:
             return Call(
                 id=call_id, server=tool, action=action_name, caller=caller, arguments=given,
                 effect=self.policy.effect_of(tool, action_name), limited={}, may_repeat=False,
-                timeout_s=THIRD_PARTY_TIMEOUT_S, definition=None,
+                timeout_s=self.stack.timeout_s(tool) or THIRD_PARTY_TIMEOUT_S, definition=None,
             )  # fmt: skip
         action = spec.action(str(action_name))
         if caller.role is not None:
@@ -402,6 +446,16 @@ class Gateway:
 
     def _stopped(self, call: Call) -> str:
         return self.stop_switch.refusal(call.name, call.effect, to_stable=self._to_stable(call))
+
+    def _unaccepted(self, call: Call) -> ToolResult | None:
+        """The result of a call of somebody else's tool that no person has accepted; nobody is asked about it."""
+        if call.definition is not None:
+            return None
+        try:
+            self.stack.pins.require(call.server, call.action)
+        except NeedsPersonError as error:
+            return failure(error).model_copy(update={"status": Status.NEEDS_APPROVAL})
+        return None
 
     def _proposed(self, call: Call) -> ProposedCall:
         preference, preferred = self._consent.preference(call)
@@ -481,7 +535,11 @@ class Gateway:
             )  # fmt: skip
 
         assert self._tasks is not None
-        raw = await self._connection(call.server).call(
+        connection = self._connection(call.server)
+        if call.definition is None:
+            listed = await connection.list_tools(self._tasks)
+            self.stack.pins.check(call.server, call.action, definitions(listed))
+        raw = await connection.call(
             self._tasks, call.action, call.arguments, run_id=self.run_id, call_id=call.id,
             timeout_s=call.timeout_s, on_progress=on_progress, answer=answer, key=call.key,
         )  # fmt: skip
@@ -582,16 +640,14 @@ class Gateway:
         except Exception as error:  # noqa: BLE001 - the call that needs it will fail the same way, and tell
             _log.info("getting %s ready failed: %s", server, error)
 
-    async def _list(self, server: str) -> list[Any]:
-        assert self._tasks is not None
-        return await self._connection(server).list_tools(self._tasks)
-
     def _connection(self, name: str) -> Connection:
         if name not in self._connections:
-            self._connections[name] = Connection(name, self.stack.config(name), lambda: self._make_server(name))
+            self._connections[name] = Connection(
+                name, self.stack.config(name), lambda key: self._make_server(name, key)
+            )
         return self._connections[name]
 
-    def _make_server(self, name: str) -> IntegrationServer:
+    def _make_server(self, name: str, key: GatewayKey) -> IntegrationServer:
         return IntegrationServer(
             self.stack.load_spec(name),
             env=self.stack.env,
@@ -599,6 +655,7 @@ class Gateway:
             home=self.home,
             run_id=self.run_id,
             is_stopping=self._stopping.is_set,
+            gateway_key=key,
             roots=self.roots,
         )
 
@@ -610,6 +667,7 @@ class Gateway:
     def _finish(self, call_id: str, result: ToolResult, started: float, attempts: int) -> ToolResult:
         clean = ToolResult.model_validate(self._redactor.data(result.model_dump(mode="json")))
         clean.call_id = call_id
+        clean.content = self._redactor.data(result.content)
         if clean.data is not None:
             try:
                 clean.data = {**spill(clean.data, self.home / "runs" / self.run_id / "files" / "results", call_id)}
@@ -668,6 +726,7 @@ def _typed(call: Call, raw: RawResult) -> ToolResult:
 def _from_third_party(raw: RawResult) -> ToolResult:
     data = raw.structured if raw.structured is not None else {"text": raw.text}
     if raw.is_error:
-        error = ErrorInfo(kind=ErrorKind.FIXABLE, message=raw.text or "the server reported an error without a text")
-        return ToolResult(status=Status.FAILED, message=error.message, error=error)
-    return ToolResult(status=Status.OK, data=data)
+        text = raw.text[:MAX_MESSAGE_CHARS] or "the server reported an error without a text"
+        error = ErrorInfo(kind=ErrorKind.FIXABLE, message=text)
+        return ToolResult(status=Status.FAILED, message=text, error=error, content=raw.blocks)
+    return ToolResult(status=Status.OK, data=data, content=raw.blocks)

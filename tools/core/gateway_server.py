@@ -7,28 +7,37 @@ are the gateway's; this module only translates. With `server` and `client`, it k
 import asyncio
 import contextlib
 import itertools
+import logging
+import secrets
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import anyio
-import anyio.to_thread
 import mcp.types as types
 from mcp.server.lowlevel import Server
 
 from tools.core.calls import Caller
+from tools.core.channels import Channel, ElicitChannel, Elicited
+from tools.core.clean import clean_line
 from tools.core.contract import Effect
 from tools.core.dispatch import failure
-from tools.core.errors import FinalError, FixableError
+from tools.core.errors import FinalError, FixableError, RetryableError
 from tools.core.gateway import Gateway
 from tools.core.journal import JournalError, Record
+from tools.core.person import person
 from tools.core.policy import ProposedCall
-from tools.core.results import Status, ToolResult
-from tools.core.server import tool_definition
-from tools.core.tool import agent_tool_name
+from tools.core.schema import agent_tool_name
+from tools.core.server import as_mcp, tool_definition
+from tools.core.yamlfile import ConfigError
 
 ROLE = "mcp_client"  # how the journal names who asked
+CALLS_AT_ONCE = 16  # of one client
+
+_log = logging.getLogger(__name__)
+
 INSTRUCTIONS = (
     "Tools of a machine-learning operations crew, named <integration>_<action>. Every call is checked by a policy and "
     "journalled. A result has a status (ok, no_data, failed, denied, needs_approval, unknown), data and a message. A "
@@ -65,8 +74,7 @@ class GatewayServer:
                 raise FixableError(f"unknown integration {name!r}; valid: {', '.join(gateway.stack.names)}")
         self._granted = frozenset(self.names)
         self._own = self._own_offers()
-        self._others: dict[str, _Offer] | None = None
-        self._listing = anyio.Lock()
+        self._under_way: Counter[str] = Counter()
         self._numbers = itertools.count(1)
         self._sessions: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self.mcp: Server[Any, Any] = Server("mlops-crew", version=version, instructions=INSTRUCTIONS)
@@ -79,35 +87,42 @@ class GatewayServer:
         return len(self._own)
 
     def _own_offers(self) -> dict[str, _Offer]:
+        """Tools of our integrations. None that puts questions to people: only a task of the crew may do that."""
         found: dict[str, _Offer] = {}
         for name in self.names:
             spec = self._gateway.stack.spec(name)
-            if spec is None or self._gateway.stack.usable(name) is not None:
+            if (
+                spec is None
+                or self._gateway.stack.usable(name) is not None
+                or any(action.asks for action in spec.actions)
+            ):
                 continue
             for action in spec.actions:
                 if self._possible(name, action.name, action.effect):
                     public = agent_tool_name(name, action.name)
-                    found[public] = _Offer(name, action.name, tool_definition(action, public))
+                    definition = tool_definition(action, public)
+                    if action.effect is Effect.RISKY:
+                        asks = f"{action.summary} A person is asked first."
+                        definition = definition.model_copy(update={"description": asks})
+                    found[public] = _Offer(name, action.name, definition)
         return found
 
-    async def _third_party(self) -> dict[str, _Offer]:
-        """The tools of third-party servers, which are asked once. Raises `ToolError` when one cannot be reached."""
-        async with self._listing:
-            if self._others is None:
-                found: dict[str, _Offer] = {}
-                for name in self.names:
-                    if self._gateway.stack.spec(name) is None:
-                        found |= await anyio.to_thread.run_sync(self._third_party_offers, name)
-                self._others = found
-            return self._others
-
-    def _third_party_offers(self, server: str) -> dict[str, _Offer]:
+    def _third_party_offers(self) -> dict[str, _Offer]:
+        """The accepted tools of third-party servers, as they were accepted: no server is asked."""
         found: dict[str, _Offer] = {}
-        for tool in self._gateway.tools(server):
-            effect = self._gateway.policy.effect_of(server, tool["name"])
-            if self._possible(server, tool["name"], effect):
+        for server in self.names:
+            if self._gateway.stack.spec(server) is not None:
+                continue
+            try:
+                tools = self._gateway.tools(server)
+            except ConfigError as error:
+                _log.warning("the tools of %s are left out: %s", server, error)
+                continue
+            for tool in tools:
+                effect = self._gateway.policy.effect_of(server, tool["name"])
                 public = agent_tool_name(server, tool["name"])
-                found[public] = _Offer(server, tool["name"], _foreign_definition(public, tool, effect))
+                if public not in self._own and self._possible(server, tool["name"], effect):
+                    found[public] = _Offer(server, tool["name"], _foreign_definition(public, tool, effect))
         return found
 
     def _possible(self, server: str, action: str, effect: Effect) -> bool:
@@ -116,29 +131,51 @@ class GatewayServer:
         call = ProposedCall(server, action, effect, {}, role=ROLE, granted=self._granted, real=real)
         return self._gateway.policy.could_allow(call)
 
-    def _session(self) -> str:
-        """The client's session, by which limits count."""
-        session = self.mcp.request_context.session
-        return self._sessions.setdefault(session, f"session {next(self._numbers)}")
-
     async def _list_tools(self) -> list[types.Tool]:
-        return [offer.definition for offer in (*self._own.values(), *(await self._third_party()).values())]
+        return [offer.definition for offer in (*self._own.values(), *self._third_party_offers().values())]
 
     async def _call_tool(self, name: str, arguments: dict[str, Any]) -> types.CallToolResult:
-        offer = self._own.get(name) or (await self._third_party()).get(name)
+        offer = self._own.get(name) or self._third_party_offers().get(name)
         if offer is None:
-            valid = ", ".join([*self._own, *(await self._third_party())])
-            return _as_mcp(failure(FixableError(f"unknown tool {name!r}; valid tools: {valid}")))
+            valid = ", ".join([*self._own, *self._third_party_offers()])
+            return as_mcp(failure(FixableError(f"unknown tool {name[:80]!r}; valid tools: {valid}")))
+        session = self._session()
+        if self._under_way[session] >= CALLS_AT_ONCE:
+            return as_mcp(failure(RetryableError(f"{CALLS_AT_ONCE} calls of this client are under way; wait for one")))
         # The journal tells our call's records apart by its task.
-        caller = Caller(
-            role=ROLE, task=f"request {next(self._numbers)}", granted=self._granted, session=self._session()
-        )
-        with self._reported(str(caller.task)):
-            try:
+        task = f"request {next(self._numbers)}"
+        caller = Caller(role=ROLE, task=task, granted=self._granted, session=session, channels=self._elicitation())
+        self._under_way[session] += 1
+        try:
+            with self._reported(task):
                 result = await self._gateway.call_tool(offer.server, {**arguments, "action": offer.action}, caller)
-            except JournalError as error:
-                result = failure(FinalError(f"{error}; nothing may be done without a record"))
-        return _as_mcp(result)
+        except JournalError as error:
+            result = failure(FinalError(f"{error}; nothing may be done without a record"))
+        finally:
+            self._under_way[session] -= 1
+            if not self._under_way[session]:
+                del self._under_way[session]
+        return as_mcp(result)
+
+    def _session(self) -> str:
+        """Which client asks: a name of ours for its MCP session, not one that it gives itself."""
+        return self._sessions.setdefault(self.mcp.request_context.session, f"mcp-{secrets.token_hex(4)}")
+
+    def _elicitation(self) -> tuple[Channel, ...]:
+        """How the client's person is asked, where the client says that it can show a form."""
+        request = self.mcp.request_context
+        session = request.session
+        if not session.check_client_capability(types.ClientCapabilities(elicitation=types.ElicitationCapability())):
+            return ()
+        named = clean_line(session.client_params.clientInfo.name if session.client_params else "")[:60]
+        # What a client says of itself proves nothing: over stdio it runs as our user, over HTTP it has the token.
+        who = person() if request.request is None else "a holder of the server's token"
+
+        async def elicit(message: str, schema: dict[str, Any]) -> Elicited:
+            told = await session.elicit_form(message, schema, related_request_id=request.request_id)
+            return Elicited(told.action, told.content or {})
+
+        return (ElicitChannel(elicit, asyncio.get_running_loop(), f"{who}, in the client {named or 'without a name'}"),)
 
     @contextlib.contextmanager
     def _reported(self, task: str) -> Generator[None]:
@@ -200,12 +237,4 @@ def _foreign_definition(public: str, tool: dict[str, Any], effect: Effect) -> ty
         annotations=types.ToolAnnotations(
             readOnlyHint=effect is Effect.READ, destructiveHint=effect is Effect.RISKY, openWorldHint=True
         ),
-    )
-
-
-def _as_mcp(result: ToolResult) -> types.CallToolResult:
-    return types.CallToolResult(
-        content=[types.TextContent(type="text", text=result.message or result.status.value)],
-        structuredContent=result.model_dump(mode="json"),
-        isError=result.error is not None and result.status is not Status.NO_DATA,
     )

@@ -149,8 +149,8 @@ def confine(sandbox: Sandbox) -> list[str]:
 
 
 def _bound_files_crudely(sandbox: Sandbox) -> None:
-    """Where files cannot be named: a process that may write nowhere writes no byte."""
-    if not sandbox.write:
+    """Where files cannot be named: a process that needs no network, a model's, writes no byte to any file."""
+    if not sandbox.network:
         import signal
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails, the process does not die of it

@@ -4,7 +4,7 @@ import json
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from tools.core.errors import ErrorKind
 
@@ -32,7 +32,11 @@ class ErrorInfo(BaseModel):
 
 
 class ToolResult(BaseModel):
-    """The envelope of every call: a status, typed data, a short message and the id in the journal."""
+    """The envelope of every call: a status, typed data, a short message and the id in the journal.
+
+    `content`: MCP content blocks of somebody else's server (text, images), for outside clients only: neither journalled
+    nor shown to agents.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -41,6 +45,7 @@ class ToolResult(BaseModel):
     data: dict[str, Any] | None = None
     error: ErrorInfo | None = None
     call_id: str = ""
+    content: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]], exclude=True, repr=False)
 
     @property
     def ok(self) -> bool:

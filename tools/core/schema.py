@@ -111,3 +111,8 @@ def schema_model(name: str, schema: dict[str, Any]) -> type[BaseModel]:
     return type(
         f"{name}_arguments", (BaseModel,), {"__module__": __name__, "model_json_schema": classmethod(model_json_schema)}
     )
+
+
+def agent_tool_name(integration: str, action: str) -> str:
+    """How agents and outside clients name an action: unique over all integrations."""
+    return f"{integration}_{action}"

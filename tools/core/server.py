@@ -8,7 +8,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -19,11 +19,14 @@ import anyio.to_thread
 import mcp.types as types
 from mcp.server.lowlevel import Server
 from mcp.shared.context import RequestContext
+from pydantic import TypeAdapter
 
-from tools.core.contract import Action, Answer, Backend, CallContext, Effect, Integration
+from tools.core.arguments import Bound, declared, roles
+from tools.core.contract import Action, Backend, CallContext, Effect, Integration
 from tools.core.dispatch import failure, run_action, translate
 from tools.core.errors import (
     CallCancelled,
+    DeniedError,
     FinalError,
     FixableError,
     NeedsPersonError,
@@ -31,18 +34,16 @@ from tools.core.errors import (
     ToolError,
     UnknownOutcomeError,
 )
+from tools.core.meta import GATEWAY_KEY, CallMeta, GatewayKey
 from tools.core.redact import Redactor
 from tools.core.results import Status, ToolResult
 from tools.core.roots import Roots, roots_from
 from tools.core.schema import input_schema, output_schema
 
-LOOPBACK = ("127.0.0.1", "localhost")
 PROGRESS_EVERY_S = 0.1
-META_RUN = "mlops/run_id"
-META_CALL = "mlops/call_id"
-META_TIMEOUT = "mlops/timeout_s"
-META_ANSWER = "mlops/answer"
-META_KEY = "mlops/idempotency_key"
+MAX_TEXT_CHARS = 64 * 1024
+
+_BLOCK: TypeAdapter[types.ContentBlock] = TypeAdapter(types.ContentBlock)
 
 
 class IntegrationServer:
@@ -55,6 +56,8 @@ class IntegrationServer:
         run_id: used when the caller names no run (an outside client).
         is_stopping: true once the process is being stopped; long calls then end at their next progress report.
         redactor: applied to results; None where the gateway, in the same process, does it.
+        gateway_key: shared with the gateway that calls; what else comes with a call counts only with its proof.
+        allow_risky: callers without that proof may do what is risky; nobody is asked and nothing is journalled then.
         roots: what paths may lead to; by default what the project and `MLOPS_DATA_ROOTS` give.
     """
 
@@ -68,9 +71,13 @@ class IntegrationServer:
         run_id: str,
         is_stopping: Callable[[], bool] = lambda: False,
         redactor: Redactor | None = None,
+        gateway_key: GatewayKey | None = None,
+        allow_risky: bool = False,
         roots: Roots | None = None,
     ) -> None:
         self.spec = spec
+        self._key = gateway_key
+        self._allow_risky = allow_risky
         self._roots = roots or roots_from(env, project, home, run_id)
         self._redactor = redactor
         self._env = env
@@ -80,6 +87,7 @@ class IntegrationServer:
         self._is_stopping = is_stopping
         self._backend: Backend | None = None
         self._one_at_a_time = threading.Lock()
+        self._turns: anyio.CapacityLimiter | None = None
         self._actions = {action.name: action for action in spec.actions}
         self.mcp: Server[Any, Any] = Server(spec.name, instructions=spec.summary)
         self.mcp.list_tools()(self._list_tools)
@@ -111,14 +119,18 @@ class IntegrationServer:
         return self._backend
 
     async def _list_tools(self) -> list[types.Tool]:
-        return [tool_definition(action) for action in self.spec.actions]
+        return [tool_definition(action) for action in self.spec.actions if self._refusal(action, None) is None]
 
     async def _call_tool(self, name: str, arguments: dict[str, Any]) -> types.CallToolResult:
         request = self.mcp.request_context
-        meta: dict[str, Any] = (request.meta.model_extra or {}) if request.meta else {}
+        given: dict[str, Any] = (request.meta.model_extra or {}) if request.meta else {}
+        meta = self._key.read(name, arguments, given) if self._key is not None else None
+        action = self._actions.get(name)
+        if action is not None and (refused := self._refusal(action, meta)) is not None:
+            return self._as_mcp(failure(refused))
         token = request.meta.progressToken if request.meta else None
-        timeout_s = meta.get(META_TIMEOUT)
-        deadline = time.monotonic() + float(timeout_s) if timeout_s is not None else None
+        bounded = meta or action  # an action's own time limit, where nobody we believe gives one
+        deadline = time.monotonic() + bounded.timeout_s if bounded is not None else None
         last_sent = 0.0
 
         def is_cancelled() -> bool:
@@ -132,11 +144,11 @@ class IntegrationServer:
             last_sent = now
             anyio.from_thread.run(_send_progress, request, token, done, total, self._clean(message) or None)
 
-        run_id = str(meta.get(META_RUN) or self._run_id)
+        run_id = meta.run_id if meta else self._run_id
         try:
-            roots = self._roots.of_run(run_id)  # a client's word: it becomes the name of a folder
+            roots = self._roots.of_run(run_id)  # it becomes the name of a folder
         except FixableError as error:
-            return self._as_mcp(failure(error), meta)
+            return self._as_mcp(failure(error))
         ctx = CallContext(
             project=self._project,
             home=self._home,
@@ -144,19 +156,34 @@ class IntegrationServer:
             roots=roots,
             report_progress=report,
             is_cancelled=is_cancelled,
-            answer=_answer(meta.get(META_ANSWER)),
-            idempotency_key=str(meta.get(META_KEY) or ""),
+            answer=meta.answer if meta else None,
+            idempotency_key=meta.key if meta else "",
         )
-        return self._as_mcp(await anyio.to_thread.run_sync(self._run, name, arguments, ctx), meta)
+        if self._turns is None:
+            self._turns = anyio.CapacityLimiter(1)
+        # Calls wait for their turn here, not in the threads that the calls of all other servers need too.
+        result = await anyio.to_thread.run_sync(self._run, name, arguments, ctx, limiter=self._turns)
+        result.call_id = meta.call_id if meta else ""
+        return self._as_mcp(result)
 
-    def _as_mcp(self, result: ToolResult, meta: Mapping[str, Any]) -> types.CallToolResult:
-        result.call_id = str(meta.get(META_CALL, ""))
-        structured = result.model_dump(mode="json")
-        return types.CallToolResult(
-            content=[types.TextContent(type="text", text=self._clean(result.message) or result.status.value)],
-            structuredContent=self._redactor.data(structured) if self._redactor else structured,
-            isError=result.error is not None and result.status is not Status.NO_DATA,
+    def _refusal(self, action: Action, meta: CallMeta | None) -> ToolError | None:
+        """Why a call that no gateway of ours vouches for is not made; None where it is."""
+        if meta is not None:
+            return None
+        name = f"{self.spec.name}.{action.name}"
+        if action.asks:
+            return NeedsPersonError(f"{name} asks a person, and only the gateway of mlops-crew can do that")
+        if self._allow_risky or _is_safe(action):
+            return None
+        return DeniedError(
+            f"{name} is not safe without a policy, and none stands in front of this server: call it through mlops-crew "
+            f"(over HTTP with the same {GATEWAY_KEY} on both sides), or start the server with --allow-risky"
         )
+
+    def _as_mcp(self, result: ToolResult) -> types.CallToolResult:
+        if self._redactor is not None:
+            result = ToolResult.model_validate(self._redactor.data(result.model_dump(mode="json")))
+        return as_mcp(result)
 
     def _clean(self, text: str) -> str:
         return self._redactor.text(text) if self._redactor else text
@@ -181,12 +208,34 @@ class IntegrationServer:
                 return failure(translate(self.spec, name, error))
 
 
-def _answer(sent: Any) -> Answer | None:
-    """What the gateway sent along; None where it is not an answer."""
-    fields = ("chosen", "decided_by", "note", "at")
-    if not isinstance(sent, dict) or sent.keys() != set(fields):
-        return None
-    return Answer(*(str(sent[name]) for name in fields))
+def _is_safe(action: Action) -> bool:
+    """Whether anybody may call it: it changes no production, and has no argument that only the gateway can fill in or
+    resolve (what code runs, which model or file is opened)."""
+    fields = action.args.model_fields.values()
+    plain = not any(isinstance(declared(info), Bound) or any(roles(info)) for info in fields)
+    return plain and action.effect is not Effect.RISKY
+
+
+def as_mcp(result: ToolResult) -> types.CallToolResult:
+    """A result for an MCP client: structured, and the same as JSON text for those that read nothing else.
+
+    Where the server of somebody else gave content blocks, they follow the text as they are.
+    """
+    text = result.for_agent()
+    if len(text) > MAX_TEXT_CHARS:
+        short = result.model_copy(
+            update={"data": {"note": f"{len(text)} characters, too many for this text; see structuredContent"}}
+        )
+        text = short.for_agent()[:MAX_TEXT_CHARS]
+    return types.CallToolResult(
+        content=[types.TextContent(type="text", text=text), *_blocks(result)],
+        structuredContent=result.model_dump(mode="json"),
+        isError=result.error is not None and result.status is not Status.NO_DATA,
+    )
+
+
+def _blocks(result: ToolResult) -> list[types.ContentBlock]:
+    return [_BLOCK.validate_python(block) for block in result.content]
 
 
 async def _send_progress(
@@ -240,83 +289,3 @@ async def serve_stdio(server: "Server[Any, Any]", on_stop: Callable[[], None] = 
     # The SDK only iterates over its input.
     async with stdio_server(cast("anyio.AsyncFile[str]", lines()), stdout) as (read, write):
         await server.run(read, write, server.create_initialization_options())
-
-
-async def serve_http(
-    server: "Server[Any, Any]",
-    *,
-    host: str,
-    port: int,
-    token: str | None,
-    announce: Callable[[str], None],
-    on_stop: Callable[[], None] = lambda: None,
-) -> None:
-    """Serve streamable HTTP at `/mcp` until stopped by SIGINT or SIGTERM.
-
-    Args:
-        host, port: where to listen; port 0 picks a free one.
-        token: when set, requests must carry it as a bearer token. Other machines are not served without one.
-        announce: called once with the URL, when connections are accepted.
-        on_stop: called when it is being stopped, so that calls under way end at their next progress report.
-
-    Raises:
-        FinalError: the port is taken or not allowed; names it.
-        NeedsPersonError: no token, and the address can be reached from other machines.
-    """
-    import hmac
-    import socket
-    from types import FrameType
-
-    import uvicorn
-    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-    from mcp.server.transport_security import TransportSecuritySettings
-    from starlette.applications import Starlette
-    from starlette.responses import PlainTextResponse
-    from starlette.routing import Mount
-    from starlette.types import Receive, Scope, Send
-
-    if host not in LOOPBACK and not token:
-        raise NeedsPersonError(f"serving on {host} lets other machines call the tools: set MLOPS_SERVER_TOKEN first")
-    # Without a token, a web page in the user's browser must not reach us under a name of its own (DNS rebinding).
-    names = [f"{name}:*" for name in LOOPBACK]
-    security = TransportSecuritySettings(
-        enable_dns_rebinding_protection=not token,
-        allowed_hosts=names,
-        allowed_origins=[f"http://{name}" for name in names],
-    )
-    manager = StreamableHTTPSessionManager(app=server, json_response=False, security_settings=security)
-
-    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
-        given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-        if token and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-            await PlainTextResponse("missing or wrong bearer token", status_code=401)(scope, receive, send)
-            return
-        await manager.handle_request(scope, receive, send)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
-        async with manager.run():
-            yield
-
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(128)  # from here on clients may connect; they are answered once the server runs
-    except OSError as error:
-        listener.close()
-        raise FinalError(f"cannot listen on {host}:{port}: {error.strerror}; choose another port (0: any)") from error
-
-    class StoppableServer(uvicorn.Server):
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            on_stop()
-            super().handle_exit(sig, frame)
-
-    config = uvicorn.Config(
-        Starlette(routes=[Mount("/", app=handle)], lifespan=lifespan),
-        log_level="error",
-        access_log=False,
-        timeout_graceful_shutdown=2,  # a client's open event stream would otherwise keep the server alive
-    )
-    announce(f"http://{host}:{listener.getsockname()[1]}/mcp")
-    await StoppableServer(config).serve(sockets=[listener])

@@ -66,6 +66,16 @@ class Past:
         return self.begun is not None and lost and (self.settled is None or self.settled["status"] == "unknown")
 
     @property
+    def edited(self) -> dict[str, Any] | None:
+        """The arguments that a person changed it to before it began; None where nobody did."""
+        return (self.begun or {}).get("arguments")
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """The arguments that it began with."""
+        return self.edited or self.arguments
+
+    @property
     def approval_id(self) -> str:
         """The approval that was spent on it; or would have been, had the process not ended right then."""
         given = self.decided if self.decided and self.decided["state"] in ("approved", "chosen") else {}
@@ -152,17 +162,17 @@ async def settle(past: Past, action: Action | None, before: Facts | None, read: 
         if action.effect is Effect.READ or action.repeatable:
             return Settlement(past, Status.FAILED, None, "repeating it is harmless")
         return Settlement(past, Status.UNKNOWN, None, f"{past.name} cannot be read back; look whether it happened")
-    found = await read(past.server, back.action, back.arguments(past.arguments))
+    found = await read(past.server, back.action, back.arguments(past.made))
     if not found.ok and found.status is not Status.NO_DATA:
         why = f"whether {past.name} happened could not be read: {found.message}"
         return Settlement(past, Status.UNKNOWN, None, why)
-    happened = back.happened(past.arguments, found.data if found.ok else None, before)
+    happened = back.happened(past.made, found.data if found.ok else None, before)
     if happened is None:
         why = f"{past.server} {back.action} does not tell whether {past.name} happened; look, then decide"
         return Settlement(past, Status.UNKNOWN, None, why)
     if not happened or found.data is None:
         return Settlement(past, Status.FAILED, None, f"{past.server} {back.action}: it did not happen")
-    data = action.result.model_validate(back.result(past.arguments, found.data)).model_dump(mode="json")
+    data = action.result.model_validate(back.result(past.made, found.data)).model_dump(mode="json")
     return Settlement(past, Status.OK, data, f"{past.server} {back.action}: it happened")
 
 
@@ -171,7 +181,7 @@ def said_before(past: Past, calls: Sequence[Past], action: Action | None) -> Fac
     nothing."""
     if action is None or action.read_back is None:
         return None
-    back, wanted = action.read_back.action, action.read_back.arguments(past.arguments)
+    back, wanted = action.read_back.action, action.read_back.arguments(past.made)
     last: Facts | None = None
     for call in calls:
         if call is past:

@@ -11,25 +11,49 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from tools.core.child_env import BASICS, BEHAVIOUR
 from tools.core.contract import Integration
+from tools.core.files import read_private
+from tools.core.foreign import NAME, clean_text, skeleton
+from tools.core.http_guard import is_loopback
+from tools.core.meta import GATEWAY_KEY
+from tools.core.pins import PINS_FILE, Pins
+from tools.core.schema import agent_tool_name
 from tools.core.yamlfile import ConfigError, load_yaml_model
 
+SERVER_TOKEN = "MLOPS_SERVER_TOKEN"
+TOKENS_FOLDER = "server-tokens"
+LONGEST_TIMEOUT_S = 3600.0
 PASSED_ON = (*BASICS, *BEHAVIOUR)
 
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """How a server is reached. `command` and `env` belong to stdio, `url` and `headers` to http."""
+    """How a server is reached.
+
+    Args:
+        command, env, cwd: of stdio; `env` is all that the process gets.
+        url, headers: of http.
+        token_file: where one of ours leaves a token that it made for itself, read when it is connected to.
+        gateway_key: of one of ours over http; what we send beside the arguments is believed with it only.
+        third_party: the server is somebody else's: nothing it sends is trusted, and everything is bounded.
+        timeout_s: seconds for one call; None: what the action says.
+    """
 
     transport: Literal["in-process", "stdio", "http"]
     command: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict[str, str])
+    cwd: Path | None = None
     url: str = ""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    token_file: Path | None = None
+    gateway_key: str = ""
+    third_party: bool = False
+    timeout_s: float | None = None
 
 
 class OwnServer(BaseModel):
@@ -48,24 +72,39 @@ class OwnServer(BaseModel):
 
 
 class ThirdPartyServer(BaseModel):
-    """A server of somebody else: `command` with `args` and `env`, or `url` with `headers`.
+    """A server of somebody else, as MCP clients write it: `command` with `args`, `env`, `cwd`, or `url` with `headers`.
 
     `$NAME` in values of `env` and `headers` is replaced from the environment, so that the file holds no secret.
+    `timeout` is in seconds for one call (above 3,600 in milliseconds, as some clients write it). `disabled` leaves the
+    server out.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
+    type: Literal["stdio", "http", "streamable-http", "streamable_http", "streamableHttp", ""] = Field(
+        default="", validation_alias=AliasChoices("type", "transport")
+    )
+    description: str = ""
     command: str = ""
     args: list[str] = Field(default_factory=list[str])
     env: dict[str, str] = Field(default_factory=dict[str, str])
+    cwd: str = ""
     url: str = ""
     headers: dict[str, str] = Field(default_factory=dict[str, str])
+    timeout: float | None = Field(default=None, gt=0)
+    disabled: bool = False
 
     @model_validator(mode="after")
     def _one_way(self) -> "ThirdPartyServer":
         if bool(self.command) == bool(self.url):
             raise ValueError("give either command or url")
+        if self.type and (self.type == "stdio") != bool(self.command):
+            raise ValueError(f"type {self.type} needs {'command' if self.type == 'stdio' else 'url'}")
         return self
+
+    @property
+    def timeout_s(self) -> float | None:
+        return self.timeout / 1000.0 if self.timeout is not None and self.timeout > LONGEST_TIMEOUT_S else self.timeout
 
 
 class StackFile(BaseModel):
@@ -102,7 +141,8 @@ class Stack:
         where: str = "stack.yaml",
     ) -> None:
         self.own = tuple(own)
-        self.third_party = tuple(file.mcpServers)
+        self.third_party = tuple(name for name, server in file.mcpServers.items() if not server.disabled)
+        self.pins = Pins(project / "config" / PINS_FILE, reserved=self._own_tools, public_name=agent_tool_name)
         self.load_spec = load_spec
         self.env = env
         self._file = file
@@ -111,9 +151,19 @@ class Stack:
         for name in file.servers:
             if name not in self.own:
                 raise ConfigError(f"{where}: unknown server {name!r} under servers; ours are: {', '.join(self.own)}")
+        looks = {skeleton(name): name for name in self.own}
         for name in file.mcpServers:
             if name in self.own:
                 raise ConfigError(f"{where}: {name!r} under mcpServers is the name of one of our integrations")
+            if not NAME.fullmatch(name):
+                raise ConfigError(
+                    f"{where}: {clean_text(name, 64)!r} under mcpServers: a server's name is made of up to 64 letters, "
+                    "digits, '_', '-' and '.'"
+                )
+            if skeleton(name) in looks:
+                other = looks[skeleton(name)]
+                raise ConfigError(f"{where}: {name!r} under mcpServers could be taken for {other!r}; rename it")
+            looks[skeleton(name)] = name
 
     @classmethod
     def load(
@@ -163,15 +213,24 @@ class Stack:
             return f"{spec.title} needs {', '.join(missing)}, which is not installed; run: {spec.install_command()}"
         return None
 
+    def timeout_s(self, name: str) -> float | None:
+        """Seconds that a call to a third-party server may take; None where the file does not say."""
+        return self._file.mcpServers[name].timeout_s if name in self.third_party else None
+
     def config(self, name: str) -> ServerConfig:
         """How the server is reached."""
         if name in self.third_party:
             return self._third_party_config(self._file.mcpServers[name])
         own = self._own(name)
         if own.transport == "http":
-            token = self.env.get("MLOPS_SERVER_TOKEN")
-            headers = {"Authorization": f"Bearer {token}"} if token else {}
-            return ServerConfig("http", url=own.url, headers=headers)
+            token = self.env.get(SERVER_TOKEN)
+            return ServerConfig(
+                "http",
+                url=own.url,
+                headers={"Authorization": f"Bearer {token}"} if token else {},
+                token_file=_made_token_file(self._home, own.url),
+                gateway_key=self.env.get(GATEWAY_KEY) or "",
+            )
         if own.transport == "stdio":
             settings = [setting.name for setting in self.load_spec(name).settings]
             # Least privilege: a server's process gets its own settings and no other secret.
@@ -181,16 +240,25 @@ class Stack:
             return ServerConfig("stdio", command=(sys.executable, "-m", "tools", name), env=passed)
         return ServerConfig("in-process")
 
+    def _own_tools(self) -> list[str]:
+        """Our integrations, and their tools as agents and clients see them."""
+        tools = [agent_tool_name(name, action.name) for name in self.own for action in self.load_spec(name).actions]
+        return [*self.own, *tools]
+
     def _own(self, name: str) -> OwnServer:
         return self._file.servers.get(name, OwnServer())
 
     def _third_party_config(self, server: ThirdPartyServer) -> ServerConfig:
         if server.url:
             headers = {key: _expand(value, self.env) for key, value in server.headers.items()}
-            return ServerConfig("http", url=server.url, headers=headers)
+            return ServerConfig("http", url=server.url, headers=headers, third_party=True, timeout_s=server.timeout_s)
         env = {key: _expand(value, self.env) for key, value in server.env.items()}
         passed = {key: self.env[key] for key in PASSED_ON if key in self.env}
-        return ServerConfig("stdio", command=(server.command, *server.args), env={**passed, **env})
+        return ServerConfig(
+            "stdio", command=(server.command, *server.args), env={**passed, **env},
+            cwd=self._project / Path(server.cwd).expanduser() if server.cwd else None,
+            third_party=True, timeout_s=server.timeout_s,
+        )  # fmt: skip
 
 
 def _expand(value: str, env: Mapping[str, str]) -> str:
@@ -209,3 +277,21 @@ def read_env(project: Path) -> dict[str, str]:
 
     from_file = {key: value for key, value in dotenv_values(project / ".env").items() if value is not None}
     return {**from_file, **os.environ}
+
+
+def token_file(home: Path, port: int) -> Path:
+    """Where a server that made its own token leaves it, for clients of the same user on the same machine."""
+    return home / TOKENS_FOLDER / str(port)
+
+
+def made_token(file: Path) -> str | None:
+    """The token that a server of this user made for itself; None where there is none."""
+    try:
+        return read_private(file).strip() or None
+    except (OSError, ValueError):
+        return None
+
+
+def _made_token_file(home: Path, url: str) -> Path | None:
+    parts = urlsplit(url)
+    return token_file(home, parts.port) if is_loopback(parts.hostname or "") and parts.port is not None else None

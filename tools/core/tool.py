@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from tools.core.calls import PERSON, Caller
 from tools.core.contract import Action, Integration
 from tools.core.results import ToolResult
-from tools.core.schema import agent_schema, schema_model
+from tools.core.schema import agent_schema, agent_tool_name, schema_model
 
 if TYPE_CHECKING:
     from crewai.tools import BaseTool
@@ -78,8 +78,3 @@ class IntegrationTool(ServerTool):
             return self.agent_tool(action.name, action.summary, schema)
 
         return [make(action) for action in self.spec.actions if stated is None or action.name in stated]
-
-
-def agent_tool_name(integration: str, action: str) -> str:
-    """How an agent names an action: unique over all integrations."""
-    return f"{integration}_{action}"

@@ -38,12 +38,15 @@ class ReadBack:
         result: of (the write's arguments, the read's data): the data that the write would have returned. Asked only
             where it happened.
         arguments: of the write's arguments: those of the read.
+        state: names of the read's values that are the state which the write changes: what a person approves holds for
+            these; none: all but messages and measured times.
     """
 
     action: str
     happened: Callable[[Facts, Facts | None, Facts | None], bool | None]
     result: Callable[[Facts, Facts], dict[str, Any]]
     arguments: Callable[[Facts], dict[str, Any]] = no_arguments
+    state: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,11 @@
-"""Two tables as counts per column over common cells: what a drift test needs, from frames or from large Parquet files.
+"""Two tables as counts per column over common cells: what a drift test needs.
 
-Numbers are counted in cells between quantiles of both files together, categories by value; nulls have a cell of their
-own. Files are scanned once, batch by batch, so memory does not grow with the number of rows.
+Numbers are counted in cells between quantiles of both tables together, categories by value; nulls have a cell of their
+own. `column_scan` makes the same counts of large files, `count_files` of any.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -15,15 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tools.core.errors import FixableError
-from tools.core.files import write_json
 from tools.modeling.columns import infer_schema, to_number
-from tools.modeling.data import as_text, read_table
+from tools.modeling.data import as_text
 
 Floats = NDArray[np.float64]
 Kind = Literal["number", "category"]
 CELLS = 100  # per numeric column of a frame, where the distance is computed exactly beside
 NULL = "(null)"
-COUNTS_FORMAT = "column counts 1"
 
 
 @dataclass(frozen=True)
@@ -58,21 +54,6 @@ class PairedCounts:
     skipped: dict[str, str]
     reference_rows: int
     current_rows: int
-
-
-def count_files(reference: Path, current: Path, exclude: Sequence[str] = ()) -> PairedCounts:
-    """Two CSV or Parquet files as counts; large ones are scanned in bounded memory (`tools.modeling.column_scan`).
-
-    Raises:
-        FixableError: a file cannot be read, or no column can be compared.
-    """
-    from tools.modeling.large_files import is_large
-
-    if is_large(reference) or is_large(current):
-        from tools.modeling.column_scan import scan
-
-        return scan(reference, current, exclude)
-    return count_frames(read_table(reference), read_table(current), exclude)
 
 
 def count_frames(reference: pd.DataFrame, current: pd.DataFrame, exclude: Sequence[str] = ()) -> PairedCounts:
@@ -182,48 +163,3 @@ def choose_columns(
 
 def _counts_rows(column: Any) -> bool:
     return bool(pd.api.types.is_numeric_dtype(column.dtype) and column.is_monotonic_increasing and column.is_unique)
-
-
-def write_counts(tables: PairedCounts, path: Path) -> None:
-    """Write the counts as JSON, whole or not at all."""
-    columns = [{**vars(c), "reference": c.reference.tolist(), "current": c.current.tolist()} for c in tables.columns]
-    write_json(path, {"format": COUNTS_FORMAT, **vars(tables), "columns": columns})
-
-
-def read_counts(path: Path) -> PairedCounts:
-    """The counts that `write_counts` wrote.
-
-    Raises:
-        FixableError: not such a file.
-    """
-    try:
-        content = json.loads(path.read_text())
-        if content.pop("format") != COUNTS_FORMAT:
-            raise ValueError(f"its format is not {COUNTS_FORMAT!r}")
-        columns: list[ColumnCounts] = []
-        for column in content.pop("columns"):
-            before, now = (np.array(column.pop(name), dtype=np.float64) for name in ("reference", "current"))
-            grown = column.pop("inflation")
-            pair = float(grown[0]), float(grown[1])
-            columns.append(ColumnCounts(reference=before, current=now, inflation=pair, **column))
-        return PairedCounts(columns, **content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FixableError(f"cannot read {path} as counts of columns (from ray count_columns): {error!r}") from error
-
-
-def read_importance(path: Path) -> dict[str, float]:
-    """Column -> importance for a model, from a JSON object.
-
-    Raises:
-        FixableError: not such a file.
-    """
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise FixableError(f'cannot read {path}: {error}; expected JSON like {{"age": 0.12}}') from error
-    numbers = isinstance(content, dict) and all(
-        isinstance(value, int | float) and np.isfinite(value) for value in content.values()
-    )
-    if not content or not numbers:
-        raise FixableError(f'{path} must hold one finite number per column, like {{"age": 0.12}}')
-    return {str(name): float(value) for name, value in content.items()}

@@ -37,7 +37,7 @@ THREADS = 2
 
 
 @dataclass(frozen=True)
-class Plan:
+class CellPlan:
     """What to count, the same for every batch of both tables; small enough to be sent to every worker.
 
     Args:
@@ -75,7 +75,7 @@ def take_samples(table: LargeTable) -> list[pd.DataFrame]:
     return [stretch.to_pandas() for stretch in table.stretches(SAMPLES, SAMPLE_ROWS)]
 
 
-def plan_scan(reference: list[pd.DataFrame], current: list[pd.DataFrame], exclude: Sequence[str] = ()) -> Plan:
+def plan_scan(reference: list[pd.DataFrame], current: list[pd.DataFrame], exclude: Sequence[str] = ()) -> CellPlan:
     """Columns, cells and dependence from samples: stretches of consecutive rows.
 
     Raises:
@@ -89,10 +89,10 @@ def plan_scan(reference: list[pd.DataFrame], current: list[pd.DataFrame], exclud
     for name, kind in kinds.items():
         before, now = (_inflation(cast(pd.Series, parts[len(parts) // 2][name]), kind) for parts in samples)
         grown[name] = before, now
-    return Plan(kinds, ends, grown, skipped)
+    return CellPlan(kinds, ends, grown, skipped)
 
 
-def count_table(table: LargeTable, plan: Plan, pool: ThreadPoolExecutor) -> Counts:
+def count_table(table: LargeTable, plan: CellPlan, pool: ThreadPoolExecutor) -> Counts:
     """All rows of a table; the pool's threads share the columns of a batch."""
     names = list(plan.kinds)
     total: Counts = {}
@@ -102,7 +102,7 @@ def count_table(table: LargeTable, plan: Plan, pool: ThreadPoolExecutor) -> Coun
     return total
 
 
-def count_batch(batch: pl.DataFrame, plan: Plan) -> Counts:
+def count_batch(batch: pl.DataFrame, plan: CellPlan) -> Counts:
     """The rows of one batch."""
     return {name: count_column(batch[name], plan, name) for name in plan.kinds}
 
@@ -126,7 +126,9 @@ def add_counts(total: Counts, more: Counts) -> Counts:
     return total
 
 
-def pair_counts(plan: Plan, reference: Counts, current: Counts, reference_rows: int, current_rows: int) -> PairedCounts:
+def pair_counts(
+    plan: CellPlan, reference: Counts, current: Counts, reference_rows: int, current_rows: int
+) -> PairedCounts:
     """The counts of both tables side by side, with the distances they give."""
     columns: list[ColumnCounts] = []
     skipped = dict(plan.skipped)
@@ -160,7 +162,7 @@ def _inflation(column: pd.Series, kind: Kind) -> float:
     return inflation(codes[:, None] == common)
 
 
-def count_column(column: pl.Series, plan: Plan, name: str) -> Floats | Counter[str] | None:
+def count_column(column: pl.Series, plan: CellPlan, name: str) -> Floats | Counter[str] | None:
     """Rows of one column of a batch."""
     return _count_numbers(column, plan.ends[name]) if plan.kinds[name] == "number" else _count_texts(column)
 

@@ -30,7 +30,7 @@ from tools.core.errors import FinalError
 from tools.modeling.model_process import BAD, LATENCY, NUMERIC, PREDICT
 from tools.modeling.predictor import Predictions
 
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 300.0  # importing the libraries takes minutes on a busy machine
 PREDICT_TIMEOUT_S = 600.0
 POLL_S = 0.2
 MAX_ANSWER_BYTES = 1 << 31
@@ -111,6 +111,8 @@ class ModelHost:
 
     def exit_code(self, pid: int, *, kill: bool = False) -> int | None:
         """How a model's process ended; None: it runs, or nobody knows."""
+        if self._process is None or self._process.poll() is not None:
+            return None  # it took its models with it
         try:
             return self._ask({"do": "kill" if kill else "status", "pid": pid})["exit"]
         except FinalError:

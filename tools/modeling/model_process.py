@@ -91,6 +91,9 @@ def _run_model(fd: int, request: dict[str, Any], libraries: tuple[Path, ...], pl
     """The whole life of a model's process. Never returns."""
     try:
         connection = Connection(fd)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):  # what a model prints is its own business, and could fill a disk
+            os.dup2(nowhere, stream)
         scratch, folder = Path(request["scratch"]), Path(request["folder"])
         os.environ.update(HOME=str(scratch), TMPDIR=str(scratch))
         tempfile.tempdir = str(scratch)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tools.judge.champion.retrain_plan import MIN_NEW_ROWS, Plan, plan_retraining
+from tools.judge.champion.retrain_plan import MIN_NEW_ROWS, RetrainPlan, plan_retraining
 from tools.judge.estimates import Scores
 
 
@@ -15,7 +15,7 @@ def scores(level: np.ndarray | list[float], seed: int = 0, share: float = 0.5) -
     return Scores(truth, truth, loss, None, "yes")
 
 
-def planned(level: np.ndarray, seed: int = 0, cost: float = 50, reference_rows: int = 800, **more: int) -> Plan:
+def planned(level: np.ndarray, seed: int = 0, cost: float = 50, reference_rows: int = 800, **more: int) -> RetrainPlan:
     return plan_retraining(
         scores(np.full(reference_rows, 0.3), seed + 1000), scores(level, seed), "binary", cost=cost, **more
     )

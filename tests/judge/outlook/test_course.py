@@ -1,13 +1,8 @@
-"""A champion's scores as a series over time, and what is forecast from it."""
-
-from pathlib import Path
+"""Scored rows as a series over time."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from tests.conftest import Project
-from tools.core.errors import ErrorKind
 from tools.judge.estimates import Scores
 from tools.judge.outlook.course import course
 from tools.judge.outlook.forecast import forecast_crossing
@@ -80,77 +75,3 @@ def test_a_gradual_loss_of_skill_has_a_trend_and_a_level_near_the_threshold_has_
     assert sum(outlook == "crossing" and trend >= 0.8 for outlook, trend in burning) >= 6
     steady = outlooks(0.0, course("roc_auc", "binary", scored(20_000, 99)).overall - 0.02)
     assert sum(outlook == "crossing" and trend >= 0.8 for outlook, trend in steady) <= 1
-
-
-def write(scores: Scores, path: Path, **columns: object) -> str:
-    frame = pd.DataFrame(
-        {
-            "row": np.arange(len(scores)),
-            "y_true": scores.y_true,
-            "prediction": scores.prediction,
-            "probability": scores.probability,
-            "loss": scores.loss,
-        }
-    )
-    frame.assign(**columns).to_parquet(path)
-    return str(path)
-
-
-def test_the_series_has_the_times_of_the_scored_rows_also_where_labels_are_missing(project: Project, tmp_path: Path):
-    data = tmp_path / "data.parquet"
-    times = pd.date_range("2026-01-01", periods=900, freq="h")
-    pd.DataFrame({"at": times, "y": "yes"}).to_parquet(data)
-    labelled = np.flatnonzero(np.arange(900) % 3 > 0)
-    path = write(scored(600, 1), tmp_path / "s.parquet", row=labelled)
-    found = project.ok("judge", "score_series", scores=path, measure="loss", task="binary", times=f"{data}:at")
-    assert (found["unit"], found["readings"]) == ("s", 20)
-    written = pd.read_parquet(project.root / found["series_path"])
-    expected = [1_767_225_600.0 + 3600 * int(labelled[29 + 30 * i]) for i in range(20)]
-    assert written["time"].tolist() == expected
-    assert found["span"] == expected[-1] - expected[0]
-
-
-def test_without_a_clock_the_series_counts_in_rows_and_so_does_its_forecast(project: Project, tmp_path: Path):
-    data = tmp_path / "data.parquet"
-    pd.DataFrame({"day": np.arange(900) / 900}).to_parquet(data)  # orders the rows, but is no time
-    path = write(scored(900, 1, np.linspace(0, 0.7, 900)), tmp_path / "s.parquet")
-    for times in ({}, {"times": f"{data}:day"}):
-        series = project.ok("judge", "score_series", scores=path, measure="roc_auc", task="binary", **times)
-        assert (series["unit"], series["span"], series["higher_is_better"]) == ("rows", 870.0, True)
-        found = project.ok(
-            "judge", "forecast_threshold", series=series["series_path"], threshold=0.3, horizon_s=450, side="below"
-        )
-        assert found["unit"] == "rows" and "450 rows" in found["message"]
-
-
-def test_the_course_of_a_forecast_begins_at_the_newest_reading_and_spans_the_horizon(project: Project, tmp_path: Path):
-    random = np.random.default_rng(1)
-    pd.DataFrame({"time": np.arange(100) * 60.0, "value": np.arange(100) * 0.01 + random.normal(0, 0.02, 100)}).to_csv(
-        tmp_path / "s.csv", index=False
-    )
-    found = project.ok("judge", "forecast_threshold", series=str(tmp_path / "s.csv"), threshold=1.5, horizon_s=6000)
-    assert found["trend"] > 0.9
-    drawn = pd.read_json(project.root / found["course_path"], typ="series")
-    ahead = np.array(drawn["ahead"])
-    assert len(drawn["readings"]) == 100
-    assert 5940 < ahead[0, 0] < 6100 and ahead[-1, 0] == pytest.approx(5940 + 6000)
-    assert (ahead[:, 1] <= ahead[:, 2]).all() and (ahead[:, 2] <= ahead[:, 3]).all()
-    assert ahead[-1, 2] == pytest.approx(1.99, abs=0.15)
-
-
-@pytest.mark.parametrize(
-    "change, said",
-    [
-        ({"measure": "rmse"}, "valid measures"),
-        ({"measure": "drift"}, "reference"),
-        ({"task": "guess"}, "valid tasks"),
-        ({"times": "short.csv:at"}, "another file"),
-        ({"times": "short.csv:when"}, "no column 'when'"),
-    ],
-)
-def test_a_series_that_cannot_be_made_says_why(project: Project, tmp_path: Path, change: dict[str, str], said: str):
-    (tmp_path / "short.csv").write_text("at\n2026-01-01\n2026-01-02\n")
-    arguments = {"scores": write(scored(300, 1), tmp_path / "s.parquet"), "measure": "loss", "task": "binary", **change}
-    result = project.call("judge", "score_series", **arguments)
-    assert result.error is not None and result.error.kind is ErrorKind.FIXABLE
-    assert said in result.error.message

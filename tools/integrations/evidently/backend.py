@@ -12,6 +12,7 @@ from typing import Any, Literal
 from tools.core.contract import Backend, CallContext
 from tools.core.errors import FixableError
 from tools.core.files import write_json
+from tools.integrations.evidently.page import write_page
 from tools.integrations.evidently.spec import (
     ColumnDrift,
     DataSummary,
@@ -209,7 +210,7 @@ def _run_drift(
             Dataset.from_pandas(current, data_definition=definition),
             Dataset.from_pandas(reference, data_definition=definition),
         )
-        snapshot.save_html(str(html))
+        write_page(snapshot, html, "Evidently: data drift")
         snapshot.save_json(str(json_path))
         return snapshot.dict()
 
@@ -262,7 +263,7 @@ def _run_summary(frame: Frame, kinds: dict[str, str], html: Path) -> dict[str, A
         snapshot = Report([DataSummaryPreset()]).run(
             Dataset.from_pandas(frame, data_definition=_definition(kinds)), None
         )
-        snapshot.save_html(str(html))
+        write_page(snapshot, html, "Evidently: data summary")
         return {metric["metric_name"]: metric["value"] for metric in snapshot.dict()["metrics"]}
 
 

@@ -1,4 +1,4 @@
-"""The judge's actions on A/B tests; the part of its backend that reads their files."""
+"""The judge's actions on A/B tests: plan one, judge one."""
 
 import hashlib
 import json
@@ -11,20 +11,16 @@ from tools.core.files import write_text
 from tools.integrations.judge.ab_spec import AbGuardrail, AbJudgeArgs, AbPlan, AbPlanArgs, AbSegment, AbVerdict
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from tools.judge.ab.verdict import Design, Effect, Judged, Units
+    from tools.judge.ab.verdict import Effect, Judged
 
 SHOWN = 20  # segments in the answer, the largest first
-GUARDRAIL = "guardrail_"  # prefix of their columns in the units file
-MIN_HISTORY = 30
 
 
-class AbTestBackend(Backend):
+class AbActions(Backend):
     """Plans and verdicts of A/B tests."""
 
     def plan_ab_test(self, args: AbPlanArgs, ctx: CallContext) -> AbPlan:
+        from tools.integrations.judge.readers import read_history
         from tools.judge.ab.plan import plan, rate_variance, smallest_mde
 
         share = args.percent / 100.0
@@ -33,7 +29,7 @@ class AbTestBackend(Backend):
             raise FixableError("give either history (with outcome) or variance, so that the noise of a unit is known")
         rate, fixed = None, float(args.variance or 0.0)
         if args.history is not None:
-            values = _history(args, ctx)
+            values = read_history(args, ctx)
             mean, fixed = float(values.mean()), float(values.var(ddof=1))
             rate = mean if bool(((values == 0) | (values == 1)).all()) else None
 
@@ -85,10 +81,11 @@ class AbTestBackend(Backend):
         )
 
     def judge_ab_test(self, args: AbJudgeArgs, ctx: CallContext) -> AbVerdict:
+        from tools.integrations.judge.readers import read_design, read_units
         from tools.judge.ab.verdict import judge
 
-        design = _design(args, ctx)
-        units = _units(args, ctx)
+        design = read_design(args, ctx)
+        units = read_units(args, ctx)
         try:
             found = judge(units, design)
         except ValueError as error:
@@ -102,84 +99,6 @@ def _write_plan(planned: dict[str, Any], ctx: CallContext) -> str:
     path = ctx.workspace / f"ab_plan_{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
     write_text(path, text)
     return ctx.show(path)
-
-
-def _history(args: AbPlanArgs, ctx: CallContext) -> "NDArray[np.float64]":
-    """Past outcomes, one a unit where the unit column is named.
-
-    Without it each row is taken for a unit: the mean of several outcomes varies less, so this errs to the safe side.
-    """
-    import numpy as np
-
-    from tools.modeling.data import read_table, require_columns
-
-    path = ctx.path(args.history or "")
-    frame = read_table(path)
-    require_columns(frame, [args.outcome, *([args.unit] if args.unit else [])], path)
-    column = frame[args.outcome]
-    if column.dtype.kind not in "iufb":
-        raise FixableError(f"{path}: the outcome {args.outcome!r} must be numeric, it is {column.dtype}")
-    known = frame.loc[column.notna(), :]
-    values = np.asarray(known[args.outcome], dtype="float64")
-    if args.unit:
-        values = np.asarray(known.groupby(args.unit)[args.outcome].mean(), dtype="float64")
-    if len(values) < MIN_HISTORY:
-        raise FixableError(
-            f"{path}: {len(values)} past outcomes; at least {MIN_HISTORY} are needed to know their noise"
-        )
-    return values
-
-
-def _design(args: AbJudgeArgs, ctx: CallContext) -> "Design":
-    from tools.judge.ab.verdict import Design
-
-    path = ctx.path(args.design)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))["definition"]
-        return Design(
-            share=float(content["percent"]) / 100.0,
-            mde=float(content["mde"]),
-            alpha=float(content["alpha"]),
-            minimize=bool(content["minimize"]),
-            upper=content["upper"],
-            variance=content["variance"],
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FixableError(
-            f"{args.design} is not the test JSON that the ab_test integration wrote: {type(error).__name__}: {error}"
-        ) from error
-
-
-def _units(args: AbJudgeArgs, ctx: CallContext) -> "Units":
-    import numpy as np
-
-    from tools.judge.ab.verdict import Units
-    from tools.modeling.data import read_table, require_columns
-
-    path = ctx.path(args.units)
-    frame = read_table(path)
-    require_columns(frame, ["variant", "outcome"], path)
-    unknown = sorted(set(frame["variant"].astype(str)) - {"champion", "challenger", "mixed"})
-    if unknown:
-        raise FixableError(f"{path}: variant is {unknown[0]!r}; valid: champion, challenger, mixed")
-    mixed = (frame["variant"] == "mixed").to_numpy()
-    kept = frame.loc[~mixed, :]
-
-    def numbers(name: str) -> Any:
-        return np.asarray(kept[name], dtype="float64")
-
-    return Units(
-        challenger=(kept["variant"] == "challenger").to_numpy(),
-        value=numbers("outcome"),
-        segment=kept["segment"].astype(str).to_numpy(dtype=object) if "segment" in kept.columns else None,
-        covariate=numbers("covariate") if "covariate" in kept.columns else None,
-        guardrails={
-            str(name).removeprefix(GUARDRAIL): numbers(str(name))
-            for name in kept.columns
-            if str(name).startswith(GUARDRAIL)
-        },
-        mixed=int(np.sum(mixed)),
-    )
 
 
 def _answer(found: "Judged") -> AbVerdict:

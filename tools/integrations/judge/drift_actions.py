@@ -1,21 +1,18 @@
-"""The answers of `judge_drift` and `estimate_performance` from counts and scores; the backend reads the files."""
+"""The judge's action on data: did it drift."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from tools.core.contract import Backend, CallContext
 from tools.core.errors import FixableError
-from tools.integrations.judge.spec import DriftArgs, DriftJudgement, MovedColumn, PerformanceArgs, PerformanceEstimate
-from tools.judge.champion.performance import estimate_performance
-from tools.judge.drift.verdict import Counts, judge
-from tools.judge.estimates import Scores, Task
+from tools.integrations.judge.details import write_details
+from tools.integrations.judge.drift_spec import DriftArgs, DriftJudgement, MovedColumn
+
+if TYPE_CHECKING:
+    from tools.judge.drift.counts import Counts
 
 MIN_ROWS = 50  # of each file; the tests of drift are asymptotic
-LEVEL = 0.05  # of an estimate's interval
-CONTRADICTED = 0.01  # below this p-value labels contradict the scores: as rare a false alarm as that of drift
 SHOWN = 10  # columns in the answer; the file has all
 EXPECTED = ("excluded", "a time", "counts the rows")  # reasons for leaving a column out that nobody need be told
 
@@ -33,7 +30,27 @@ class Tables(Protocol):
     def current_rows(self) -> int: ...
 
 
-def judge_tables(
+class DriftActions(Backend):
+    """One decision on a data set."""
+
+    def judge_drift(self, args: DriftArgs, ctx: CallContext) -> DriftJudgement:
+        from tools.integrations.judge.checks import check_range
+        from tools.integrations.judge.readers import read_importance
+        from tools.modeling.count_files import count_files, read_counts
+
+        check_range("alpha", args.alpha, 0, 0.5)
+        check_range("min_effect", args.min_effect, -1e-12, 1)
+        importance = read_importance(ctx.path(args.importance)) if args.importance else None
+        reference = ctx.path(args.reference)
+        if args.current:
+            tables = count_files(reference, ctx.path(args.current), args.exclude)
+        else:
+            tables = read_counts(reference)
+        answer, details = _judge_tables(tables, importance, args)
+        return answer.model_copy(update={"details_path": write_details("drift", details, args, ctx)})
+
+
+def _judge_tables(
     tables: Tables, importance: Mapping[str, float] | None, args: DriftArgs
 ) -> tuple[DriftJudgement, dict[str, Any]]:
     """The answer with an empty `details_path`, and what belongs into that file.
@@ -46,6 +63,8 @@ def judge_tables(
             f"{tables.reference_rows} reference and {tables.current_rows} current rows; drift needs at least "
             f"{MIN_ROWS} of each"
         )
+    from tools.judge.drift.verdict import judge
+
     columns: list[Counts] = tables.columns
     try:
         found = judge(columns, alpha=args.alpha, min_effect=args.min_effect, importance=importance)
@@ -86,43 +105,3 @@ def _left_out(skipped: Mapping[str, str]) -> str:
     named = [f"{name} ({why})" for name, why in skipped.items() if why not in EXPECTED]
     more = f" and {len(named) - 3} more" if len(named) > 3 else ""
     return f" Not compared: {', '.join(named[:3])}{more}." if named else ""
-
-
-def estimate_scores(
-    reference: Scores, current: Scores, labelled: NDArray[np.bool_], task: Task, args: PerformanceArgs
-) -> PerformanceEstimate:
-    """The answer.
-
-    Raises:
-        FixableError: too few rows, or a metric that the scores cannot give.
-    """
-    try:
-        found = estimate_performance(reference, current, labelled, args.metric, task, alpha=LEVEL, seed=args.seed)
-    except ValueError as error:
-        raise FixableError(str(error)) from error
-    count = int(labelled.sum())
-    trusted = None if found.unexplained_p is None else found.unexplained_p >= CONTRADICTED
-    which = "rows without a label" if count < len(current) else "rows"
-    message = (
-        f"Estimated {args.metric} {found.value:.4f} ({found.low:.4f} to {found.high:.4f}) on {found.rows} {which}; "
-        f"it was {found.reference_value:.4f}."
-    )
-    if found.actual is not None and found.unexplained_p is not None:
-        verb = "go with the scores as before" if trusted else "do not go with the scores any more"
-        message += f" The {count} labels give {found.actual:.4f} and {verb} (p = {found.unexplained_p:.2g})"
-        message += "." if trusted else ": the estimate cannot be trusted."
-    return PerformanceEstimate(
-        reference_value=found.reference_value,
-        estimated_value=found.value,
-        estimated_low=found.low,
-        estimated_high=found.high,
-        actual_value=found.actual,
-        actual_low=found.actual_low,
-        actual_high=found.actual_high,
-        unexplained_p=found.unexplained_p,
-        trusted=trusted,
-        rows=found.rows,
-        labelled_rows=count,
-        method=found.method,
-        message=message,
-    )

@@ -1,15 +1,12 @@
-"""The judge's actions on metric series; the part of its backend that looks ahead."""
+"""The judge's actions on series: make one of scores, forecast a crossing, burn rates."""
 
-import hashlib
 import math
 from typing import TYPE_CHECKING
 
 from tools.core.contract import Backend, CallContext
 from tools.core.errors import FixableError
-from tools.core.files import write_json
+from tools.integrations.judge.details import details_path, write_details
 from tools.integrations.judge.outlook_spec import (
-    Anomalies,
-    AnomalyArgs,
     BurnRateArgs,
     BurnRates,
     ForecastArgs,
@@ -24,11 +21,17 @@ if TYPE_CHECKING:
     from tools.judge.outlook.forecast import Forecast
     from tools.modeling.series import Series
 
-MAX_ALARMS = 20
 
+class OutlookActions(Backend):
+    """Series of scores, and looks ahead from a series."""
 
-class OutlookBackend(Backend):
-    """Forecasts, burn rates and anomaly scores of series files."""
+    def score_series(self, args: SeriesArgs, ctx: CallContext) -> ScoreSeries:
+        from tools.integrations.judge.readers import read_scores
+        from tools.modeling.data import check_task
+
+        task = check_task(args.task)
+        reference = read_scores(ctx.path(args.reference), task) if args.reference else None
+        return _write_score_series(args, read_scores(ctx.path(args.scores), task), reference, ctx)
 
     def forecast_threshold(self, args: ForecastArgs, ctx: CallContext) -> ThresholdForecast:
         from tools.judge.outlook.forecast import forecast_crossing
@@ -103,66 +106,28 @@ class OutlookBackend(Backend):
             message=f"{verdict}. Burn: {told}.",
         )
 
-    def score_anomalies(self, args: AnomalyArgs, ctx: CallContext) -> Anomalies:
-        from tools.judge.outlook.anomaly import LEARNING, score_series
-        from tools.judge.outlook.forecast import said
-        from tools.modeling.series import read_series, write_columns
 
-        series = read_series(ctx.path(args.series))
-        try:
-            scores, alarms = score_series(series.times, series.values, args.alarm_at)
-        except ValueError as error:
-            raise FixableError(str(error)) from error
-        digest = hashlib.sha256(args.model_dump_json().encode()).hexdigest()[:12]
-        path = ctx.workspace / f"anomaly_scores_{digest}.parquet"
-        write_columns(path, time=series.times, value=series.values, score=scores, alarm=alarms)
-        times = [float(t) for t in series.times[alarms]]
-        ago = float(series.times[-1]) - times[-1] if times else None
-        count = len(scores)
-        told = f"{len(times)} alarms in {count} readings"
-        told += f", the last one {said(ago)} before the end" if ago is not None else ""
-        told += f"; too few readings to judge any (it learns from {LEARNING})" if not scores.any() else ""
-        return Anomalies(
-            readings=count,
-            alarms=len(times),
-            alarm_times_s=times[-MAX_ALARMS:],
-            last_score=float(scores[-1]),
-            last_alarm_s_ago=ago,
-            scores_path=ctx.show(path),
-            message=told + ".",
-        )
-
-
-def write_score_series(args: SeriesArgs, scores: "Scores", reference: "Scores | None", ctx: CallContext) -> ScoreSeries:
+def _write_score_series(
+    args: SeriesArgs, scores: "Scores", reference: "Scores | None", ctx: CallContext
+) -> ScoreSeries:
     """The measure over time, as a file; `scores` are the labelled rows of `args.scores`.
 
     Raises:
         FixableError: the measure does not fit, or the times are of another file.
     """
-    import numpy as np
-
+    from tools.integrations.judge.readers import read_clock, read_labelled_positions
     from tools.judge.outlook.course import course
-    from tools.modeling.data import check_task, read_table, require_columns
-    from tools.modeling.series import read_times, write_columns
+    from tools.modeling.data import check_task
+    from tools.modeling.series import write_columns
 
     try:
         found = course(args.measure, check_task(args.task), scores, reference)
     except ValueError as error:
         raise FixableError(f"{error}; valid measures: a metric of the task, loss, drift") from error
-    path = ctx.path(args.scores)
-    frame = read_table(path)
-    require_columns(frame, ["row"], path)
-    labelled = frame[["y_true", "loss"]].notna().all(axis=1)
-    rows = np.asarray(frame["row"][labelled])[found.last]  # positions in the scored file
-    times = None
-    if args.times:
-        file, _, column = args.times.rpartition(":")
-        times = read_times(ctx.path(file), column)
-        if times is not None and len(times) <= rows[-1]:
-            raise FixableError(f"{file} has {len(times)} rows, the scores reach row {rows[-1]}: of another file")
+    rows = read_labelled_positions(ctx.path(args.scores))[found.last]
+    times = read_clock(args.times, ctx, int(rows[-1])) if args.times else None
     at = rows.astype("float64") if times is None else times[rows]
-    digest = hashlib.sha256(args.model_dump_json().encode()).hexdigest()[:12]
-    path = ctx.workspace / f"series_{args.measure}_{digest}.parquet"
+    path = details_path(f"series_{args.measure}", args, ctx, suffix="parquet")
     write_columns(path, **{"row" if times is None else "time": at}, value=found.values)
     size = len(scores) / len(rows)
     return ScoreSeries(
@@ -192,10 +157,7 @@ def _write_course(series: "Series", found: "Forecast", args: ForecastArgs, ctx: 
         "readings": np.stack([series.times, series.values], axis=1).tolist(),
         "ahead": ahead,  # time, low, median, high
     }
-    digest = hashlib.sha256(args.model_dump_json().encode()).hexdigest()[:12]
-    path = ctx.workspace / f"forecast_{digest}.json"
-    write_json(path, content)
-    return ctx.show(path)
+    return write_details("forecast", content, args, ctx)
 
 
 def _finite(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""The judge's actions on metric series: forecast a threshold crossing, burn rates, anomaly scores."""
+"""The judge's actions on metric series: make one of scores, forecast a threshold crossing, burn rates."""
 
 from typing import Annotated, Literal
 
@@ -87,23 +87,6 @@ class BurnRates(Data):
     message: str
 
 
-class AnomalyArgs(Args):
-    series: Annotated[ReadPath, Bound()] = Field(description=SERIES)
-    alarm_at: Annotated[float, Bound()] = Field(0.995, description="score of an alarm")
-
-
-class Anomalies(Data):
-    """Scores are 1 minus the probability of so surprising a reading, given those before it."""
-
-    readings: int
-    alarms: int
-    alarm_times_s: list[float]  # the last 20
-    last_score: float
-    last_alarm_s_ago: float | None
-    scores_path: str  # Parquet: time, value, score, alarm
-    message: str
-
-
 OUTLOOK_ACTIONS = (
     Action(
         name="score_series",
@@ -124,13 +107,6 @@ OUTLOOK_ACTIONS = (
         summary="Is an SLO's error budget burning too fast?",
         args=BurnRateArgs,
         result=BurnRates,
-        idempotent=True,
-    ),
-    Action(
-        name="score_anomalies",
-        summary="Anomalies in a metric series.",
-        args=AnomalyArgs,
-        result=Anomalies,
         idempotent=True,
     ),
 )

@@ -335,7 +335,9 @@ SPEC = Integration(
             effect=Effect.RISKY,
             idempotent=True,
             key=EACH_CALL,
-            read_back=ReadBack("get_champion", writes.promoted, writes.promotion, writes.of_name),
+            read_back=ReadBack(
+                "get_champion", writes.promoted, writes.promotion, writes.of_name, state=("name", "version")
+            ),
             undo=Undo("promote_version", writes.promoting_back),
         ),
         Action(

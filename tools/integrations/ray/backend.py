@@ -67,7 +67,7 @@ class RayBackend(Backend):
         return tuning.runner.finish(tuning.study, "ray", ctx.workspace, ctx.show)
 
     def count_columns(self, args: CountArgs, ctx: CallContext) -> ColumnCounts:
-        from tools.modeling.column_counts import write_counts
+        from tools.modeling.count_files import write_counts
 
         with _cluster(self.settings.get("RAY_ADDRESS")):
             from tools.integrations.ray.column_counts import count_on_cluster

@@ -16,7 +16,7 @@ import ray
 import ray.data
 
 from tools.modeling.column_counts import PairedCounts
-from tools.modeling.column_scan import Counts, Plan, add_counts, count_batch, pair_counts, plan_scan, take_samples
+from tools.modeling.column_scan import CellPlan, Counts, add_counts, count_batch, pair_counts, plan_scan, take_samples
 from tools.modeling.large_files import open_large
 
 BLOCK_ROWS = 1 << 18  # counted at a time; the counts that travel have the size of the plan, whatever the rows
@@ -55,7 +55,7 @@ def count_on_cluster(
     return Counted(tables, dict(sorted(by_node.items())))
 
 
-def _parts(source: Path, plan: Plan) -> Iterator[dict[str, Any]]:
+def _parts(source: Path, plan: CellPlan) -> Iterator[dict[str, Any]]:
     """Counts of blocks as they are finished."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False

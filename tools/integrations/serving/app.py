@@ -1,7 +1,11 @@
-"""The engine's HTTP interface: predictions and metrics for everyone on this machine, administration for the backend."""
+"""The engine's HTTP interface: predictions and metrics for everyone on this machine, the rest for the backend.
 
-import hmac
-import json
+Who may ask, and how much, is settled by `tools.core.http_guard` before a request comes here. An answer to somebody
+outside holds no path, no address of a store and no stack: those are in the engine's log and the shadow records.
+"""
+
+import logging
+import re
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,24 +15,33 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tools.integrations.serving.router import NotServingError, RefusedError, Router
+from tools.core.http_guard import BodyError, Guard, own_names, read_json, without_paths
+from tools.integrations.serving.router import NotServingError, OverloadedError, RefusedError, Router
 from tools.integrations.serving.state import ModelRef
 from tools.integrations.serving.worker import ModelLoadError
 
+HOST = "127.0.0.1"
 MAX_ROWS = 1_000
+MAX_COLUMNS = 5_000
 MAX_BODY_BYTES = 10 * 2**20
+MAX_UNIT_CHARS = 500
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OPEN_PATHS = frozenset({"/predict", "/healthz", "/metrics"})
+REQUEST_ID = re.compile(r"[\x21-\x7e]{1,200}")
+FORM = 'expected {"rows": [{"column": value, ...}, ...], "request_id": "optional", "unit": "optional"}'
+
+_log = logging.getLogger(__name__)
 
 
 class BadRequestError(Exception):
     """The request is not what the endpoint takes; the text says what it takes."""
 
 
-def make_app(router: Router, token: str) -> Starlette:
+def make_app(router: Router, token: str) -> Guard:
     """The engine's application.
 
     Args:
-        token: bearer token of the `/admin` endpoints.
+        token: bearer token of `/status` and the `/admin` endpoints.
     """
 
     async def predict(request: Request) -> Response:
@@ -37,19 +50,19 @@ def make_app(router: Router, token: str) -> Starlette:
             answer = await router.answer(rows, request_id, unit)
         except BadRequestError as error:
             return _error(400, str(error))
-        except NotServingError as error:
+        except (NotServingError, OverloadedError) as error:
             return _error(503, str(error))
         score = answer.score
         body: dict[str, Any] = {
             "request_id": request_id,
             "served_by": answer.served_by,
             "routed_to": answer.routed_to,
-            "model": {"name": router.state.name, "version": answer.model.version, "uri": answer.model.uri},
+            "model": {"name": router.state.name, "version": answer.model.version},
             "latency_ms": answer.latency_ms,
             "score_latency_ms": score.latency_ms,
         }
         if not score.ok:
-            return JSONResponse({**body, "error": score.error}, status_code=score.status)
+            return JSONResponse({**body, "error": without_paths(score.error)}, status_code=score.status)
         return JSONResponse(
             {
                 **body,
@@ -60,7 +73,7 @@ def make_app(router: Router, token: str) -> Starlette:
         )
 
     async def healthz(_: Request) -> Response:
-        problem = router.problem()
+        problem = without_paths(router.problem())
         return _error(503, problem) if problem else JSONResponse({"status": "ok"})
 
     async def metrics(_: Request) -> Response:
@@ -96,26 +109,26 @@ def make_app(router: Router, token: str) -> Starlette:
 
     def admin(action: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]) -> Callable[[Request], Any]:
         async def handle(request: Request) -> Response:
-            given = request.headers.get("authorization", "")
-            if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-                return _error(401, "missing or wrong bearer token")
             try:
                 result = await action(await _body(request))
             except BadRequestError as error:
                 return _error(400, str(error))
-            except (KeyError, TypeError, ValueError) as error:
-                return _error(400, f"{type(error).__name__}: {error}")
+            except KeyError as error:
+                return _error(400, f"the body has no {error.args[0]}")
+            except (TypeError, ValueError) as error:
+                return _error(400, f"the body holds a wrong value: {error}")
             except RefusedError as error:
                 return _error(409, str(error))
             except ModelLoadError as error:
                 return _error(422, str(error))
             except OSError as error:
-                return _error(507, f"the production state could not be written: {error}")
+                _log.error("the production state could not be written: %s", error)
+                return _error(507, f"the production state could not be written: {error.strerror or 'no reason given'}")
             return JSONResponse({**result, **_status(router)})
 
         return handle
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/predict", predict, methods=["POST"]),
             Route("/healthz", healthz),
@@ -135,6 +148,7 @@ def make_app(router: Router, token: str) -> Starlette:
             ),
         ]
     )
+    return Guard(app, names=own_names(HOST), token=token, open_paths=OPEN_PATHS, max_body_bytes=MAX_BODY_BYTES)
 
 
 def _error(status: int, message: str) -> Response:
@@ -142,26 +156,35 @@ def _error(status: int, message: str) -> Response:
 
 
 async def _body(request: Request) -> dict[str, Any]:
-    if int(request.headers.get("content-length") or 0) > MAX_BODY_BYTES:
-        raise BadRequestError(f"the body is larger than {MAX_BODY_BYTES} bytes")
     try:
-        body = json.loads(await request.body() or b"{}")
-    except ValueError as error:
-        raise BadRequestError(f"the body is not JSON: {error}") from error
+        body = read_json(await request.body() or b"{}")
+    except BodyError as error:
+        raise BadRequestError(str(error)) from error
     if not isinstance(body, dict):
-        raise BadRequestError(f"the body must be a JSON object, got {type(body).__name__}")
+        raise BadRequestError("the body must be a JSON object")
     return body
 
 
 def _prediction_request(body: dict[str, Any]) -> tuple[list[dict[str, Any]], str, str]:
+    """Rows, request id and unit. A value is a number, a text, true, false or null: a table holds nothing else."""
     rows, request_id, unit = body.get("rows"), body.get("request_id"), body.get("unit")
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and row for row in rows):
-        raise BadRequestError(
-            'expected {"rows": [{"column": value, ...}, ...], "request_id": "optional", "unit": "optional"}'
-        )
+        raise BadRequestError(FORM)
     if len(rows) > MAX_ROWS:
         raise BadRequestError(f"{len(rows)} rows in one request; at most {MAX_ROWS}")
-    return rows, str(request_id) if request_id is not None else uuid.uuid4().hex, "" if unit is None else str(unit)
+    columns = {name for row in rows for name in row}
+    if len(columns) > MAX_COLUMNS:
+        raise BadRequestError(f"{len(columns)} columns in one request; at most {MAX_COLUMNS}")
+    nested = next((name for row in rows for name, value in row.items() if isinstance(value, list | dict)), None)
+    if nested is not None:
+        raise BadRequestError(f"the column {nested[:80]!r} holds a list or an object; {FORM}")
+    if request_id is None:
+        request_id = uuid.uuid4().hex
+    elif not isinstance(request_id, str | int) or not REQUEST_ID.fullmatch(str(request_id)):
+        raise BadRequestError("request_id must be 1 to 200 printable ASCII characters without a space")
+    if unit is not None and (isinstance(unit, list | dict) or len(str(unit)) > MAX_UNIT_CHARS):
+        raise BadRequestError(f"unit must be a text or a number of at most {MAX_UNIT_CHARS} characters")
+    return rows, str(request_id), "" if unit is None else str(unit)
 
 
 def _model(body: dict[str, Any]) -> ModelRef:

@@ -160,6 +160,8 @@ class ServingBackend(Backend):
             evidence,
             in_canary_roles,
             json_rows,
+            records_of,
+            secret_ids,
             segments,
             send,
             shadow_records,
@@ -186,7 +188,8 @@ class ServingBackend(Backend):
         canary = before["canary_version"] or former
         shadow_file = Path(before["shadow_file"])
         offset = shadow_file.stat().st_size if shadow_file.exists() else 0
-        request_ids = [f"{args.seed}-{args.batch}-{row}" for row in range(args.start, args.start + len(chosen))]
+        keys = [f"{args.seed}-{args.batch}-{row}" for row in range(args.start, args.start + len(chosen))]
+        request_ids = secret_ids(keys)
         began = time.perf_counter()
         try:
             replies = send(
@@ -194,12 +197,12 @@ class ServingBackend(Backend):
                 json_rows(chosen.drop(columns=[args.target])),
                 request_ids,
                 lambda done, total: ctx.progress(done, total, f"batch {args.batch}: {done} of {total} requests"),
-                units,
+                units or keys,
             )
         except httpx.HTTPError as error:
             raise engine.lost(error) from error
         elapsed_s = time.perf_counter() - began
-        shadow: dict[str, Any] = {}
+        shadow: Mapping[str, Any] = {}
         if canary is not None:
             drained = engine.admin("drain", timeout_s=DRAIN_TIMEOUT_S)
             lost = drained["lost"] - before["shadow_lost"]
@@ -208,7 +211,7 @@ class ServingBackend(Backend):
                     f"{lost} shadow records could not be written and {drained['pending']} are still "
                     f"unscored {drained['last_error']}".strip()
                 )
-            shadow = {record["request_id"]: record for record in shadow_records(shadow_file, offset)}
+            shadow = records_of(shadow_records(shadow_file, offset), request_ids)
         rows = evidence(replies, shadow, chosen[args.target], args.task, args.batch)
         if former:
             rows = in_canary_roles(rows)  # the model that was promoted stays the challenger of its evidence

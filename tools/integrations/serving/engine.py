@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.core.child_env import PRIVATE_UMASK
+from tools.core.files import open_private
 
 HOST = "127.0.0.1"
 LOCK_FILE = "engine.lock"
@@ -78,6 +79,7 @@ def main() -> None:
 async def _serve(config: EngineConfig, listener: socket.socket) -> None:
     import uvicorn
 
+    from tools.core.http_guard import bounded_protocol
     from tools.integrations.serving.app import make_app
     from tools.integrations.serving.router import Router
     from tools.integrations.serving.worker import ModelSource
@@ -93,7 +95,14 @@ async def _serve(config: EngineConfig, listener: socket.socket) -> None:
     restoring = asyncio.create_task(router.restore())
     server = uvicorn.Server(
         uvicorn.Config(
-            make_app(router, config.token), log_config=None, access_log=False, lifespan="off", timeout_keep_alive=60
+            make_app(router, config.token),
+            http=bounded_protocol(),
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_keep_alive=60,
         )
     )
     await server.serve(sockets=[listener])
@@ -135,7 +144,7 @@ def _first_line() -> bytes:
 
 def _lock(folder: Path) -> Any:
     """An exclusive lock held until this process ends; None when another engine holds it."""
-    file = (folder / LOCK_FILE).open("a")
+    file = open_private(folder / LOCK_FILE)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -4,6 +4,7 @@ A team has such a table anyway: who churned, which payment was charged back. The
 uses the same way: `hide` keeps the labels back, `deliver` publishes those whose time has come, `record` is for both.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,10 +58,14 @@ def record(table: pd.DataFrame, labels: pd.DataFrame, task: Task) -> Recorded:
     when it was recorded, `label_batch` counts the recordings.
 
     Raises:
-        FixableError: a request has two labels in the table, or a regression's label is no number.
+        FixableError: a request has two labels in the table, or two rows in the evidence, or a regression's label is no
+            number.
     """
     told = _told(labels, task)
     ids = [str(request_id) for request_id in table["request_id"]]
+    twice = next((name for name, count in Counter(ids).items() if count > 1), None)
+    if twice is not None:
+        raise FixableError(f"the evidence holds the request {twice} twice, so a label cannot be told to belong to one")
     before = _values(table["y_true"], task)
     had = np.array([value is not None for value in before], dtype=bool)
     after = [value if value is not None else told.get(name) for value, name in zip(before, ids, strict=True)]

@@ -17,6 +17,7 @@ import httpx
 
 from tools.core.child_env import child_env
 from tools.core.errors import FinalError, FixableError, NeedsPersonError, RetryableError, ToolError
+from tools.core.files import open_private
 from tools.integrations.serving.engine import HOST, EngineConfig
 
 START_TIMEOUT_S = 60.0
@@ -76,7 +77,7 @@ class EngineProcess:
             dict(credentials),
         )  # fmt: skip
         log = folder / LOG_FILE
-        with log.open("ab") as stderr:
+        with open_private(log) as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-m", "tools.integrations.serving.engine"],
                 stdin=subprocess.PIPE,
@@ -124,7 +125,7 @@ class EngineProcess:
             raise self.lost(error) from error
         if response.is_success:
             return response.json()
-        message = response.json().get("error", response.text)[:400]
+        message = _message(response)
         match response.status_code:
             case 409 | 400:
                 raise FixableError(message)
@@ -164,6 +165,14 @@ class EngineProcess:
         """End the engine and its model processes, and wait for them."""
         self._client.close()
         _end(self._process)
+
+
+def _message(response: httpx.Response) -> str:
+    """What the engine says is wrong."""
+    try:
+        return str(response.json()["error"])[:400]
+    except (ValueError, KeyError, TypeError):  # not one of our answers
+        return response.text[:400] or "no reason given"
 
 
 def _environment() -> dict[str, str]:

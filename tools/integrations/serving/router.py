@@ -20,6 +20,7 @@ from tools.integrations.serving.worker import ModelLoadError, ModelSource, Score
 
 CHAMPION_TIMEOUT_S = 30.0
 CHALLENGER_RESTARTS = 2
+MAX_PENDING_ROWS = 50_000  # of requests whose scores are not both there yet: memory is bounded, not only the queue
 POLL_S = 0.01
 
 _log = logging.getLogger(__name__)
@@ -27,6 +28,10 @@ _log = logging.getLogger(__name__)
 
 class NotServingError(Exception):
     """Nothing is deployed."""
+
+
+class OverloadedError(Exception):
+    """More rows wait than the engine holds."""
 
 
 class RefusedError(Exception):
@@ -64,6 +69,7 @@ class Router:
         self._champion: Variant | None = None
         self._challenger: Variant | None = None
         self._recording: set[asyncio.Task[None]] = set()
+        self._pending_rows = 0
         self._changing = asyncio.Lock()
         self._restore_problem = ""
 
@@ -87,18 +93,21 @@ class Router:
 
         Raises:
             NotServingError: no champion is deployed.
+            OverloadedError: too many rows wait already.
         """
         started = time.perf_counter()
         champion, challenger, canary = self._champion, self._challenger, self.state.canary
         if champion is None:
             raise NotServingError("no model is deployed")
-        ours = asyncio.wrap_future(champion.submit(rows))
+        if self._pending_rows + len(rows) > MAX_PENDING_ROWS:
+            raise OverloadedError("too many rows are waiting for a model; send this request again later")
+        ours = self._submit(champion, rows)
         if challenger is None or canary is None:
             score = await asyncio.shield(ours)
             self.metrics.scored(CHAMPION, score)
             return self._answered(score, CHAMPION, CHAMPION, champion, started)
 
-        theirs = asyncio.wrap_future(challenger.submit(rows))
+        theirs = self._submit(challenger, rows)
         routed_to = route(unit or request_id, canary.seed, canary.percent)
         served_by: VariantName = CHAMPION
         try:
@@ -120,6 +129,15 @@ class Router:
             task = asyncio.create_task(self._record(record, ours, theirs))
             self._recording.add(task)
             task.add_done_callback(self._recording.discard)
+
+    def _submit(self, variant: Variant, rows: list[dict[str, Any]]) -> "asyncio.Future[Score]":
+        def done(_: "asyncio.Future[Score]") -> None:
+            self._pending_rows -= len(rows)
+
+        self._pending_rows += len(rows)
+        future = asyncio.wrap_future(variant.submit(rows))
+        future.add_done_callback(done)
+        return future
 
     async def _challenger_score(self, challenger: Variant, future: "asyncio.Future[Score]") -> Score:
         # Until a challenger that was lost answers again (in the shadow), nobody waits for it.

@@ -11,6 +11,9 @@ from tools.core.writes import EACH_CALL, ReadBack, Undo
 from tools.integrations.serving import writes
 from tools.modeling.search import Count, Index
 
+# What a person's leave to change production rests on; the process that serves it is no part of it.
+SERVED = ("name", "champion_version", "canary_version", "canary_percent")
+
 
 class DeployArgs(Args):
     model_uri: Annotated[ModelRef, Bound()] = Field(description="models:/…")
@@ -153,7 +156,7 @@ SPEC = Integration(
             idempotent=True,
             timeout_s=180,
             key=EACH_CALL,
-            read_back=ReadBack("status", writes.deployed, writes.production),
+            read_back=ReadBack("status", writes.deployed, writes.production, state=SERVED),
             undo=Undo("deploy_model", writes.champion_before),
             survives_process=False,
             ends=("deploy_model", "start_canary", "set_traffic", "promote_canary"),
@@ -167,7 +170,7 @@ SPEC = Integration(
             idempotent=True,
             timeout_s=180,
             key=EACH_CALL,
-            read_back=ReadBack("status", writes.canary_started, writes.production),
+            read_back=ReadBack("status", writes.canary_started, writes.production, state=SERVED),
             undo="rollback_canary",
             survives_process=False,
             ends=("start_canary", "set_traffic"),
@@ -180,7 +183,7 @@ SPEC = Integration(
             effect=Effect.RISKY,
             idempotent=True,
             key=EACH_CALL,
-            read_back=ReadBack("status", writes.share_set, writes.production),
+            read_back=ReadBack("status", writes.share_set, writes.production, state=SERVED),
             undo=Undo("set_traffic", writes.share_before),
             survives_process=False,
             ends=("set_traffic",),
@@ -213,7 +216,7 @@ SPEC = Integration(
             result=Production,
             effect=Effect.RISKY,
             key=EACH_CALL,
-            read_back=ReadBack("status", writes.canary_promoted, writes.production),
+            read_back=ReadBack("status", writes.canary_promoted, writes.production, state=SERVED),
             undo=Undo("deploy_model", writes.champion_before),
             survives_process=False,
             ends=("deploy_model", "start_canary", "set_traffic"),
@@ -226,7 +229,7 @@ SPEC = Integration(
             effect=Effect.RISKY,
             idempotent=True,
             key=EACH_CALL,
-            read_back=ReadBack("status", writes.canary_removed, writes.production),
+            read_back=ReadBack("status", writes.canary_removed, writes.production, state=SERVED),
             ends=("start_canary", "set_traffic"),
         ),
         Action(
@@ -237,7 +240,7 @@ SPEC = Integration(
             effect=Effect.WRITE,
             idempotent=True,
             key=EACH_CALL,
-            read_back=ReadBack("status", writes.probation_ended, writes.production),
+            read_back=ReadBack("status", writes.probation_ended, writes.production, state=SERVED),
         ),
         Action(
             name="status",
@@ -254,7 +257,7 @@ SPEC = Integration(
             effect=Effect.RISKY,
             idempotent=True,
             key=EACH_CALL,
-            read_back=ReadBack("status", writes.stopped, writes.stop),
+            read_back=ReadBack("status", writes.stopped, writes.stop, state=SERVED),
             ends=("deploy_model", "start_canary", "set_traffic", "promote_canary"),
         ),
     ),

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tools.core.files import write_json
+from tools.core.files import read_private, write_private
 
 STATE_FILE = "state.json"
 
@@ -62,7 +62,7 @@ def load_state(folder: Path) -> ProductionState:
     """
     path = folder / STATE_FILE
     try:
-        raw = json.loads(path.read_text())
+        raw = json.loads(read_private(path))
         champion, canary = raw["champion"], raw["canary"]
         return ProductionState(
             name=str(raw["name"]),
@@ -72,7 +72,9 @@ def load_state(folder: Path) -> ProductionState:
     except FileNotFoundError:
         return ProductionState()
     except (ValueError, KeyError, TypeError) as error:
-        raise BrokenStateError(f"{path} is not a serving state ({type(error).__name__}: {error})") from error
+        raise BrokenStateError(f"{path} is not a serving state ({error})") from error
+    except OSError as error:
+        raise BrokenStateError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _canary(raw: dict[str, Any]) -> Canary:
@@ -90,4 +92,4 @@ def save_state(folder: Path, state: ProductionState) -> None:
     Raises:
         OSError: it could not be written (full disk, no permission); the old state is untouched.
     """
-    write_json(folder / STATE_FILE, asdict(state), indent=1, durable=True)
+    write_private(folder / STATE_FILE, json.dumps(asdict(state), indent=1))

@@ -1,8 +1,13 @@
-"""Sends labelled rows as real HTTP requests and turns what came back into evidence, one row a request."""
+"""Sends labelled rows as real HTTP requests and turns what came back into evidence, one row a request.
+
+Anybody on this machine may send requests too, under any id. Only requests of this sender are evidence: their ids end in
+a secret of the batch, which nobody can know before the batch is over.
+"""
 
 import json
+import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,13 +67,13 @@ def send(
     rows: list[dict[str, Any]],
     request_ids: list[str],
     progress: Callable[[int, int], None],
-    units: list[str] | None = None,
+    units: list[str],
 ) -> list[Reply]:
     """Send each row as a request, `CONCURRENCY` at a time; replies in the order of the rows.
 
     Args:
         progress: called every `REPORT_EVERY` replies with (done, total); what it raises stops the sending.
-        units: what each request is routed by; None: by its id.
+        units: what each request is routed by.
 
     Raises:
         httpx.HTTPError: the engine cannot be reached.
@@ -79,7 +84,7 @@ def send(
         try:
             futures: dict[Future[Reply], int] = {
                 pool.submit(_send_one, client, row, request_id, unit): k
-                for k, (row, request_id, unit) in enumerate(zip(rows, request_ids, units or request_ids, strict=True))
+                for k, (row, request_id, unit) in enumerate(zip(rows, request_ids, units, strict=True))
             }
             for done, future in enumerate(as_completed(futures), start=1):
                 replies[futures[future]] = future.result()
@@ -95,6 +100,32 @@ def _send_one(client: httpx.Client, row: dict[str, Any], request_id: str, unit: 
     response = client.post("/predict", json={"rows": [row], "request_id": request_id, "unit": unit})
     elapsed_ms = (time.perf_counter() - started) * 1000.0
     return Reply(request_id, response.status_code, response.json(), elapsed_ms)
+
+
+def secret_ids(keys: Sequence[str]) -> list[str]:
+    """Request ids: each key (what its request is routed by, the same in every run) and a secret of the batch."""
+    nonce = secrets.token_hex(16)
+    return [f"{key}-{nonce}" for key in keys]
+
+
+def records_of(records: Iterable[Mapping[str, Any]], request_ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """Request id -> shadow record, of these requests; others are somebody else's and no evidence.
+
+    Raises:
+        FinalError: an id was answered twice, so that it cannot be told which of the two is ours.
+    """
+    ours = set(request_ids)
+    found: dict[str, Mapping[str, Any]] = {}
+    for record in records:
+        name = str(record.get("request_id"))
+        if name in ours and name in found:
+            raise FinalError(
+                f"the engine answered two requests under the id {name}: somebody else sent one of them, so this batch "
+                "is no evidence; send it again"
+            )
+        if name in ours:
+            found[name] = record
+    return found
 
 
 def shadow_records(path: Path, offset: int) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ from math import ceil
 import numpy as np
 from scipy.stats import norm
 
-from tools.judge.ab.verdict import MULTIPLES, pseudo_variance
+from tools.judge.ab.outcomes import MULTIPLES, pseudo_variance
 from tools.judge.sequential import log_threshold
 
 PATHS = 3_000
@@ -24,7 +24,7 @@ WEEK_DAYS = 7
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplePlan:
     """Units are totals over both variants where they do not say otherwise.
 
     Args:
@@ -59,7 +59,7 @@ def rate_variance(rate: float, mde: float, share: float) -> float:
 
 def plan(
     variance: float, mde: float, share: float, alpha: float, power: float, units_per_day: float | None = None
-) -> Plan:
+) -> SamplePlan:
     """The plan of a test of `Design(share, mde, alpha)`.
 
     Args:
@@ -83,7 +83,7 @@ def plan(
     units = ceil(worst * scale)
     challenger = ceil(units * share)
     weeks = None if units_per_day is None else ceil(units / units_per_day / WEEK_DAYS)
-    return Plan(
+    return SamplePlan(
         units=units,
         champion_units=units - challenger,
         challenger_units=challenger,

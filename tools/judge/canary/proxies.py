@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta
 
+from tools.judge.calibration import PREDICTION_BINS, PROBABILITY_FLOOR, calibrate
 from tools.judge.canary.quality import LOSS_TOLERANCE, RATE_TOLERANCE, Evidence, Rules, answered
-from tools.judge.champion.performance import PREDICTION_BINS, PROBABILITY_FLOOR, calibrate
 from tools.judge.estimates import Scores
 from tools.judge.sequential import Floats, betting_log_e, clipped_log_e, log_threshold, rate_log_e, spread
 

@@ -14,9 +14,9 @@ changed; the loss is linear in the label, so its deviation is that of the label 
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 from scipy.stats import pearson3
 
+from tools.judge.calibration import PROBABILITY_FLOOR, calibrate
 from tools.judge.estimates import Scores, Task, standard_error
 
 Floats = NDArray[np.float64]
@@ -24,7 +24,6 @@ Ints = NDArray[np.int64]
 
 STRATA = 20
 STRATUM_ROWS = 25  # of the reference, at least
-PROBABILITY_FLOOR = 1e-6
 
 
 def contradiction(reference: Scores, known: Scores, task: Task) -> float:
@@ -96,14 +95,6 @@ def _deviations(reference: Scores, known: Scores) -> list[tuple[Floats, Floats]]
     clipped = np.clip(score, PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
     n = len(reference)
     return [(values[:n], values[n:]) for values in (deviation * np.log((1 - clipped) / clipped), deviation)]
-
-
-def calibrate(score: Floats, positive: NDArray[np.bool_], new_score: Floats) -> Floats:
-    """Probability of the positive class at `new_score`, by isotonic regression on labelled scores."""
-    values, index, counts = np.unique(score, return_inverse=True, return_counts=True)
-    share = np.bincount(index, weights=positive.astype(np.float64)) / counts
-    fitted = np.asarray(isotonic_regression(share, weights=counts.astype(np.float64)).x)
-    return np.interp(new_score, values, fitted)
 
 
 def _by_quantiles(before: Floats, now: Floats) -> tuple[Ints, Ints]:

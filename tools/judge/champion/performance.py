@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from tools.judge.champion.contradiction import PROBABILITY_FLOOR, calibrate, contradiction, growth, residual
+from tools.judge.calibration import PREDICTION_BINS, PROBABILITY_FLOOR, calibrate
+from tools.judge.champion.contradiction import contradiction, growth, residual
 from tools.judge.estimates import Scores, Task, estimate, standard_error
 
 Floats = NDArray[np.float64]
@@ -24,7 +25,6 @@ Ints = NDArray[np.int64]
 
 DRAWS = 200
 MAX_ROWS = 20_000  # of each file; more narrow the interval by less than the assumption is worth
-PREDICTION_BINS = 20
 MIN_ROWS = 100
 MIN_LABELLED = 30
 

@@ -18,7 +18,7 @@ Urgency = Literal["none", "watch", "soon", "now"]
 
 
 @dataclass(frozen=True)
-class Decision:
+class Assessment:
     """Whether to retrain, and the evidence.
 
     `loss_increase` is the mean loss per row now minus then, in the loss's unit, with its two-sided interval.
@@ -51,7 +51,7 @@ def decide(
     alpha: float = 0.01,
     min_metric: float | None = None,
     drift_share: float | None = None,
-) -> Decision:
+) -> Assessment:
     """Decide whether the champion must be retrained.
 
     Two questions are tested: did the loss per row rise, did the goal's metric fall (accuracy hides drift on imbalanced
@@ -84,7 +84,7 @@ def decide(
             f"Only {len(reference)} reference and {len(current)} current labelled rows; at least {MIN_ROWS} of each "
             "are needed to decide."
         )
-        return Decision(False, "none", before.value, now.value, increase, interval, 1.0, False, reasons)
+        return Assessment(False, "none", before.value, now.value, increase, interval, 1.0, False, reasons)
     loss_act, metric_act = loss_p < level and loss_matters, metric_p < level and worse_by >= metric_floor
     act = loss_act or metric_act or breach
     p_value = min(1.0, tests * min(loss_p, metric_p, breach_p))
@@ -111,7 +111,7 @@ def decide(
         urgency: Urgency = "now" if breach or relative > 0.25 else "soon"
     else:
         urgency = "watch" if drifted or short_by > 0 or min(loss_p, metric_p) < level else "none"
-    return Decision(act, urgency, before.value, now.value, increase, interval, p_value, breach, reasons)
+    return Assessment(act, urgency, before.value, now.value, increase, interval, p_value, breach, reasons)
 
 
 def _loss_change(reference: Scores, current: Scores) -> tuple[float, float]:

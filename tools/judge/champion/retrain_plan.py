@@ -38,7 +38,7 @@ CLIP = 1e-3  # label shares are kept this far from 0
 
 
 @dataclass(frozen=True)
-class Plan:
+class RetrainPlan:
     """Savings and cost are in rows answered without a model.
 
     `course`: no change of the loss; a sudden one at `change_row`; a gradual one; or one before the first current row.
@@ -65,7 +65,7 @@ def plan_retraining(
     horizon: int | None = None,
     train_rows: int | None = None,
     seed: int = 0,
-) -> Plan:
+) -> RetrainPlan:
     """Weigh the champion's forecast loss against the cost of a retraining, and choose the rows to train on.
 
     Args:
@@ -106,7 +106,7 @@ def plan_retraining(
         enough = trainable >= MIN_NEW_ROWS and all(_worse(part, level, error) for part in both)
     alone = new_rows >= max(MIN_NEW_ROWS, ALONE * len(reference), ALONE_OF_TRAINABLE * trainable)
     window = _window(course, at, new_rows, alone)
-    plan = Plan(probability > LIKELY, enough, window, middle, (low, high), probability, course, at, new_rows)
+    plan = RetrainPlan(probability > LIKELY, enough, window, middle, (low, high), probability, course, at, new_rows)
     return replace(plan, reasons=_reasons(plan, cost, ahead))
 
 
@@ -178,7 +178,7 @@ def _window(course: Course, at: int | None, new_rows: int, alone: bool) -> str:
     return "recent" if at == 0 else f"newest:{new_rows}"
 
 
-WINDOW_WORDS: dict[str, Callable[[Plan], str]] = {
+WINDOW_WORDS: dict[str, Callable[[RetrainPlan], str]] = {
     "all": lambda plan: "Train on all rows: the loss did not change its course.",
     "weighted": lambda plan: "Train on all rows with older ones weighted down: " + (
         "the change is gradual." if plan.course == "gradual" else "those since the change are too few to train alone."
@@ -187,7 +187,7 @@ WINDOW_WORDS: dict[str, Callable[[Plan], str]] = {
 }  # fmt: skip
 
 
-def _reasons(plan: Plan, cost: float, horizon: int) -> list[str]:
+def _reasons(plan: RetrainPlan, cost: float, horizon: int) -> list[str]:
     low, high = plan.interval
     verb = "pays" if plan.pays else "does not pay"
     reasons = [

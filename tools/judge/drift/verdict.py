@@ -13,44 +13,22 @@ alone adds, so the decision does not depend on the number of rows as a p-value's
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast
+from typing import Literal, cast
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import eigvalsh_tridiagonal
 from scipy.optimize import brentq
 from scipy.stats import chi2, norm
 
+from tools.judge.distances import KS_MEAN
+from tools.judge.drift.counts import Counts, Floats
 from tools.judge.drift.words import change_of
 
-Floats = NDArray[np.float64]
 Severity = Literal["none", "low", "moderate", "high"]
 
 MAX_CELLS = 64  # of a test of numbers; more cells add cost, not power
 MIN_EXPECTED = 5.0  # rows per category (Cochran 1954); rarer ones are tested together
-KS_MEAN = 0.8687  # mean of the Kolmogorov distribution, sqrt(pi / 2) * ln 2
 MODERATE, HIGH = 0.1, 0.25  # share of rows moved, weighted by importance
-
-
-class Counts(Protocol):
-    """One column of two tables; see `tools.modeling.column_counts.ColumnCounts`."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> Literal["number", "category"]: ...
-    @property
-    def cells(self) -> list[str]: ...
-    @property
-    def reference(self) -> Floats: ...
-    @property
-    def current(self) -> Floats: ...
-    @property
-    def distance(self) -> float | None: ...
-    @property
-    def distance_error(self) -> float: ...
-    @property
-    def inflation(self) -> tuple[float, float]: ...
 
 
 @dataclass(frozen=True)

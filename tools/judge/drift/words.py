@@ -1,32 +1,15 @@
 """What changed in a column, in a few plain words, from its counts."""
 
-from typing import Literal, Protocol
-
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from tools.judge.drift.counts import NULL, Counts, Floats
 
-NULL = "(null)"  # the cell of nulls, as `tools.modeling.column_counts` names it
 NAMED_SHARE = 0.01  # a value that came or went is named from this share of rows on
 NAMED_VALUES = 2
 VALUE_CHARS = 30
 
 
-class Cells(Protocol):
-    """The parts of `tools.judge.drift.verdict.Counts` that are read here."""
-
-    @property
-    def kind(self) -> Literal["number", "category"]: ...
-    @property
-    def cells(self) -> list[str]: ...
-    @property
-    def reference(self) -> Floats: ...
-    @property
-    def current(self) -> Floats: ...
-
-
-def change_of(column: Cells) -> str:
+def change_of(column: Counts) -> str:
     """The most telling difference of the two samples, such as `nulls 0%, now 12%`.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.judge.drift.verdict import KS_MEAN
+from tools.judge.distances import moved
 from tools.judge.estimates import LOSSES, Scores, Task, estimate
 
 Floats = NDArray[np.float64]
@@ -57,8 +57,8 @@ def course(measure: str, task: Task, scores: Scores, reference: Scores | None = 
         if reference is None:
             raise ValueError("drift needs the scores of reference rows")
         before, now = _output(task, reference), _output(task, scores)
-        values = [_moved(before, now[part]) for part in parts]
-        return Course(last, np.array(values), _moved(before, now), higher_is_better=False)
+        values = [moved(before, now[part]) for part in parts]
+        return Course(last, np.array(values), moved(before, now), higher_is_better=False)
     overall = estimate(measure, task, scores)  # says what does not fit
     values = [_metric(measure, task, _rows(scores, part)) for part in parts]
     return Course(last, np.array(values), overall.value, measure not in LOSSES)
@@ -80,21 +80,3 @@ def _output(task: Task, scores: Scores) -> NDArray[Any]:
     if task == "regression":
         return scores.prediction.astype(np.float64)
     return scores.prediction if scores.probability is None else scores.probability
-
-
-def _moved(before: NDArray[Any], now: NDArray[Any]) -> float:
-    """Share of rows moved, in excess of chance; 0 to 1."""
-    noise = 1 / len(before) + 1 / len(now)
-    if before.dtype == np.float64:
-        points = np.concatenate([before, now])
-        below = [np.searchsorted(np.sort(part), points, side="right") / len(part) for part in (before, now)]
-        distance, chance = float(np.abs(below[0] - below[1]).max()), KS_MEAN * np.sqrt(noise)
-    else:
-        classes, index = np.unique(np.concatenate([before, now]), return_inverse=True)
-        shares = [
-            np.bincount(part, minlength=len(classes)) / len(part) for part in np.split(index.ravel(), [len(before)])
-        ]
-        pooled = np.bincount(index.ravel()) / len(index.ravel())
-        distance = float(np.abs(shares[0] - shares[1]).sum()) / 2
-        chance = float(np.sqrt(2 / np.pi * pooled * (1 - pooled) * noise).sum()) / 2
-    return max(0.0, distance - float(chance))

@@ -1,0 +1,93 @@
+"""Pictures made from real tools' results."""
+
+from html.parser import HTMLParser
+
+from crew.report import write_report
+from crew.report.charts import histogram
+from tests.conftest import Project
+from tools.core.journal import Journal
+from tools.core.redact import Redactor
+from tools.integrations.evidently.histograms import histograms
+
+
+class Page(HTMLParser):
+    """The tags of a page, its links, ids and text."""
+
+    VOID = frozenset({"meta", "link", "br"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.headings: list[str] = []
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text += data
+        if self.open and self.open[-1] in ("h1", "h2"):
+            self.headings.append(data)
+
+    def values(self, *names: str) -> list[str]:
+        return [value for _, name, value in self.attributes if name in names]
+
+
+def test_the_judges_real_trajectory_is_drawn(project: Project) -> None:
+    import numpy as np
+    import pandas as pd
+
+    rng, n = np.random.default_rng(1), 400
+    truth = rng.integers(0, 2, n).astype(str)
+    served = np.where(np.arange(n) % 10, "champion", "challenger")
+    table = {"request_id": [f"r{i}" for i in range(n)], "served_by": served, "y_true": truth, "batch": 0}
+    for variant, skill in (("champion", 0.7), ("challenger", 0.85)):
+        right = rng.random(n) < skill
+        table |= {
+            f"{variant}_prediction": np.where(right == (truth == "1"), "1", "0"),
+            f"{variant}_probability": np.where(right == (truth == "1"), 0.8, 0.2),
+            f"{variant}_loss": np.where(right, 0.22, 1.6),
+            f"{variant}_error": (~right).astype(float),
+            f"{variant}_latency_ms": rng.gamma(5, 1, n),
+            f"{variant}_status": 200,
+        }
+    pd.DataFrame(table).to_parquet(project.root / "evidence.parquet")
+    data = project.ok("judge", "judge_canary", evidence="evidence.parquet", metric="accuracy", task="binary")
+    folder = project.ctx.home / "runs" / project.ctx.run_id
+    journal = Journal(folder / "journal.jsonl", Redactor({}))
+    journal.append("intent", call_id="c1", server="judge", action="judge_canary", arguments={}, effect="read")
+    journal.append("outcome", call_id="c1", status="ok", message=data["message"], data=data, duration_s=1.0, attempts=1)
+    labels = Page(write_report(folder).html.read_text()).values("aria-label")
+    assert [label.split(".")[0] for label in labels[:2]] == [
+        "Confidence sequence of the difference", "Evidence at the last look",
+    ]  # fmt: skip
+
+
+def test_evidentlys_real_histograms_are_drawn() -> None:
+    import pandas as pd
+
+    before = pd.DataFrame({"x": [i / 7 for i in range(60)], "kind": ["a", "b", None] * 20})
+    now = pd.DataFrame({"x": [5 + i / 9 for i in range(60)], "kind": ["a", "c", "c", "c"] * 15})
+    profile = histograms(before, now, {"x": "number", "kind": "category"})
+    assert histogram("x", profile["x"]).count('class="current"') == len(profile["x"]["edges"]) - 1 > 5
+    assert "c: current 75.0%" in histogram("kind", profile["kind"])
+
+
+def test_a_histogram_of_an_unknown_shape_is_left_out() -> None:
+    assert histogram("x", {"kind": "number", "reference": [1, 2], "current": [1]}) == ""
+    assert histogram("x", {"kind": "number", "reference": "many", "current": None}) == ""
+    assert 'aria-label="Distribution of x' in histogram("x", {"reference": [0, 0], "current": [0, 0]})

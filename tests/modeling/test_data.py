@@ -1,0 +1,135 @@
+"""Tables from files and back, labels of any type, and what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tools.core.errors import FixableError
+from tools.modeling.data import (
+    TASKS,
+    Task,
+    as_text,
+    load_xy,
+    positive_label,
+    read_table,
+    write_table,
+)
+from tools.modeling.metrics import get_metric, score
+from tools.modeling.models import (
+    default_config,
+)
+from tools.modeling.predictor import Predictions, SklearnPredictor
+from tools.modeling.training import fit
+
+ROWS = 240
+
+
+def mixed_rows(rows: int = ROWS, seed: int = 0) -> pd.DataFrame:
+    """Every type of column, with nulls, and a signal in `amount` and `plan`."""
+    rng = np.random.default_rng(seed)
+    amount = rng.normal(size=rows)
+    plan = rng.choice(["free", "pro", "team"], size=rows)
+    frame = pd.DataFrame(
+        {
+            "customer": [f"id-{k}" for k in range(rows)],
+            "amount": amount,
+            "visits": rng.integers(0, 50, size=rows),
+            "plan": plan,
+            "active": rng.random(rows) < 0.5,
+            "seen": pd.Timestamp("2026-01-01") + pd.to_timedelta(np.arange(rows), unit="h"),
+            "charges": [" " if k % 40 == 0 else str(k * 1.5) for k in range(rows)],
+            "nothing": [None] * rows,
+        }
+    )
+    frame.loc[::17, "amount"] = np.nan
+    frame.loc[::19, "plan"] = None
+    signal = 2.0 * amount + (plan == "pro") * 2.0 + rng.normal(scale=0.5, size=rows)
+    frame["binary"] = np.where(signal > 0.6, "yes", "no")
+    frame["multiclass"] = pd.cut(signal, [-np.inf, -0.5, 1.5, np.inf], labels=["low", "mid", "top"]).astype(str)
+    frame["regression"] = signal
+    return frame
+
+
+def features_and_target(task: Task) -> tuple[pd.DataFrame, pd.Series]:
+    frame = mixed_rows()
+    return frame.drop(columns=list(TASKS)), frame[task]
+
+
+def test_labels_are_the_same_whatever_type_they_arrive_in() -> None:
+    assert as_text([1, 2.0, "3 ", None, np.nan]).tolist() == ["1", "2", "3", "", ""]
+    assert as_text([True, False]).tolist() == as_text(["True", "False"]).tolist()
+    predictions = Predictions(np.array([0, 1]), np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]))
+    for truth in ([0, 1], [0.0, 1.0], ["0", "1"]):
+        assert score(get_metric("roc_auc", "binary"), truth, predictions, "binary") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("labels", "positive"),
+    [(["no", "yes"], "yes"), ([1, 0], 1), ([True, False], True), (["UP", "DOWN"], "UP"), (["yes", "no", "yes"], "yes")],
+)
+def test_the_positive_label_is_the_last_of_the_sorted_ones(labels: list[object], positive: object) -> None:
+    assert positive_label(labels) == positive
+    X, y = features_and_target("binary")
+    predictions = SklearnPredictor(fit(default_config("binary", "linear"), X, y, "binary", 0)).predict(X)
+    assert predictions.positive_probability is not None
+    assert predictions.positive_probability[y == "yes"].mean() > predictions.positive_probability[y == "no"].mean()
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.csv.gz", "table.parquet"])
+def test_a_table_is_read_back_as_it_was_written(tmp_path: Path, name: str) -> None:
+    frame = mixed_rows(30).drop(columns=["seen"])
+    path = tmp_path / name
+    if name.endswith("parquet"):
+        write_table(frame, path)
+    else:
+        frame.to_csv(path, index=False)
+    assert list(read_table(path).columns) == list(frame.columns)
+    assert read_table(path)["visits"].tolist() == frame["visits"].tolist()
+
+
+def test_files_that_cannot_be_read_say_what_is_valid(tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "header.csv").write_text("a,b\n")
+    (tmp_path / "broken.parquet").write_bytes(b"not parquet")
+    (tmp_path / "broken.csv.gz").write_bytes(b"not gzip")
+    (tmp_path / "ragged.csv").write_text("a,b\n1,2\n1,2,3,4\n")
+    (tmp_path / "notes.txt").write_text("a")
+    for name, words in {
+        "absent.csv": "missing",
+        "empty.csv": "the file is empty",
+        "header.csv": "no rows",
+        "broken.parquet": "valid kinds",
+        "broken.csv.gz": "valid kinds",
+        "ragged.csv": "valid kinds",
+        "notes.txt": "unknown kind",
+        ".": "a folder",
+    }.items():
+        with pytest.raises(FixableError, match=words):
+            read_table(tmp_path / name)
+
+
+def test_a_full_disk_leaves_the_old_table_and_no_scraps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "table.parquet"
+    write_table(mixed_rows(10), path)
+
+    def full(self: pd.DataFrame, *args: object, **more: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
+    with pytest.raises(OSError, match="No space"):
+        write_table(mixed_rows(20), path)
+    assert len(read_table(path)) == 10
+    assert [p.name for p in tmp_path.iterdir()] == ["table.parquet"]
+
+
+def test_unknown_columns_are_named_beside_the_known_ones(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    mixed_rows(30).to_parquet(path)
+    with pytest.raises(FixableError, match=r"no column 'churn'; columns: customer, amount"):
+        load_xy([path], "churn")
+    with pytest.raises(FixableError, match="no column 'typo'"):
+        load_xy([path], "binary", ["typo"])
+    with pytest.raises(FixableError, match="cannot be in the drop list"):
+        load_xy([path], "binary", ["binary"])

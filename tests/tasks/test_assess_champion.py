@@ -1,0 +1,146 @@
+"""The assessment of the champion: cost, forecast, window."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasks import assess_champion, check_data, detect_drift, establish_champion, train_challenger, tune, version_data
+from tasks.base import Evidence, Inputs, Runbook, TaskResult
+from tasks.goal import Goal
+from tests.conftest import Project
+from tools.core.results import ToolResult
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+Answer = Callable[[str, str, dict[str, Any]], ToolResult]
+
+
+def play(runbook: Runbook, answer: Answer) -> tuple[Any, list[tuple[str, str, dict[str, Any], ToolResult]]]:
+    """The runbook's result and its calls."""
+    calls: list[tuple[str, str, dict[str, Any], ToolResult]] = []
+    try:
+        asked = next(runbook)
+        while True:
+            result = answer(asked.tool, asked.action, asked.arguments)
+            calls.append((asked.tool, asked.action, asked.arguments, result))
+            asked = runbook.send(result)
+    except StopIteration as stop:
+        return stop.value, calls
+
+
+def goal_of(**more: Any) -> Goal:
+    content = {"name": "shop", "task": "binary", "target": "y", "metric": "roc_auc"}
+    return Goal.model_validate({**content, "data": {"reference": "r.csv", "current": "c.csv"}, **more})
+
+
+def drifting_rows(count: int, turn: float, seed: int) -> pd.DataFrame:
+    """Rows of four numbers; `turn` rotates the concept from the first two of them to the last two."""
+    random = np.random.default_rng(seed)
+    X = random.normal(size=(count, 4))
+    odds = 2 * (np.cos(turn) * (X[:, 0] + X[:, 1]) + np.sin(turn) * (X[:, 2] + X[:, 3]))
+    label = np.where(random.random(count) < 1 / (1 + np.exp(-odds)), "yes", "no")
+    return pd.DataFrame({"row": np.arange(count), **{f"x{i}": X[:, i] for i in range(4)}, "y": label})
+
+
+class Story:
+    """A project with staged data and a champion trained on the reference slice."""
+
+    def __init__(self, project: Project, reference: pd.DataFrame, current: pd.DataFrame, **goal: Any) -> None:
+        self.project = project
+        for name, frame in (("r.csv", reference), ("c.csv", current)):
+            frame.to_csv(project.root / name, index=False)
+        self.goal = goal_of(**goal)
+        staged = project.ok("dvc", "stage_data", reference="r.csv", current="c.csv", target="y", name="shop")
+        self.slices = {name: str(staged[name]) for name in version_data.SLICES}
+        trained = project.ok(
+            "mlflow", "train_model", train=[self.slices["reference"]], target="y", task="binary", metric="roc_auc"
+        )
+        self.results: dict[str, TaskResult] = {
+            "version_data": version_data.Result(version="v", rows=staged["rows"], summary="", **self.slices),
+            "check_data": check_data.Result(
+                usable=True, quarantined_rows=0, critical=[], warnings=0, slices=self.slices, summary=""
+            ),
+            "establish_champion": establish_champion.Result(
+                version=1, model_uri=trained["model_uri"], trained_now=True, summary=""
+            ),
+        }
+
+    @property
+    def inputs(self) -> Inputs:
+        return Inputs(self.goal, self.results)
+
+    def challenge(self, window: str) -> tuple[train_challenger.Result, Evidence]:
+        config = {"family": "hist_gradient_boosting", "window": window}
+        self.results["tune"] = tune.Result(config=config, value=None, engine="none", summary="")
+        result, calls = play(
+            train_challenger.runbook(self.inputs), lambda tool, action, given: self.project.call(tool, action, **given)
+        )
+        return result, Evidence(tuple(calls), self.inputs)
+
+
+@pytest.fixture
+def story(project: Project, mlflow_database: Path) -> Callable[..., Story]:
+    store = project.ctx.home / "mlflow"
+    store.mkdir(parents=True)
+    (store / "mlflow.db").write_bytes(mlflow_database.read_bytes())
+    return lambda reference, current, **goal: Story(project, reference, current, **goal)
+
+
+def assessed(story: Story) -> tuple[assess_champion.Result, Evidence]:
+    story.results["detect_drift"] = detect_drift.Result.model_construct(share_drifted=0.5)
+    result, calls = play(
+        assess_champion.runbook(story.inputs), lambda tool, action, given: story.project.call(tool, action, **given)
+    )
+    return result, Evidence(tuple(calls), story.inputs)
+
+
+def test_the_assessment_names_cost_forecast_and_window_and_a_dearer_retraining_is_not_done(
+    story: Callable[..., Story],
+) -> None:
+    current = pd.concat([drifting_rows(400, 0.0, 5), drifting_rows(1600, 1.2, 6)], ignore_index=True)
+    made = story(drifting_rows(1000, 0.0, 7), current, retrain={"cost": 50, "horizon_rows": 2000})
+    result, evidence = assessed(made)
+    assert result.act is True
+    assert "Over the next 2000 rows the champion is forecast to lose" in result.summary
+    assert "a retraining costs 50: it pays" in result.summary
+    assert result.window.startswith("newest:")
+    # 1,200 of the current rows are for training; the change came at row 400.
+    assert int(result.window.removeprefix("newest:")) == pytest.approx(800, abs=100)
+    assert assess_champion.guardrail(result, evidence) == []
+    assert assess_champion.guardrail(result.model_copy(update={"act": False}), evidence)
+    assert assess_champion.guardrail(result.model_copy(update={"window": "all"}), evidence)
+
+    assert result.savings is not None
+    made.goal = goal_of(retrain={"cost": 10 * result.savings, "horizon_rows": 2000})
+    dear, evidence = assessed(made)
+    assert dear.act is False
+    assert dear.summary.endswith("So nothing is done yet.")
+    assert assess_champion.guardrail(dear, evidence) == []
+
+    made.goal = goal_of(retrain={"cost": 10 * result.savings}, constraints={"min_metric": 0.95})
+    assert assessed(made)[0].act is True, "a breached minimum is no matter of cost"
+
+
+@pytest.mark.parametrize(
+    ("decided", "breached", "pays", "enough", "act"),
+    [
+        (True, False, True, True, True),
+        (True, False, False, True, False),
+        (True, False, True, False, False),
+        (True, True, False, False, True),
+        (False, False, True, True, False),
+    ],
+)
+def test_it_acts_when_worse_and_paying_and_learnable_or_below_the_minimum(
+    decided: bool, breached: bool, pays: bool, enough: bool, act: bool
+) -> None:
+    plan = {"pays": pays, "enough_rows": enough}
+    assert assess_champion.acts({"act": decided, "breached_minimum": breached}, plan) is act
+
+
+def test_without_a_plan_the_decision_stands() -> None:
+    assert assess_champion.acts({"act": True, "breached_minimum": False}, None) is True
