@@ -4,7 +4,8 @@
 
 A run is played once; before each of its records the state is copied, which is what a kill at that moment leaves. Then
 the state is put back to some of these points (or to all of them), the run is resumed, and what is left in the registry,
-in serving, in the data versions and in the A/B store is compared. Prints one line a point; exits with 1 where one differs.
+in serving, in the data versions and in the A/B store is compared. Prints one line a point; exits with 1 where one
+differs.
 """
 
 import argparse
@@ -45,7 +46,8 @@ def main() -> int:
     os.environ.pop("MODEL", None)
     (folder / "keys_of").mkdir()
     try:
-        return int(any([play(folder / name, name, options.points, options.every) for name in options.stories]))
+        wrong = sum(play(folder / name, name, options.points, options.every) for name in options.stories)
+        return int(wrong > 0)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
