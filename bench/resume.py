@@ -69,9 +69,8 @@ def play(folder: Path, name: str, count: int, every: bool) -> int:
     with cuts.taken():
         whole = MlopsCrew(project=project, runbook=True, autonomy=level, on_record=listen).run()
     wanted = left(project)
-    print(
-        f"{name}: {whole.outcome} in {time.monotonic() - began:.0f} s, {len(cuts.points)} points; {wanted}", flush=True
-    )
+    took = time.monotonic() - began
+    print(f"{name}: {whole.outcome} in {took:.0f} s, {len(cuts.points)} points; {wanted}", flush=True)
     wrong = 0
     for point in chosen(cuts, count, every):
         missing = cuts.back_to(point)

@@ -55,7 +55,7 @@ class IntegrationCheck(Check):
 def project_checks(project: Path, home: Path, env: Mapping[str, str]) -> list[Check]:
     """Everything but the integrations; quick but for a model's server that does not answer."""
     own = [_python(), _crewai(), _state_folder(home), _disk(home), _isolation()]
-    return [*own, *_configuration(project, env), _model(env)]
+    return [*own, *_configuration(project, env), _model(env), *production_checks(project, home, env)]
 
 
 def _python() -> Check:
@@ -358,12 +358,10 @@ def production_checks(project: Path, home: Path, env: Mapping[str, str]) -> list
         return [Check("production", "warn", f"registry and serving could not be compared: {error}")]
     runs = unfinished_runs(home)
     found = compare(model, champion, status, runs)
-    checks = [
-        Check(
-            "production", "warn", item.what, f"the next run repairs it: {item.repair.why}" if item.repair else item.how
-        )
-        for item in found
-    ]
+    checks: list[Check] = []
+    for item in found:
+        fix = f"the next run repairs it: {item.repair.why}" if item.repair else item.how
+        checks.append(Check("production", "warn", item.what, fix))
     for run in runs:
         if run.open_calls:
             told = f"run {run.run_id} was cut off; whether {', '.join(run.open_calls)} happened is not known"

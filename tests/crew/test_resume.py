@@ -2,6 +2,10 @@
 
 import contextlib
 import os
+import signal
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +21,7 @@ from tests.helpers.shop_crew import make_shop
 from tools.core.approval import ApprovalError, ApprovalStore
 from tools.core.journal import Record, read_journal
 
+ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
 
 
@@ -85,6 +90,31 @@ def test_a_run_cut_off_before_any_record_ends_as_an_uninterrupted_one(tmp_path: 
         assert records[-1]["kind"] == "run_finished"
         spent = [record["approval_id"] for record in records if record["kind"] == "begun" and record["approval_id"]]
         assert len(set(spent)) == asked, missing
+
+
+@pytest.mark.parametrize("kind", ["begun", "outcome"])
+def test_a_process_that_is_killed_leaves_a_run_that_is_gone_on_with(tmp_path: Path, kind: str) -> None:
+    """A real process, ended by SIGKILL right after the second record of a kind."""
+    project = make_shop(tmp_path / "p", tasks=("open_up",), autonomy="autonomous")
+    code = f"""
+        import os, signal
+        from pathlib import Path
+        from crew.mlops_crew import MlopsCrew
+        from tests.helpers import shop_crew
+        seen = []
+        def listen(record):
+            seen.append(record["kind"])
+            if seen.count({kind!r}) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+        shop_crew.install()
+        MlopsCrew(project=Path({str(project)!r}), on_record=listen).run()
+    """
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, check=False, timeout=280)
+    assert ended.returncode == -signal.SIGKILL
+    (journal,) = (project / ".mlops" / "runs").glob("*/journal.jsonl")
+    outcome = MlopsCrew.resume(journal.parent.name, project=project)
+    assert outcome.outcome == "completed"
+    assert effects(project / ".mlops") == [("ship", "a"), ("note", "n")]
 
 
 def test_a_finished_run_is_not_resumed_and_says_so(tmp_path: Path) -> None:
