@@ -126,7 +126,7 @@ def test_a_childs_environment_is_an_allow_list() -> None:
         "HTTPS_PROXY": "http://user:secret@proxy:1", "HTTP_PROXY": "http://proxy:1", "SSH_AUTH_SOCK": "/s",
     }  # fmt: skip
     assert child_env(given) == {name: given[name] for name in ("PATH", "HOME", "LANG", "OMP_NUM_THREADS")}
-    assert child_env(given, network=True, also=["ANY_PASS"], X="1").keys() - child_env(given).keys() == {
+    assert child_env(given, network=True, also=["ANY_PASS"], values={"X": "1"}).keys() - child_env(given).keys() == {
         "HTTP_PROXY", "ANY_PASS", "X",
     }  # fmt: skip
 

@@ -28,7 +28,11 @@ PRIVATE_UMASK = 0o077
 
 
 def child_env(
-    env: Mapping[str, str] | None = None, *, also: Iterable[str] = (), network: bool = False, **values: str
+    env: Mapping[str, str] | None = None,
+    *,
+    also: Iterable[str] = (),
+    network: bool = False,
+    values: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The environment of a child.
 
@@ -42,4 +46,4 @@ def child_env(
     taken = {name: env[name] for name in (*BASICS, *BEHAVIOUR, *also) if name in env}
     if network:
         taken |= {name: env[name] for name in PROXIES if name in env and "@" not in env[name]}
-    return {**taken, **values}
+    return {**taken, **(values or {})}

@@ -145,6 +145,7 @@ class Roots:
         real = _real(lexical)
         shown = _shown(value)
         own = _below(real, self.run_files)
+        below: tuple[str, ...] | None = None
         if not own:
             below = next((part for root in self._writable() if (part := _below(real, root))), None)
             if below is None or _below(real, self.home) is not None:

@@ -138,7 +138,8 @@ class ModelHost:
         if self._control is not None:
             self._control.close()
         ours, theirs = socket.socketpair()
-        paths = dict.fromkeys([*filter(None, sys.path), *([str(self._project)] if self._project else [])])
+        paths = dict.fromkeys([path for path in sys.path if path] + ([str(self._project)] if self._project else []))
+        values = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1", **ONE_THREAD, **QUIET}
         command = [sys.executable, "-m", "tools.modeling.model_process", str(theirs.fileno())]
         self._process = subprocess.Popen(
             [*command, json.dumps([str(self._project) if self._project else "", self._closed])],
@@ -147,7 +148,7 @@ class ModelHost:
             stdout=subprocess.DEVNULL,
             stderr=self._stderr,
             cwd=tempfile.gettempdir(),
-            env=child_env(PYTHONPATH=os.pathsep.join(paths), PYTHONSAFEPATH="1", **ONE_THREAD, **QUIET),
+            env=child_env(values=values),
         )
         theirs.close()
         self._control = ours

@@ -112,6 +112,13 @@ def fetch_model(
         raise _unloadable(model_uri, error, registry_uri or tracking_uri) from error
 
 
+def import_libraries() -> None:
+    """Import what finding and fetching a model needs, so that the first one does not wait for it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow.artifacts  # noqa: F401
+
+
 def store_credentials(
     settings: Mapping[str, str | None], tracking_uri: str, artifacts: str | None = None
 ) -> dict[str, str]:

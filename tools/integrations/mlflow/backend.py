@@ -100,7 +100,7 @@ class MLflowBackend(Backend):
     def promote_version(self, args: PromoteVersionArgs, ctx: CallContext) -> Promotion:
         store = self._store(ctx)
         if args.digest:
-            self._models.check(store, f"models:/{args.name}/{args.version}", args.digest, ctx)
+            self._loaded().check(store, f"models:/{args.name}/{args.version}", args.digest, ctx)
         return Registry(store).promote(args.name, args.version, args.reason)
 
     def set_backup(self, args: SetBackupArgs, ctx: CallContext) -> Backup:

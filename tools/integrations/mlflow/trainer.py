@@ -132,7 +132,7 @@ def _environment(training: Training, output: Path, scratch: str) -> dict[str, st
     store, args = training.store, training.args
     return child_env(
         network=True,
-        **{
+        values={
             # OpenMP's threads sleep while they wait for each other; spinning can slow a fit 100 times where it is busy.
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
             **store_credentials(training.settings, store.tracking_uri, training.artifacts),

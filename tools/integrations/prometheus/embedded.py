@@ -56,14 +56,14 @@ def range_times(start: float, end: float, step: float) -> Iterator[int]:
     Raises:
         FixableError: the end is before the start, or there would be too many points.
     """
-    _checked_ms(start, "start"), _checked_ms(end, "end")
+    t, last = _checked_ms(start, "start"), _checked_ms(end, "end")
     if not math.isfinite(step) or step <= 0:
         raise FixableError(f"step must be a number of seconds above 0, got {step}")
     if end < start:
         raise FixableError(f"end must not be before start, got start={start} and end={end}")
     if (end - start) / step > MAX_POINTS:
         raise FixableError(f"a step of {step} s makes more than {MAX_POINTS} points; use a longer step")
-    t, last, step_ms = round(start * 1000), round(end * 1000), max(1, round(step * 1000))
+    step_ms = max(1, round(step * 1000))
     yield from range(t, last + 1, step_ms)
 
 

@@ -176,17 +176,17 @@ def _message(response: httpx.Response) -> str:
 
 
 def _environment() -> dict[str, str]:
-    return child_env(
-        network=True,
-        PYTHONPATH=os.pathsep.join(filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")])),
+    values = {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")])),
         # One row a request: threads inside a model only cost (8 ms a row instead of 2 with scikit-learn's boosting).
-        OMP_NUM_THREADS="1",
-        OPENBLAS_NUM_THREADS="1",
-        MLFLOW_DISABLE_TELEMETRY="true",
-        DO_NOT_TRACK="1",
-        PROMETHEUS_DISABLE_CREATED_SERIES="true",
-        PYTHONWARNINGS="ignore",
-    )
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "1",
+        "PROMETHEUS_DISABLE_CREATED_SERIES": "true",
+        "PYTHONWARNINGS": "ignore",
+    }
+    return child_env(network=True, values=values)
 
 
 def _read_line(process: subprocess.Popen[bytes], timeout_s: float) -> bytes:

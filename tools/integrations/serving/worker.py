@@ -22,7 +22,7 @@ from tools.core.errors import ToolError
 from tools.integrations.serving.state import ModelRef
 from tools.modeling.model_host import IsolatedModel, ModelHost, ModelLostError
 from tools.modeling.model_process import BAD, ROWS
-from tools.modeling.model_store import fetch_model
+from tools.modeling.model_store import fetch_model, import_libraries
 
 LOAD_TIMEOUT_S = 120.0
 QUEUE_LIMIT = 5_000
@@ -73,7 +73,9 @@ class ModelSource:
         self.tracking_uri = tracking_uri
         self.registry_uri = registry_uri
         self._host = ModelHost(project, closed, stderr=sys.stderr.fileno())
-        self._host.warm()  # it imports the libraries while the engine, and its caller, do something else
+        # Both import their libraries while the engine, and its caller, do something else.
+        self._host.warm()
+        threading.Thread(target=import_libraries, name="import-libraries", daemon=True).start()
 
     def start(self, model: ModelRef) -> "Worker":
         """A worker with the model loaded.
