@@ -55,7 +55,8 @@ class IntegrationCheck(Check):
 def project_checks(project: Path, home: Path, env: Mapping[str, str]) -> list[Check]:
     """Everything but the integrations; quick but for a model's server that does not answer."""
     own = [_python(), _crewai(), _state_folder(home), _disk(home), _isolation(), _signing_key(project, home, env)]
-    return [*own, *_weak_secrets(env), *_configuration(project, env), _model(env)]
+    own += [*_weak_secrets(env), *_configuration(project, env), _model(env)]
+    return [*own, *production_checks(project, home, env)]
 
 
 def _python() -> Check:
@@ -358,3 +359,44 @@ def _version(distribution: str) -> str | None:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def production_checks(project: Path, home: Path, env: Mapping[str, str]) -> list[Check]:
+    """Whether registry, serving and unfinished runs agree; none where nothing was deployed, or nothing can be read."""
+    from crew.goal import load_goal
+    from crew.reconcile import compare, unfinished_runs
+    from tools.core.dispatch import run_action
+    from tools.registry import load_spec
+
+    if not (home / "serving" / "state.json").is_file():
+        return []
+    context = CallContext(project=project, home=home, run_id="doctor")
+
+    def read(integration: str, action: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        spec = load_spec(integration)
+        backend = spec.load_backend(spec.resolve_settings(env))
+        try:
+            result = run_action(spec, backend, action, arguments, context)
+        finally:
+            backend.close()
+        if result.error is not None and result.data is None and result.status.value != "no_data":
+            raise NeedsPersonError(result.message)
+        return result.data
+
+    try:
+        model = load_goal(project / "config" / "goal.yaml", env).registered_model
+        status = read("serving", "status", {})
+        champion = read("mlflow", "get_champion", {"name": model})
+    except (ConfigError, ToolError) as error:
+        return [Check("production", "warn", f"registry and serving could not be compared: {error}")]
+    runs = unfinished_runs(home)
+    found = compare(model, champion, status, runs)
+    checks: list[Check] = []
+    for item in found:
+        fix = f"the next run repairs it: {item.repair.why}" if item.repair else item.how
+        checks.append(Check("production", "warn", item.what, fix))
+    for run in runs:
+        if run.open_calls:
+            told = f"run {run.run_id} was cut off; whether {', '.join(run.open_calls)} happened is not known"
+            checks.append(Check("production", "warn", told, f"mlops-crew resume {run.run_id}"))
+    return checks or [Check("production", "ok", f"registry and serving of {model} agree")]

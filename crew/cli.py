@@ -13,7 +13,10 @@ from crew.commands import (
     docs,
     doctor,
     ending,
+    locks,
     policy,
+    reconcile,
+    resume,
     run,
     runs,
     sample,
@@ -39,6 +42,9 @@ app = typer.Typer(
 
 _COMMANDS: tuple[tuple[str, str, Callable[..., int]], ...] = (
     ("run", "The loop", run.run),
+    ("resume", "The loop", resume.resume),
+    ("locks", "The loop", locks.locks),
+    ("reconcile", "The loop", reconcile.reconcile),
     ("stop", "The loop", stop.stop),
     ("sample", "The loop", sample.sample),
     ("runs", "Look back", runs.runs),
@@ -120,6 +126,7 @@ def _report(error: Exception) -> int:
 
 def _explain(error: Exception) -> tuple[str, int]:
     from crew.commands.console import CommandError
+    from crew.resuming import NotResumable
     from crew.runs import UnknownRunError
     from tools.core.approval import ApprovalError
     from tools.core.errors import ToolError
@@ -135,7 +142,7 @@ def _explain(error: Exception) -> tuple[str, int]:
             return f"Configuration: {error}", USAGE
         case ToolError():
             return error.message + (f"\nTried: {error.tried}" if error.tried else ""), 1
-        case JournalError() | ApprovalError() | UnknownRunError():
+        case JournalError() | ApprovalError() | UnknownRunError() | NotResumable():
             return str(error), 1
         case OSError():
             return _os_error(error), 1

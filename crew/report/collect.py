@@ -130,7 +130,8 @@ def read_run(folder: Path, *, verify: bool = True) -> RecordedRun:
     begin = times[0] if times else None
     goal = started.get("goal")
     calls = _calls(records, begin)
-    outcome = _text(finished, "outcome") or ("unfinished" if started else "calls")
+    suspended = _suspended(records)
+    outcome = _text(finished, "outcome") or ("suspended" if suspended else "unfinished" if started else "calls")
     elapsed = (times[-1] - begin).total_seconds() if begin else None
     return RecordedRun(
         id=_text(started, "run_id") or folder.name,
@@ -147,7 +148,7 @@ def read_run(folder: Path, *, verify: bool = True) -> RecordedRun:
         versions=_dict(started.get("versions")),
         levels=_dict(started.get("autonomy")),
         outcome=outcome,
-        summary=_text(finished, "summary"),
+        summary=_text(finished, "summary") or _text(_dict(suspended.get("wait")), "what"),
         exit_code=finished.get("exit_code"),
         calls=calls,
         steps=_steps(records, calls, begin),
@@ -202,6 +203,9 @@ def _calls(records: list[Record], begin: datetime | None) -> list[Call]:
             call.data = _dict(record.get("data"))
             call.duration_s = _float(record.get("duration_s"), None)
             call.attempts = int(_float(record.get("attempts"), 0) or 0)
+        elif kind == "settled" and record.get("status") == "ok":
+            call.status, call.message = "ok", _text(record, "reason")
+            call.data = _dict(record.get("data"))
         elif kind == "approval_decided":
             call.decided_by = _text(record, "by") or "nobody"
             call.note = _text(record, "note")
@@ -212,6 +216,8 @@ def _steps(records: list[Record], calls: list[Call], begin: datetime | None) -> 
     steps: list[Step] = []
     for record in records:
         kind, task = record.get("kind"), _text(record, "task")
+        if kind == "task_started" and record.get("again") and any(step.task == task for step in steps):
+            continue  # gone on with by another process: one step
         if kind in ("task_started", "task_skipped"):
             steps.append(
                 Step(
@@ -240,6 +246,12 @@ def _steps(records: list[Record], calls: list[Call], begin: datetime | None) -> 
     for step in steps:
         step.calls = [call.id for call in calls if call.task == step.task]
     return steps
+
+
+def _suspended(records: list[Record]) -> Record:
+    """The record of the wait that a run is in; empty where it waits for nothing."""
+    last = [record for record in records if record.get("kind") in ("run_suspended", "run_resumed")][-1:]
+    return last[0] if last and last[0].get("kind") == "run_suspended" else {}
 
 
 def _first(records: list[Record], kind: str) -> Record:

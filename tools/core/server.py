@@ -160,6 +160,7 @@ class IntegrationServer:
             report_progress=report,
             is_cancelled=is_cancelled,
             answer=meta.answer if meta else None,
+            idempotency_key=meta.key if meta else "",
         )
         if self._turns is None:
             self._turns = anyio.CapacityLimiter(1)
