@@ -32,7 +32,9 @@ def test_a_misspelt_rule_in_the_policy_file_stops_the_start(project: Path) -> No
     changed = policy.read_text().replace('serving: {allow: "*",', 'serving: {allow: "*", forbid: [promote_canry],')
     assert changed != policy.read_text()
     policy.write_text(changed)
-    with pytest.raises(ConfigError, match=r"policy\.yaml.*serving.*unknown action 'promote_canry', did you mean 'promote_canary'"):
+    with pytest.raises(
+        ConfigError, match=r"policy\.yaml.*serving.*unknown action 'promote_canry', did you mean 'promote_canary'"
+    ):
         open_gateway(project, env={})
 
 
