@@ -133,6 +133,15 @@ class Consent:
             except ApprovalError as error:
                 raise DeniedError(str(error)) from error
 
+    def was_spent(self, approval_id: str) -> bool:
+        """Whether a leave was used up: of a process that ended right then, the journal does not tell."""
+        if self._approver is None:
+            return False
+        try:
+            return self._approver.store.get(approval_id).spent
+        except (ApprovalError, NeedsPersonError, OSError):
+            return False
+
     async def _ask(self, approver: Approver, call: Call, decision: Decision, anew: Anew) -> Leave:
         exact = call_hash(self._run_id, call.server, call.action, call.arguments)
         if self._left is None:

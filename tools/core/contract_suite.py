@@ -31,6 +31,7 @@ from tools.core.remote_suite import check_shows_none, check_standin
 from tools.core.results import Status, ToolResult
 from tools.core.schema import agent_schema, input_schema, output_schema
 from tools.core.standin import Play
+from tools.core.writes import EACH_CALL, Undo
 
 __all__ = ["STATIC_CHECKS", "Example", "examples_of", "standin_of", "unreachable_of"]
 
@@ -164,12 +165,43 @@ def check_missing_dependency(spec: Integration) -> None:
         raise AssertionError(f"{spec.name} was loaded without its library")
 
 
+def check_writes(spec: Integration) -> None:
+    """Every write says what makes a repetition the same write, how it is read back, and what takes it back."""
+    names = {action.name: action for action in spec.actions}
+    for action in spec.actions:
+        where = f"{spec.name}.{action.name}"
+        if action.effect is Effect.READ:
+            assert action.key is None and action.read_back is None and action.undo is None, f"{where}: reads only"
+            assert not action.repeatable and not action.ends, (
+                f"{where}: a read may always be repeated, and ends nothing"
+            )
+            continue
+        assert action.key is not None, f"{where}: key is missing: what makes a repetition the same write?"
+        unknown = (
+            [] if action.key == EACH_CALL else [name for name in action.key if name not in action.args.model_fields]
+        )
+        assert not unknown, f"{where}: key names no argument: {', '.join(unknown)}"
+        if action.effect is Effect.RISKY:
+            assert action.read_back is not None, f"{where}: read_back is missing: after a crash, did it happen?"
+        assert action.read_back is not None or action.repeatable, f"{where}: neither read_back nor repeatable"
+        others = [action.undo.action if isinstance(action.undo, Undo) else action.undo] if action.undo else []
+        for other in (*others, *action.ends):
+            assert other in names, f"{where}: undo or ends names no action: {other}"
+        if action.read_back is not None:
+            read = names.get(action.read_back.action)
+            assert read is not None and read.effect is Effect.READ, f"{where}: read_back names no read"
+            # Where nothing was found, and nobody had looked before, the condition must still answer.
+            blank = dict.fromkeys(action.args.model_fields, "")
+            assert action.read_back.happened(blank, None, None) in (True, False, None), where
+
+
 STATIC_CHECKS: tuple[Callable[[Integration], None], ...] = (
     check_folder,
     check_actions,
     check_results,
     check_settings,
     check_backend,
+    check_writes,
     check_arguments,
     check_imports,
     check_standin,
