@@ -1,6 +1,5 @@
 """Writes a new integration: its folder from the templates, and the three lines that make it known."""
 
-import dataclasses
 import keyword
 import re
 import shutil
@@ -8,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.core.contract import Action
 from tools.core.files import write_text
 from tools.core.yamlfile import ConfigError
 
@@ -108,7 +106,6 @@ def render(new: New) -> dict[str, str]:
         "prefix": new.name.upper(),
         "cls": "".join(part.capitalize() for part in new.name.split("_")),
         "distributions": new.distributions,
-        "durable": "key" in {field.name for field in dataclasses.fields(Action)},
     }
     templates = sorted((TEMPLATES / ("remote" if new.remote else "embedded")).glob("*.j2"))
     return {

@@ -194,6 +194,7 @@ MUTANTS: dict[str, tuple[str, str, str, str]] = {
         "shows the value of ACME_PAGER_TOKEN",
     ),
     "no credentials": ("backend.py", '    auth=Bearer("ACME_PAGER_TOKEN"),\n', "", "without the header Authorization"),
+    "no idempotency key": ("backend.py", ", key=ctx.idempotency_key", "", "without the header Idempotency-Key"),
     "a write sent twice": (
         "backend.py",
         "        made = answer.model(_Item)\n",
