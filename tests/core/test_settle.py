@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -266,6 +267,19 @@ def test_a_question_that_nobody_answers_suspends_the_run_and_stays_open(tmp_path
         gateway.recall.enter("sell")
         assert gateway.call("shop", {"action": "ship", "item": "a"}, ROLE).ok
     assert len(shop.done(tmp_path)) == 1
+
+
+def test_a_question_that_expired_while_the_run_was_suspended_is_not_put_again(tmp_path: Path) -> None:
+    brief = {**ASK, "approval_timeout_s": 1}
+    with open_shop(tmp_path, brief, patience_s=0.0) as gateway, pytest.raises(Suspended):
+        gateway.call("shop", {"action": "ship", "item": "a"}, ROLE)
+    time.sleep(1.1)
+    with open_shop(tmp_path, brief, patience_s=0.0) as gateway:
+        gateway.recall.enter("sell")
+        result = gateway.call("shop", {"action": "ship", "item": "a"}, ROLE)
+        kinds = [record["kind"] for record in gateway.journal.records()]
+    assert result.status is Status.NEEDS_APPROVAL and "nobody answered" in result.message
+    assert kinds.count("approval_requested") == 1 and shop.done(tmp_path) == []
 
 
 def _records(home: Path) -> list[Record]:

@@ -142,6 +142,15 @@ class Consent:
         except (ApprovalError, NeedsPersonError, OSError):
             return False
 
+    def is_unanswered(self, approval_id: str) -> bool:
+        """Whether nobody answered a question, in time or so far."""
+        if self._approver is None:
+            return True
+        try:
+            return self._approver.store.get(approval_id).state in ("pending", "expired")
+        except (ApprovalError, NeedsPersonError, OSError):
+            return True
+
     async def _ask(self, approver: Approver, call: Call, decision: Decision, anew: Anew) -> Leave:
         exact = call_hash(self._run_id, call.server, call.action, call.arguments)
         if self._left is None:
