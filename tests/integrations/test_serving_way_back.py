@@ -6,13 +6,17 @@ from pathlib import Path
 import pytest
 
 from crew.stopping import end_at_stable
-from tests.integrations.test_serving_integration import models, pytestmark  # noqa: F401 - a fixture, and its warnings
+from tests.integrations import test_serving_integration as serving
+from tests.integrations.test_serving_integration import models  # noqa: F401 - a fixture
 from tools.core.gateway import Gateway
 from tools.core.policy import Policy, PolicyFile
 from tools.core.results import Status
 from tools.core.stable import back_to_stable
 from tools.core.stop import StopSwitch
 from tools.session import open_gateway
+
+# An engine of its own for each: starting one is most of the time.
+pytestmark = [*serving.pytestmark, pytest.mark.timeout(600)]
 
 
 def open_one(project: Path, store: str) -> Gateway:
