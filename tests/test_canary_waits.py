@@ -10,9 +10,7 @@ from tasks.goal import Goal
 from tools.core.results import Status, ToolResult
 from tools.core.waiting import Wait
 
-SLICES = dict.fromkeys(
-    ("reference", "reference_holdout", "train", "holdout", "live", "reference_all", "current_all"), "x"
-)
+SLICES = {"live": "live.parquet"}
 
 
 def goal(**more: Any) -> Goal:
@@ -59,6 +57,7 @@ def played(stated: Goal, recorded: list[int], verdicts: list[str]) -> list[str]:
                 data |= {"recorded": next(news)}
             case "judge_canary":
                 numbers = {"requests": 300, "champion_value": None, "challenger_value": None, "held": False}
+                numbers |= {"champion_digest": "", "challenger_digest": "", "evidence_digest": ""}
                 data |= {"verdict": next(said), "reasons": ["because"], "measure": "roc_auc", **numbers}
             case _:
                 pass
