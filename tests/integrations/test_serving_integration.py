@@ -331,10 +331,11 @@ def test_routing_is_the_hash_of_the_request_and_repeats_with_the_seed(served: Pr
     first = evidence_of(served, traffic(served, models, batch=1, seed=5), batch=1)
     again = evidence_of(served, traffic(served, models, batch=1, seed=5), batch=1)
     assert len(again) == len(first) == 40
-    assert again["served_by"].tolist() == first["served_by"].tolist()
-    assert first["served_by"].tolist() == [route(f"5-1-{row}", 0, 30) for row in range(40)]
+    # Not who answered: on a busy machine the champion answers for a challenger that is too slow.
+    assert again["routed_to"].tolist() == first["routed_to"].tolist()
+    assert first["routed_to"].tolist() == [route(f"5-1-{row}", 0, 30) for row in range(40)]
     other = evidence_of(served, traffic(served, models, batch=2, seed=6), batch=2)
-    assert other["served_by"].tolist() != first["served_by"].tolist()
+    assert other["routed_to"].tolist() != first["routed_to"].tolist()
 
 
 def test_route_is_sticky_and_keeps_its_share() -> None:
@@ -424,7 +425,7 @@ def test_the_former_champion_scores_in_the_shadow_of_a_promotion_and_can_come_ba
 
 @pytest.mark.parametrize("target", list(TARGETS))
 def test_labels_recorded_late_give_the_evidence_that_labels_at_once_give(
-    shared: Project, models: dict[str, str], target: str, tmp_path: Path
+    shared: Project, models: dict[str, str], target: str
 ) -> None:
     shared.ok("serving", "deploy_model", model_uri=models[f"{target}1"], version=f"{target}1", name=target)
     canary(shared, models[f"{target}2"], version=f"{target}2")
@@ -442,8 +443,8 @@ def test_labels_recorded_late_give_the_evidence_that_labels_at_once_give(
     own.loc[len(own)] = ["of another system", own["label"].iloc[0]]
     other = at_once["y_true"].iloc[:19][at_once["y_true"].iloc[:19] != at_once["y_true"].iloc[19]].iloc[0]
     own.iloc[0, 1] = other
-    own.to_csv(tmp_path / "labels.csv", index=False)
-    found = shared.ok("serving", "record_labels", labels=str(tmp_path / "labels.csv"), **arguments)
+    own.to_csv(shared.root / "labels.csv", index=False)
+    found = shared.ok("serving", "record_labels", labels="labels.csv", **arguments)
     assert (found["recorded"], found["labelled"], found["unknown"], found["changed"]) == (10, 30, 1, 1)
     full = evidence_of(shared, late)
     assert full["labelled_after"].tolist() == [30.0] * 30
