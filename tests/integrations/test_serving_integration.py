@@ -331,10 +331,11 @@ def test_routing_is_the_hash_of_the_request_and_repeats_with_the_seed(served: Pr
     first = evidence_of(served, traffic(served, models, batch=1, seed=5), batch=1)
     again = evidence_of(served, traffic(served, models, batch=1, seed=5), batch=1)
     assert len(again) == len(first) == 40
-    assert again["served_by"].tolist() == first["served_by"].tolist()
-    assert first["served_by"].tolist() == [route(f"5-1-{row}", 0, 30) for row in range(40)]
+    # Not who answered: on a busy machine the champion answers for a challenger that is too slow.
+    assert again["routed_to"].tolist() == first["routed_to"].tolist()
+    assert first["routed_to"].tolist() == [route(f"5-1-{row}", 0, 30) for row in range(40)]
     other = evidence_of(served, traffic(served, models, batch=2, seed=6), batch=2)
-    assert other["served_by"].tolist() != first["served_by"].tolist()
+    assert other["routed_to"].tolist() != first["routed_to"].tolist()
 
 
 def test_route_is_sticky_and_keeps_its_share() -> None:
