@@ -9,13 +9,11 @@ differs.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +54,7 @@ def main() -> int:
 def play(folder: Path, name: str, count: int, every: bool) -> int:
     """One story; the number of points that ended differently."""
     from crew.mlops_crew import MlopsCrew
+    from tests.helpers.answers import answering
     from tests.helpers.cuts import Cuts
     from tests.helpers.tiny_project import make_project
     from tools.core.policy import Level
@@ -124,21 +123,6 @@ def left(project: Path) -> dict[str, Any]:
         "data": sorted(path.name for path in (home / "dvc").rglob("*.dvc")),
         "tests": sorted(path.parent.name for path in (home / "ab_tests").glob("*/test.json")),
     }
-
-
-def answering(home: Path) -> Any:
-    """A listener that approves every question from another thread."""
-    from tools.core.approval import ApprovalError, ApprovalStore
-
-    def answer(asked: dict[str, Any]) -> None:
-        with contextlib.suppress(ApprovalError):
-            ApprovalStore(home / "approvals").decide(asked["id"], "approved", by="bench")
-
-    def listen(record: dict[str, Any]) -> None:
-        if record["kind"] == "approval_requested":
-            threading.Timer(0.2, answer, [record["approval"]]).start()
-
-    return listen
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import shop
+from tests.helpers.answers import answering
 from tools.core.approval import ApprovalStore
 from tools.core.calls import Caller
 from tools.core.channels import Approver
@@ -223,12 +224,8 @@ def test_an_approval_is_spent_once_and_holds_for_the_call_it_was_spent_on(
         {"action": "pick", "topic": "t", "question": "Which?", "options": OPTIONS},
     ]
 
-    def answer(record: Record) -> None:
-        if record["kind"] == "approval_requested":
-            _answer(home, record)
-
     with open_shop(home, ASK) as gateway:
-        gateway.journal.subscribe(lambda record: _later(lambda: answer(record)))
+        gateway.journal.subscribe(answering(home))
         wanted = told([gateway.call("shop", arguments, ROLE) for arguments in calls])
     monkeypatch.undo()
     assert [status for status, _ in wanted] == [Status.OK, Status.OK]
@@ -238,12 +235,7 @@ def test_an_approval_is_spent_once_and_holds_for_the_call_it_was_spent_on(
             gateway.settle_past()
             gateway.recall.enter("sell")
 
-            def again(record: Record, cut: Path = cut, asked: list[Record] = asked) -> None:
-                if record["kind"] == "approval_requested":
-                    asked.append(record)
-                    _later(lambda: _answer(cut, record))
-
-            gateway.journal.subscribe(again)
+            gateway.journal.subscribe(answering(cut, asked=asked))
             found = [gateway.call("shop", arguments, ROLE) for arguments in calls]
         assert told(found) == wanted, missing
         assert len(shop.done(cut)) == 1, missing
@@ -284,22 +276,3 @@ def test_a_question_that_expired_while_the_run_was_suspended_is_not_put_again(tm
 
 def _records(home: Path) -> list[Record]:
     return list(read_journal(home / "runs" / "run" / "journal.jsonl"))
-
-
-def _later(work: Any) -> None:
-    import threading
-
-    threading.Timer(0.05, work).start()
-
-
-def _answer(home: Path, record: Record) -> None:
-    import contextlib
-
-    from tools.core.approval import ApprovalError
-
-    store, name = ApprovalStore(home / "approvals"), record["approval"]["id"]
-    with contextlib.suppress(ApprovalError):  # answered before the cut
-        if record["approval"]["asks"]:
-            store.choose(name, "blue", by="ann")
-        else:
-            store.decide(name, "approved", by="ann")
