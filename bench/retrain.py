@@ -48,7 +48,7 @@ from tools.judge.estimates import Scores
 from tools.modeling.windows import newest_rows, row_weights
 
 BATCHES = 40
-COST = RetrainSection().cost
+COST = RetrainSection().cost  # in rows answered without a model, as a goal has it
 MIN_HELD_OUT = 100
 HELD_OUT = 0.2  # newest share of a training window on which the new version is scored before it serves
 Floats = NDArray[np.float64]
@@ -168,7 +168,7 @@ def at(stream: Stream, times: set[int]) -> Result:
     return Result(stream.score(outputs), len(times))
 
 
-def crew(stream: Stream, cost: float = COST) -> Result:
+def crew(stream: Stream) -> Result:
     """What the crew decides after each batch, and the window it trains on."""
     start, end, half_life = 0, stream.initial, None
     output, held = stream.version(start, end), end - int(HELD_OUT * (end - start))
@@ -181,7 +181,7 @@ def crew(stream: Stream, cost: float = COST) -> Result:
             break
         current = stream.scores(output, end, now)
         decision = decide(reference, current, METRICS[stream.metric], stream.task)
-        plan = plan_retraining(reference, current, stream.task, cost=cost)
+        plan = plan_retraining(reference, current, stream.task, cost=COST)
         if not (decision.act and plan.pays and plan.enough_rows):
             continue
         fresh, half_life = now - end, float(now - end) if plan.window == "weighted" else None
@@ -283,7 +283,6 @@ ROWS: dict[str, Callable[[Stream], Result]] = {
     "hindsight, 7 refits": lambda s: hindsight(s, 7),
     "no change": no_change,
     "the crew": crew,
-    "the crew, cost 0": lambda s: crew(s, cost=0.0),
 }
 
 

@@ -48,16 +48,13 @@ class RoleTask(Task):
         self, agent: Any = None, context: str | None = None, tools: list[BaseTool] | None = None
     ) -> TaskOutput:
         run = self._run
+        before = run.done_before(self._key)
+        if before is not None:
+            return self._output(before.model_dump_json())
         reason = run.skip_reason(self._key)
         if reason is not None:
             run.skip(self._key, self._agent_key, reason)
-            return TaskOutput(
-                name=self._key,
-                description=self.description,
-                raw=f"Skipped: {reason}.",
-                agent=run.roles.agents[self._agent_key].role,
-                output_format=OutputFormat.RAW,
-            )
+            return self._output(f"Skipped: {reason}.")
         title = run.roles.agents[self._agent_key].role
         with run.task(self._key, self._agent_key, title, "llm" if self._thinks else "runbook") as current:
             own = self._equip()
@@ -72,6 +69,13 @@ class RoleTask(Task):
                 output = super().execute_sync(agent, context, tools)
             run.check()
         return output
+
+    def _output(self, raw: str) -> TaskOutput:
+        """The output of a task that is not worked on."""
+        role = self._run.roles.agents[self._agent_key].role
+        return TaskOutput(
+            name=self._key, description=self.description, raw=raw, agent=role, output_format=OutputFormat.RAW
+        )
 
     def _equip(self) -> list[BaseTool]:
         """Give the working agent the tools of this task, also where a manager delegates it."""

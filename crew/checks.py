@@ -54,8 +54,9 @@ class IntegrationCheck(Check):
 
 def project_checks(project: Path, home: Path, env: Mapping[str, str]) -> list[Check]:
     """Everything but the integrations; quick but for a model's server that does not answer."""
-    own = [_python(), _crewai(), _state_folder(home), _disk(home), _isolation()]
-    return [*own, *_configuration(project, env), _model(env)]
+    own = [_python(), _crewai(), _state_folder(home), _disk(home), _isolation(), _signing_key(project, home, env)]
+    own += [*_weak_secrets(env), *_configuration(project, env), _model(env)]
+    return [*own, *production_checks(project, home, env)]
 
 
 def _python() -> Check:
@@ -100,6 +101,38 @@ def _disk(home: Path) -> Check:
     if free < LOW_DISK_BYTES:
         return Check("disk", "warn", detail, "free some space: a run keeps its data, models and logs")
     return Check("disk", "ok", detail)
+
+
+def _signing_key(project: Path, home: Path, env: Mapping[str, str]) -> Check:
+    """The key that signs journals; the first run makes it."""
+    from tools.core.chain import KEY_NAME
+    from tools.core.keys import KeyFileError, keys_folder, signing_key
+
+    try:
+        folder = keys_folder(env)
+        if not (folder / f"{KEY_NAME}.key").exists():
+            return Check("signing key", "ok", f"none yet; the first run makes one in {folder}")
+        signing_key(KEY_NAME, env, apart_from=(project, home), make=False)
+    except KeyFileError as error:
+        return Check(
+            "signing key", "broken", error.message, "journals cannot be signed, and no run starts without that"
+        )
+    return Check("signing key", "ok", f"in {folder}")
+
+
+def _weak_secrets(env: Mapping[str, str]) -> list[Check]:
+    """Secrets that could as well be ordinary words: they cannot be hidden everywhere."""
+    from tools.core.redact import weak_secrets
+    from tools.registry import INTEGRATIONS, load_spec
+
+    declared = [setting.name for name in INTEGRATIONS for setting in load_spec(name).settings if setting.secret]
+    weak = weak_secrets(env, declared)
+    if not weak:
+        return []
+    detail = (
+        f"{', '.join(weak)}: short or an ordinary word, so it is hidden only beside its name, not wherever it occurs"
+    )
+    return [Check("secrets", "warn", detail, "choose longer ones, with digits or signs inside")]
 
 
 def _configuration(project: Path, env: Mapping[str, str]) -> list[Check]:
@@ -326,3 +359,44 @@ def _version(distribution: str) -> str | None:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def production_checks(project: Path, home: Path, env: Mapping[str, str]) -> list[Check]:
+    """Whether registry, serving and unfinished runs agree; none where nothing was deployed, or nothing can be read."""
+    from crew.goal import load_goal
+    from crew.reconcile import compare, unfinished_runs
+    from tools.core.dispatch import run_action
+    from tools.registry import load_spec
+
+    if not (home / "serving" / "state.json").is_file():
+        return []
+    context = CallContext(project=project, home=home, run_id="doctor")
+
+    def read(integration: str, action: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        spec = load_spec(integration)
+        backend = spec.load_backend(spec.resolve_settings(env))
+        try:
+            result = run_action(spec, backend, action, arguments, context)
+        finally:
+            backend.close()
+        if result.error is not None and result.data is None and result.status.value != "no_data":
+            raise NeedsPersonError(result.message)
+        return result.data
+
+    try:
+        model = load_goal(project / "config" / "goal.yaml", env).registered_model
+        status = read("serving", "status", {})
+        champion = read("mlflow", "get_champion", {"name": model})
+    except (ConfigError, ToolError) as error:
+        return [Check("production", "warn", f"registry and serving could not be compared: {error}")]
+    runs = unfinished_runs(home)
+    found = compare(model, champion, status, runs)
+    checks: list[Check] = []
+    for item in found:
+        fix = f"the next run repairs it: {item.repair.why}" if item.repair else item.how
+        checks.append(Check("production", "warn", item.what, fix))
+    for run in runs:
+        if run.open_calls:
+            told = f"run {run.run_id} was cut off; whether {', '.join(run.open_calls)} happened is not known"
+            checks.append(Check("production", "warn", told, f"mlops-crew resume {run.run_id}"))
+    return checks or [Check("production", "ok", f"registry and serving of {model} agree")]

@@ -7,7 +7,25 @@ from typing import Annotated
 
 import typer
 
-from crew.commands import approvals, docs, doctor, ending, policy, run, runs, sample, scaffold, serve, stop, tools
+from crew.commands import (
+    approvals,
+    audit,
+    docs,
+    doctor,
+    ending,
+    locks,
+    policy,
+    reconcile,
+    resume,
+    run,
+    runs,
+    sample,
+    scaffold,
+    serve,
+    stop,
+    tools,
+    who_was_live,
+)
 from tools.core.child_env import PRIVATE_UMASK
 
 DEBUG = "MLOPS_DEBUG"
@@ -24,11 +42,16 @@ app = typer.Typer(
 
 _COMMANDS: tuple[tuple[str, str, Callable[..., int]], ...] = (
     ("run", "The loop", run.run),
+    ("resume", "The loop", resume.resume),
+    ("locks", "The loop", locks.locks),
+    ("reconcile", "The loop", reconcile.reconcile),
     ("stop", "The loop", stop.stop),
     ("sample", "The loop", sample.sample),
     ("runs", "Look back", runs.runs),
     ("show", "Look back", runs.show),
     ("report", "Look back", runs.report),
+    ("audit", "Look back", audit.audit),
+    ("who-was-live", "Look back", who_was_live.who_was_live),
     ("approvals", "Decide", approvals.approvals),
     ("approve", "Decide", approvals.approve),
     ("reject", "Decide", approvals.reject),
@@ -103,6 +126,7 @@ def _report(error: Exception) -> int:
 
 def _explain(error: Exception) -> tuple[str, int]:
     from crew.commands.console import CommandError
+    from crew.resuming import NotResumable
     from crew.runs import UnknownRunError
     from tools.core.approval import ApprovalError
     from tools.core.errors import ToolError
@@ -118,7 +142,7 @@ def _explain(error: Exception) -> tuple[str, int]:
             return f"Configuration: {error}", USAGE
         case ToolError():
             return error.message + (f"\nTried: {error.tried}" if error.tried else ""), 1
-        case JournalError() | ApprovalError() | UnknownRunError():
+        case JournalError() | ApprovalError() | UnknownRunError() | NotResumable():
             return str(error), 1
         case OSError():
             return _os_error(error), 1

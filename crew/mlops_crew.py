@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from crew.environment import prepare
 from crew.goal import PATHS, ModelSettings, load_goal
 from crew.outcome import EXIT_CODES, Outcome, outcome_of
+from crew.reconcile import reconcile
+from crew.resuming import Answered, Recorded, changed_goal, pick_up, read_recorded
 from crew.roles import load_roles
 from crew.run import Run
 from crew.stopping import RunStopped, Stopping, end_at_stable
@@ -23,13 +25,16 @@ from tools.core.channels import Prompt
 from tools.core.errors import ToolError
 from tools.core.gateway import Gateway
 from tools.core.journal import Journal, JournalError, Record
+from tools.core.locks import Holder, ProductionLocks
 from tools.core.policy import Level, Policy
 from tools.core.stack import Stack, read_env
+from tools.core.waiting import Suspended
 from tools.core.yamlfile import ConfigError
 from tools.registry import INTEGRATIONS, load_spec
 from tools.session import new_run_id, open_gateway, open_stack, project_folder, state_folder
 
 POLL_S = 0.2
+PATIENCE_S = 120.0  # that a question may go unanswered where nobody sits at a terminal, before the run is suspended
 SHOWN_VERSIONS = ("crewai", "mcp", "mlflow", "optuna", "hyperopt", "evidently", "great-expectations", "scikit-learn")
 
 
@@ -40,7 +45,8 @@ class RunOutcome:
     Args:
         outcome: what was decided.
         summary: one or two sentences.
-        exit_code: 0 for every decision the crew may take, 1 failed, 3 data rejected, 4 nobody chose, 130 stopped.
+        exit_code: 0 for every decision the crew may take, 1 failed, 3 data rejected, 4 nobody chose, 5 suspended, 130
+            stopped.
         results: task name -> its typed result; tasks that were skipped are not in it.
         report: the HTML report, None when it could not be written.
     """
@@ -66,6 +72,9 @@ class MlopsCrew:
         on_record: called with every journal record and progress report, possibly from other threads.
         prompt: asks for approvals in the terminal; without it they wait for `mlops-crew approve`.
         runbook: ignore MODEL and follow the runbooks.
+        patience_s: seconds that a question may go unanswered before the run is suspended, where `prompt` is None; None:
+            it is waited for until it expires.
+        wait_s: seconds to wait for another run that may change production of the model.
 
     Raises:
         ConfigError: a configuration file is missing or wrong; nothing has been done.
@@ -82,6 +91,8 @@ class MlopsCrew:
         on_record: Callable[[Record], None] | None = None,
         prompt: Prompt | None = None,
         runbook: bool = False,
+        patience_s: float | None = PATIENCE_S,
+        wait_s: float = 0.0,
     ) -> None:
         self.project = (project or project_folder()).resolve()
         self.run_id = new_run_id()
@@ -110,6 +121,50 @@ class MlopsCrew:
         self._prompt = prompt
         self._run: Run | None = None
         self._stopping = Stopping()
+        self._autonomy = autonomy
+        self._wait_s = wait_s
+        self._patience_s = patience_s if prompt is None else None
+        self._recorded: Recorded | None = None
+        self._leaves_something = False  # in production, for the run to find again
+        self._said: dict[str, Answered] = {}
+
+    @classmethod
+    def resumed(
+        cls,
+        run_id: str,
+        *,
+        project: Path | None = None,
+        on_record: Callable[[Record], None] | None = None,
+        prompt: Prompt | None = None,
+        patience_s: float | None = PATIENCE_S,
+        said: dict[str, Answered] | None = None,
+    ) -> "MlopsCrew":
+        """A run that was cut off or suspended, ready to `run` on: its goal, seed, level and identity from its journal.
+
+        Args:
+            said: call id -> what a person says of a call that may or may not have happened.
+
+        Raises:
+            NotResumable: there is no such run, or it has ended.
+            ConfigError, JournalError: as for a new run.
+        """
+        project = (project or project_folder()).resolve()
+        recorded = read_recorded(state_folder(project, read_env(project)) / "runs" / run_id)
+        started = recorded.started
+        level = started.get("autonomy_asked")
+        crew = cls(
+            Goal.model_validate(started["goal"]), project=project, process=started["process"], seed=started["seed"],
+            autonomy=Level(level) if level else None, on_record=on_record, prompt=prompt,
+            runbook=started["mode"] == "runbook", patience_s=patience_s,
+        )  # fmt: skip
+        crew.run_id, crew._recorded, crew._said = run_id, recorded, dict(said or {})
+        crew._goal_path = Path(started["goal_path"]) if started.get("goal_path") else None
+        return crew
+
+    @classmethod
+    def resume(cls, run_id: str, **options: Any) -> RunOutcome:
+        """Go on with a run that was cut off or suspended, to its end. `options`: as for `resumed`."""
+        return cls.resumed(run_id, **options).run()
 
     @property
     def folder(self) -> Path:
@@ -120,24 +175,47 @@ class MlopsCrew:
         """Run the loop to its end. Never raises for what the loop met: that is in the outcome.
 
         Raises:
+            LockedError: another run may change production of the model; nothing was done.
             JournalError: the journal cannot be written, so nothing may be done.
         """
+        locks = ProductionLocks(self._home, self.run_id, self._policy.environment)
+        left = locks.acquire(self.goal.registered_model, self._wait_s)
+        suspended = False
+        try:
+            outcome = self._under_lock(locks, left)
+            suspended = outcome.outcome == "suspended"
+            return outcome
+        finally:
+            locks.release(reserve=suspended and self._leaves_something)
+
+    def _under_lock(self, locks: ProductionLocks, left: Holder | None) -> RunOutcome:
         started = time.monotonic()
         gateway = open_gateway(
             self.project, run_id=self.run_id, prompt=self._prompt, policy=self._policy, env=self._env,
             preferences=self.goal.stated, data=self.goal.files, data_roots=self.goal.data.roots,
+            patience_s=self._patience_s, locks=locks,
         )  # fmt: skip
         if self._on_record is not None:
             gateway.journal.subscribe(self._on_record)
         outcome: Outcome
         try:
             self._journal_start(gateway)
+            if left is not None:
+                gateway.journal.append("lock", model=left.model, taken_over=str(left))
+            if self._recorded is not None:
+                pick_up(gateway, self._recorded, self._said)
+            else:
+                reconcile(gateway, self.goal.registered_model, self._home)
             outcome, summary, results = self._loop(gateway)
+        except Suspended as waits:
+            gateway.journal.append("run_suspended", wait=waits.wait.data(), in_runbook=waits.in_runbook)
+            outcome, summary, results = "suspended", waits.wait.what, self._results()
         except RunStopped as stopped:
             outcome, summary, results = "stopped", f"{stopped} {end_at_stable(gateway)}", self._results()
         except (TaskFailedError, ConfigError, ToolError, JournalError) as error:
             outcome, summary, results = "failed", str(error), self._results()
         finally:
+            self._leaves_something = bool(gateway.in_force)
             gateway.close()
         exit_code = EXIT_CODES.get(outcome, 0)
         report = self._close_run(gateway.journal, outcome, summary, exit_code, time.monotonic() - started)
@@ -156,6 +234,7 @@ class MlopsCrew:
             seed=self.seed,
             installed=frozenset(name for name in INTEGRATIONS if not load_spec(name).missing()),
             price_per_mtok=self.model.price_per_mtok,
+            recorded=self._recorded,
         )
         self._stopping.switch = gateway.stop_switch
         failure: list[BaseException] = []
@@ -213,12 +292,23 @@ class MlopsCrew:
                 raise ConfigError(f"{where}: data.{key}: no such file: {self.project / value}")
 
     def _journal_start(self, gateway: Gateway) -> None:
+        if self._recorded is not None:
+            now = load_goal(self._goal_path, self._env).model_dump(mode="json") if self._is_goal_file() else None
+            gateway.journal.append(
+                "run_resumed", run_id=self.run_id, open_task=self._recorded.open_task, versions=_versions(),
+                changed_goal=changed_goal(self._recorded, now),
+            )  # fmt: skip
+            return
         gateway.journal.append(
             "run_started", run_id=self.run_id, goal=self.goal.model_dump(mode="json"),
             goal_path=str(self._goal_path) if self._goal_path else None, seed=self.seed, process=self.process,
             mode="runbook" if self.model.name is None else "llm", model=self.model.name, mode_note=self.model.note,
             versions=_versions(), autonomy=_autonomy(self._policy, gateway.stack),
+            autonomy_asked=self._autonomy.value if self._autonomy is not None else None,
         )  # fmt: skip
+
+    def _is_goal_file(self) -> bool:
+        return self._goal_path is not None and self._goal_path.is_file()
 
     def _close_run(
         self, journal: Journal, outcome: Outcome, summary: str, exit_code: int, duration_s: float
@@ -229,9 +319,11 @@ class MlopsCrew:
         try:
             if outcome == "failed":
                 journal.append("error", message=summary)
-            journal.append(
-                "run_finished", outcome=outcome, summary=summary, exit_code=exit_code, duration_s=round(duration_s, 3)
-            )
+            if outcome != "suspended":
+                journal.append(
+                    "run_finished", outcome=outcome, summary=summary, exit_code=exit_code,
+                    duration_s=round(duration_s, 3),
+                )  # fmt: skip
             return write_report(self.folder).html
         except (JournalError, OSError):
             return None

@@ -14,6 +14,7 @@ from crew.run import Run
 from tasks.base import TaskFailedError, TaskResult, ToolCall
 from tools.core.results import ToolResult
 from tools.core.schema import agent_tool_name
+from tools.core.waiting import Wait
 
 CONTEXT_TOKENS = 1_000_000
 CHARS_PER_TOKEN = 4
@@ -70,7 +71,13 @@ class RunbookLLM(BaseLLM):
         asked = 0
         try:
             wanted = next(book)
+            waits = 0
             while True:
+                if isinstance(wanted, Wait):
+                    self._run.wait(wanted, waits)
+                    waits += 1
+                    wanted = next(book)
+                    continue
                 found = _take(self._run, past, wanted)
                 if found is None:
                     return [_tool_request(wanted, asked)]

@@ -107,6 +107,26 @@ class Narrator:
             case "fallback":
                 text = f"finished by its runbook instead of the LLM: {_text(record, 'reason')}"
                 return [Line("warning", text, "fallback", level=1, tone="warn", whole=True)]
+            case "lock":
+                text = f"the lock of {_text(record, 'model')} was left by {_text(record, 'taken_over')}, which is dead"
+                return [Line("warning", text, "lock", level=1, tone="warn", whole=True)]
+            case "reconciled":
+                done = f"repaired, {_text(record, 'how')}" if record.get("repaired") else _text(record, "how")
+                text = f"{_text(record, 'what')}: {done}"
+                return [Line("warning", text, "reconcile", level=1, tone="warn", whole=True)]
+            case "run_resumed":
+                return self._run_resumed(record)
+            case "settled":
+                return [
+                    Line(
+                        "ok", f"{_text(record, 'reason')} ({_text(record, 'call_id')})", "settled", level=1, whole=True
+                    )
+                ]
+            case "run_suspended":
+                wait = record.get("wait")
+                summary = str(wait.get("what") or "") if isinstance(wait, dict) else ""
+                self.ending = Ending("suspended", f"{summary} Then: mlops-crew resume {self.run_id}", 5, None, ())
+                return []
             case "error":
                 self._errors.append(_text(record, "message"))
                 return [Line("error", _text(record, "message"), tone="bad", whole=True)]
@@ -142,6 +162,17 @@ class Narrator:
         ]
         note = _text(record, "mode_note")
         return [*lines, Line("run", note, "note", level=1, whole=True)] if note else lines
+
+    def _run_resumed(self, record: Record) -> list[Line]:
+        self.started = True
+        self.run_id = _text(record, "run_id")
+        lines = [Line("run", f"run {self.run_id} goes on", "mlops-crew", whole=True)]
+        changed = record.get("changed_goal")
+        if isinstance(changed, list) and changed:
+            keys = ", ".join(map(str, changed))
+            text = f"the goal file has changed since ({keys}); the run keeps the goal it began with"
+            lines.append(Line("warning", text, "goal", level=1, tone="warn", whole=True))
+        return lines
 
     def _task_finished(self, record: Record) -> list[Line]:
         self.task = ""
@@ -223,7 +254,8 @@ class Narrator:
 def ending_text(ending: Ending) -> tuple[str, Tone]:
     """The headline of the block at the end, and its tone."""
     words, tone = headline(ending.outcome)
-    return (f"ERROR. {words}", "bad") if tone == "bad" or ending.exit_code else (words, tone)
+    is_error = tone == "bad" or (ending.exit_code and ending.outcome != "suspended")
+    return (f"ERROR. {words}", "bad") if is_error else (words, tone)
 
 
 def _text(record: Record, key: str) -> str:

@@ -27,9 +27,10 @@ Outcome = Literal[
     "completed",
     "failed",
     "stopped",
+    "suspended",
 ]
 
-EXIT_CODES: dict[Outcome, int] = {"failed": 1, "data_rejected": 3, "undecided": 4, "stopped": 130}
+EXIT_CODES: dict[Outcome, int] = {"failed": 1, "data_rejected": 3, "undecided": 4, "suspended": 5, "stopped": 130}
 
 
 def outcome_of(results: Mapping[str, TaskResult]) -> tuple[Outcome, str]:

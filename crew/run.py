@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from crew.resuming import Recorded
 from crew.roles import Roles
 from tasks.base import Evidence, Inputs, TaskResult, ToolCall
 from tasks.goal import Goal
@@ -20,6 +21,7 @@ from tools.core.gateway import Gateway
 from tools.core.grants import Scope
 from tools.core.journal import Journal, JournalError, Record
 from tools.core.results import ToolResult
+from tools.core.waiting import Suspended, Wait
 
 Mode = Literal["runbook", "llm"]
 
@@ -53,6 +55,7 @@ class Run:
 
     Args:
         price_per_mtok: US dollars per million prompt and completion tokens; None when not known.
+        recorded: what is there already, of a run that is gone on with.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Run:
         seed: int,
         installed: frozenset[str],
         price_per_mtok: tuple[float, float] | None = None,
+        recorded: Recorded | None = None,
     ) -> None:
         self.goal = goal
         self.roles = roles
@@ -75,7 +79,9 @@ class Run:
         self.current: Current | None = None
         self._price = price_per_mtok
         self._lock = threading.Lock()
-        self._arguments: dict[str, dict[str, Any]] = {}
+        self._recorded = recorded
+        # What a recorded call was made with; it is handed out without a new intent.
+        self._arguments = {past.id: past.arguments for past in gateway.recall.calls}
         gateway.journal.subscribe(self._listen)
 
     @property
@@ -100,13 +106,27 @@ class Run:
         return None
 
     def skip(self, task: str, agent: str, reason: str) -> None:
-        self.journal.append("task_skipped", task=task, agent=agent, reason=reason)
+        if self._recorded is None or task not in self._recorded.skipped:
+            self.journal.append("task_skipped", task=task, agent=agent, reason=reason)
+
+    def done_before(self, task: str) -> TaskResult | None:
+        """The result of a task that a process before this one finished."""
+        found = self._recorded.result(task, self.roles.definitions[task].result) if self._recorded else None
+        if found is not None:
+            self.results[task] = found
+        return found
 
     @contextmanager
     def task(self, task: str, agent: str, title: str, mode: Mode) -> Generator[Current]:
         """The time during which a task is on. Leaving it normally needs a result in `results`."""
-        self.journal.append("task_started", task=task, agent=agent, title=title, mode=mode)
+        again = self._recorded is not None and task == self._recorded.open_task
+        if again:
+            self.gateway.recall.enter(task)
+        self.journal.append("task_started", task=task, agent=agent, title=title, mode=mode, again=again)
         self.current = Current(task=task, agent=agent, mode=mode, started=time.monotonic())
+        if again and self.roles.definitions[task].runbook is not None:
+            # What a model said is not recorded; what it did is, and the runbook goes on from there.
+            self.fall_back("the process ended during the task; its runbook goes on over the recorded calls")
         for integration in self.roles.definitions[task].warms:
             self.gateway.warm(integration)
         try:
@@ -114,6 +134,19 @@ class Run:
             self._finish(self.current)
         finally:
             self.current = None
+            self.gateway.recall.leave()
+
+    def wait(self, wait: Wait, number: int) -> None:
+        """A runbook waits, for the `number`th time in its task (from 0). Returns once that wait is over.
+
+        Raises:
+            Suspended: it is not; the run ends here and is gone on with later.
+        """
+        current = self._on()
+        over = self._recorded.waits.get(current.task, 0) if self._recorded is not None else 0
+        if number >= over:
+            self.fatal = self.fatal or Suspended(wait.begun(self.gateway.project, time.time()), in_runbook=True)
+            raise self.fatal
 
     def _finish(self, current: Current) -> None:
         usage = current.usage
@@ -143,7 +176,7 @@ class Run:
         current = self._on()
         try:
             result = self.gateway.call(tool, arguments, self._caller(current))
-        except JournalError as error:
+        except (JournalError, Suspended) as error:
             self.fatal = error
             raise
         self._record(current, tool, arguments, result)

@@ -33,12 +33,13 @@ class RunSummary:
 
 def list_runs(home: Path) -> list[RunSummary]:
     """All runs under the state folder, newest first."""
-    return [_summary(read_run(folder)) for folder in _folders(home)]
+    return [_summary(read_run(folder, verify=False)) for folder in _folders(home)]
 
 
 def latest_run(home: Path) -> RunSummary | None:
     """The newest run of the crew; tool calls outside a run do not count. None when there is none."""
-    return next((found for found in map(_summary, map(read_run, _folders(home))) if found.outcome != "calls"), None)
+    runs = (_summary(read_run(folder, verify=False)) for folder in _folders(home))
+    return next((found for found in runs if found.outcome != "calls"), None)
 
 
 def show_run(home: Path, run_id: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ OUTCOMES: dict[str, tuple[str, Tone]] = {
     "completed": ("Completed", "good"),
     "failed": ("Failed: the run ended with an error", "bad"),
     "stopped": ("Stopped: the run was interrupted before it decided", "bad"),
+    "suspended": ("Suspended: the run waits and goes on later", "neutral"),
     "unfinished": ("Unfinished: the journal ends before the run did", "bad"),
     "calls": ("Single tool calls, no run of the crew", "neutral"),
 }

@@ -1,6 +1,7 @@
 """What a task is made of: a typed result, a runbook, a guardrail.
 
-A runbook is a generator: it yields `ToolCall`s, receives each one's `ToolResult`, and returns the task's result. It
+A runbook is a generator: it yields `ToolCall`s, receives each one's `ToolResult`, and returns the task's result. It may
+yield a `Wait` too: the run is suspended, and goes on behind it once that is over. It
 holds no state but its own variables, so it can be replayed over results already in a conversation.
 
 A guardrail compares a result that an agent claims with the evidence: the calls that the journal recorded.
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from tasks.goal import Goal
 from tools.core.grants import Grant
 from tools.core.results import Status, ToolResult
+from tools.core.waiting import Wait
 
 
 class TaskResult(BaseModel):
@@ -84,7 +86,7 @@ class Inputs:
         return found
 
 
-Runbook = Generator[ToolCall, ToolResult, TaskResult]
+Runbook = Generator[ToolCall | Wait, ToolResult, TaskResult]
 
 
 def data_of(result: ToolResult, doing: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ PAGES = {
 }
 PAGE = PAGES["ARCHITECTURE.md"]
 TOP = "crew|tasks|tools|config|tests|notebooks|bench|examples|docs|bin"
+WRITTEN_LATER = {"config/pins.json"}  # by a command, in a project that uses it
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -24,7 +25,7 @@ def test_every_path_a_page_names_exists(name: str) -> None:
     links = {link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link}
     assert sorted(link for link in links if not ((ROOT / name).parent / link).exists()) == []
     named |= set(re.findall(r"`\.?/?(\w+\.(?:md|toml)|start|check|\.env\.example)`", text))
-    assert sorted(path for path in named if not (ROOT / path).exists()) == []
+    assert sorted(path for path in named - WRITTEN_LATER if not (ROOT / path).exists()) == []
 
 
 def test_the_files_of_an_integration_are_those_of_the_contract() -> None:

@@ -15,6 +15,7 @@ from tools.core.errors import FixableError
 from tools.core.files import private_folder
 from tools.core.gateway import Gateway
 from tools.core.journal import Journal
+from tools.core.locks import ProductionLocks
 from tools.core.policy import Policy
 from tools.core.redact import Redactor
 from tools.core.results import ToolResult
@@ -69,6 +70,8 @@ def open_gateway(
     preferences: Mapping[str, str] | None = None,
     data: Sequence[str] = (),
     data_roots: Sequence[str] = (),
+    patience_s: float | None = None,
+    locks: ProductionLocks | None = None,
 ) -> Gateway:
     """A gateway for a project, with a journal of its own at `<home>/runs/<run_id>/journal.jsonl`.
 
@@ -78,6 +81,8 @@ def open_gateway(
         prompt: asks in the terminal; None leaves approvals to `mlops-crew approve`.
         policy: instead of `config/policy.yaml`.
         env: instead of the environment and `.env`.
+        locks: of production, that a run holds already; see `Gateway`.
+        patience_s: seconds that a question may go unanswered before the run is suspended; see `Gateway`.
         preferences: what the goal states on the topics of questions to people; see `Gateway`.
         data, data_roots: the goal's data files, and folders it declares; without any, calls read in the project folder
             and write among the run's files only (`tools.core.roots`). `MLOPS_DATA_ROOTS` says the same without a goal.
@@ -117,6 +122,8 @@ def open_gateway(
         run_id=run_id,
         preferences=preferences,
         roots=roots,
+        patience_s=patience_s,
+        locks=locks,
     )
 
 

@@ -4,7 +4,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from crew.commands.console import Colour, CommandError, Place, paint, table, user_name
+from crew.commands.console import Colour, CommandError, Place, paint, table
 
 if TYPE_CHECKING:
     from tools.core.pins import Difference
@@ -22,6 +22,7 @@ def accept(place: Place, server: str, *, yes: bool) -> int:
     import anyio
 
     from tools.core.client import listed_tools
+    from tools.core.person import person
     from tools.session import open_stack
 
     stack = open_stack(place.project, place.env)
@@ -37,7 +38,7 @@ def accept(place: Place, server: str, *, yes: bool) -> int:
     if not yes and not _agreed(server):
         print("Nothing was accepted.")
         return 1
-    kept = stack.pins.accept(server, listed, by=user_name())
+    kept = stack.pins.accept(server, listed, by=person())
     print(f"Accepted {len(kept)} tools of {server} in {stack.pins.path}.")
     print("What each of them may do is in config/policy.yaml; one that is not named under effects counts as risky.")
     return 0

@@ -82,8 +82,8 @@ def say(text: str = "", stream: TextIO | None = None) -> None:
     """Print lines of text, cleaned: the only way by which a command writes for a person."""
     parts = _PAINT.split(text)
     cleaned = "".join(f"\x1b[{part}m" if place % 2 else clean_text(part) for place, part in enumerate(parts))
-    stream = stream or sys.stdout
-    encoding = stream.encoding or "utf-8"
+    stream = sys.stdout if stream is None else stream
+    encoding: str = getattr(stream, "encoding", None) or "utf-8"
     print(cleaned.encode(encoding, "replace").decode(encoding), file=stream, flush=stream is sys.stderr)
 
 

@@ -37,6 +37,9 @@ def run(
         typer.Option(help="What the agents may do on their own (default: what policy.yaml says)."),
     ] = None,
     runbook: Annotated[bool, typer.Option("--runbook", help="Follow the runbooks even if MODEL is set.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for another run that may change production of the model.")
+    ] = False,
     project: ProjectOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as JSON at the end; progress goes to stderr.")
@@ -45,7 +48,7 @@ def run(
     """Run the crew on a goal: check the data, find drift, retrain, canary, promote or roll back.
 
     Exit codes: 0 the crew decided, 1 failed, 2 wrong use or configuration, 3 the data was rejected, 4 nobody chose
-    where a person was to, 130 stopped.
+    where a person was to, 5 suspended (it goes on with `mlops-crew resume`), 130 stopped.
     """
     if goal and goal_option:
         raise CommandError("give the goal once: as an argument or with --goal", code=2)
@@ -58,7 +61,7 @@ def run(
     from crew.mlops_crew import MlopsCrew
     from tools.core.policy import Level
 
-    with _stdout_for_result(as_json) as write_result:
+    with stdout_for_result(as_json) as write_result:
         display = Display(sys.stderr if as_json else sys.stdout)
         crew = MlopsCrew(
             goal_file,
@@ -69,21 +72,31 @@ def run(
             on_record=display,
             prompt=terminal_prompt(display) if sys.stdin.isatty() else None,
             runbook=runbook,
+            wait_s=float("inf") if wait else 0.0,
         )
-        report: Path | None = None
-        try:
-            with _stoppable(crew, display):
-                outcome = crew.run()
-                report = outcome.report
-        except KeyboardInterrupt:
-            return STOPPED
-        finally:
-            display.close(report)
-        if as_json:
-            import json
+        return play(crew, display, write_result if as_json else None)
 
-            write_result(json.dumps(_as_json(outcome), indent=2, default=str) + "\n")
-        return outcome.exit_code
+
+def play(crew: "MlopsCrew", display: "Display", write_result: Callable[[str], None] | None) -> int:
+    """Run a crew to its end, shown while it happens, and return the exit code.
+
+    Args:
+        write_result: is given the result as JSON.
+    """
+    report: Path | None = None
+    try:
+        with _stoppable(crew, display):
+            outcome = crew.run()
+            report = outcome.report
+    except KeyboardInterrupt:
+        return STOPPED
+    finally:
+        display.close(report)
+    if write_result is not None:
+        import json
+
+        write_result(json.dumps(_as_json(outcome), indent=2, default=str) + "\n")
+    return outcome.exit_code
 
 
 def _find_goal(place: Place, given: str) -> Path:
@@ -110,7 +123,7 @@ def _check_sample(place: Place, goal_file: Path) -> None:
 
 
 @contextlib.contextmanager
-def _stdout_for_result(only: bool) -> Generator[Callable[[str], None]]:
+def stdout_for_result(only: bool) -> Generator[Callable[[str], None]]:
     """With `only`, standard output is kept for what is given to the yielded function, whatever prints meanwhile."""
     if not only:
         yield lambda _text: None

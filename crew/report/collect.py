@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from crew.words import headline, sentence, title
-from tools.core.journal import JournalError, read_journal
+from tools.core.journal import JournalError, read_journal, verify_journal
+from tools.core.keys import KeyFileError
 
 Record = dict[str, Any]
 JOURNAL = "journal.jsonl"
@@ -90,7 +91,7 @@ class RecordedRun:
     guardrails: list[Record]
     errors: list[str]
     records: int
-    damage: str  # why the journal could not be read to its end; empty when it could
+    damage: str  # why the journal could not be read to its end or believed; empty when it could
 
     @property
     def goal_name(self) -> str:
@@ -113,20 +114,24 @@ class RecordedRun:
         return [call for call in self.calls if call.name == name and (call.ok or not ok)]
 
 
-def read_run(folder: Path) -> RecordedRun:
+def read_run(folder: Path, *, verify: bool = True) -> RecordedRun:
     """The run in `folder`.
+
+    Args:
+        verify: check the journal against its chain, too; its problems are the run's `damage`.
 
     Raises:
         FileNotFoundError: it holds no journal.
     """
-    records, damage = _records(folder / JOURNAL)
+    records, damage = _records(folder / JOURNAL, verify)
     started = _first(records, "run_started")
     finished = _first(records, "run_finished")
     times = [time for time in (_time(record) for record in records) if time is not None]
     begin = times[0] if times else None
     goal = started.get("goal")
     calls = _calls(records, begin)
-    outcome = _text(finished, "outcome") or ("unfinished" if started else "calls")
+    suspended = _suspended(records)
+    outcome = _text(finished, "outcome") or ("suspended" if suspended else "unfinished" if started else "calls")
     elapsed = (times[-1] - begin).total_seconds() if begin else None
     return RecordedRun(
         id=_text(started, "run_id") or folder.name,
@@ -143,7 +148,7 @@ def read_run(folder: Path) -> RecordedRun:
         versions=_dict(started.get("versions")),
         levels=_dict(started.get("autonomy")),
         outcome=outcome,
-        summary=_text(finished, "summary"),
+        summary=_text(finished, "summary") or _text(_dict(suspended.get("wait")), "what"),
         exit_code=finished.get("exit_code"),
         calls=calls,
         steps=_steps(records, calls, begin),
@@ -154,15 +159,27 @@ def read_run(folder: Path) -> RecordedRun:
     )
 
 
-def _records(path: Path) -> tuple[list[Record], str]:
+def _records(path: Path, verify: bool) -> tuple[list[Record], str]:
     records: list[Record] = []
     try:
         records.extend(read_journal(path))
     except JournalError as error:
         return records, f"{error}; what follows is not shown"
+    if verify and (changed := _changed(path)):
+        return records, changed
     if not path.read_bytes().endswith(b"\n"):
         return records, "the last record was cut off while it was written"
     return records, ""
+
+
+def _changed(path: Path) -> str:
+    """What was done to a journal after it was written; empty where it is intact, or of the format without a chain."""
+    try:
+        problems = verify_journal(path)
+    except KeyFileError as error:
+        return f"it cannot be verified: {error.message}"
+    more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+    return f"{problems[0].message}{more}; what it says is no evidence" if problems else ""
 
 
 def _calls(records: list[Record], begin: datetime | None) -> list[Call]:
@@ -186,6 +203,9 @@ def _calls(records: list[Record], begin: datetime | None) -> list[Call]:
             call.data = _dict(record.get("data"))
             call.duration_s = _float(record.get("duration_s"), None)
             call.attempts = int(_float(record.get("attempts"), 0) or 0)
+        elif kind == "settled" and record.get("status") == "ok":
+            call.status, call.message = "ok", _text(record, "reason")
+            call.data = _dict(record.get("data"))
         elif kind == "approval_decided":
             call.decided_by = _text(record, "by") or "nobody"
             call.note = _text(record, "note")
@@ -196,6 +216,8 @@ def _steps(records: list[Record], calls: list[Call], begin: datetime | None) -> 
     steps: list[Step] = []
     for record in records:
         kind, task = record.get("kind"), _text(record, "task")
+        if kind == "task_started" and record.get("again") and any(step.task == task for step in steps):
+            continue  # gone on with by another process: one step
         if kind in ("task_started", "task_skipped"):
             steps.append(
                 Step(
@@ -224,6 +246,12 @@ def _steps(records: list[Record], calls: list[Call], begin: datetime | None) -> 
     for step in steps:
         step.calls = [call.id for call in calls if call.task == step.task]
     return steps
+
+
+def _suspended(records: list[Record]) -> Record:
+    """The record of the wait that a run is in; empty where it waits for nothing."""
+    last = [record for record in records if record.get("kind") in ("run_suspended", "run_resumed")][-1:]
+    return last[0] if last and last[0].get("kind") == "run_suspended" else {}
 
 
 def _first(records: list[Record], kind: str) -> Record:

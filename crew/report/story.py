@@ -153,8 +153,6 @@ def verdict(run: RecordedRun, made: list[ToldDecision]) -> Headline:
         reasons += [
             f"{c.name}: {c.message or 'it had not returned'}" for c in calls if not _is_told(c.message, reasons)
         ]
-        if run.damage:
-            reasons.append(f"The journal is damaged: {run.damage}.")
     else:
         reasons = [f"{_SUBJECTS.get(call.name, call.name)}: {_why(call)}" for call in calls]
         reasons += [
@@ -162,6 +160,8 @@ def verdict(run: RecordedRun, made: list[ToldDecision]) -> Headline:
             for call in calls
             for finding in call.data.get("critical") or []
         ]
+    if run.damage:
+        reasons.append(f"The journal is damaged: {run.damage}.")
     return Headline(words, tone, run.summary, reasons, [call.id for call in calls], _by(run, made))
 
 

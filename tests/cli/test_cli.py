@@ -21,6 +21,8 @@ COMMANDS = [
     "runs",
     "show",
     "report",
+    "audit",
+    "who-was-live",
     "approvals",
     "approve",
     "reject",

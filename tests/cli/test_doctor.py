@@ -137,3 +137,26 @@ def test_no_more_run_at_once_than_allowed() -> None:
 
     assert len(bounded({str(i): job for i in range(9)}, at_once=3, timeout_s=10)) == 9
     assert most <= 3
+
+
+def test_a_secret_that_is_an_ordinary_word_is_named_and_never_shown(tmp_path: Path) -> None:
+    env = {"DB_PASSWORD": "production", "X_TOKEN": "hunter2-hunter2", "PROMETHEUS_TOKEN": "short"}
+    told = {check.name: check for check in project_checks(tmp_path, tmp_path / ".mlops", env)}["secrets"]
+    assert told.state == "warn" and "DB_PASSWORD, PROMETHEUS_TOKEN" in told.detail
+    assert "production" not in told.detail and "X_TOKEN" not in told.detail
+
+
+def test_a_signing_key_that_others_may_read_is_broken_and_none_is_made_by_looking(tmp_path: Path) -> None:
+    from tools.core.keys import signing_key
+
+    env = {"MLOPS_KEYS": str(tmp_path / "keys")}
+
+    def told() -> tuple[str, str]:
+        checks = {check.name: check for check in project_checks(tmp_path / "p", tmp_path / "p" / ".mlops", env)}
+        return checks["signing key"].state, checks["signing key"].detail
+
+    assert told()[0] == "ok" and "first run" in told()[1] and not (tmp_path / "keys").exists()
+    signing_key("journal", env)
+    assert told() == ("ok", f"in {tmp_path / 'keys'}")
+    (tmp_path / "keys" / "journal.key").chmod(0o644)
+    assert told()[0] == "broken" and "chmod 600" in told()[1]

@@ -65,6 +65,7 @@ def test_what_is_derived_from_the_specs_is_written_with_it(checkout: Path) -> No
     assert run(checkout, "python", "-m", "crew", "docs", "--check").returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("ruff", "check"), ("ruff", "format", "--check"), ("pyright",)], ids=" ".join)
 def test_the_folders_pass_style_and_types(checkout: Path, command: tuple[str, ...]) -> None:
     (checkout / ".venv").exists() or (checkout / ".venv").symlink_to(Path(sys.prefix))
@@ -78,6 +79,7 @@ def test_the_architecture_holds(checkout: Path) -> None:
     assert ended.returncode == 0, ended.stdout[-3000:]
 
 
+@pytest.mark.slow
 def test_the_contract_suite_passes_over_every_transport_without_an_edit(checkout: Path) -> None:
     ended = run(
         checkout, "pytest", "-q", "-p", "no:cacheprovider", "tests/contracts", "-k", f"{NAME} or notebook or light"
@@ -192,6 +194,7 @@ MUTANTS: dict[str, tuple[str, str, str, str]] = {
         "shows the value of ACME_PAGER_TOKEN",
     ),
     "no credentials": ("backend.py", '    auth=Bearer("ACME_PAGER_TOKEN"),\n', "", "without the header Authorization"),
+    "no idempotency key": ("backend.py", ", key=ctx.idempotency_key", "", "without the header Idempotency-Key"),
     "a write sent twice": (
         "backend.py",
         "        made = answer.model(_Item)\n",
@@ -201,12 +204,14 @@ MUTANTS: dict[str, tuple[str, str, str, str]] = {
     ),
     "an unknown write called failed": (
         "backend.py",
-        '        answer = self._client.write("POST", "v1/items", json={"summary": args.summary}, success=201)\n',
+        "    def create_item(self, args: CreateItemArgs, ctx: CallContext) -> Item:\n",
+        "    def create_item(self, args: CreateItemArgs, ctx: CallContext) -> Item:\n"
         "        from tools.core.errors import FinalError, UnknownOutcomeError\n"
         "        try:\n"
-        '            answer = self._client.write("POST", "v1/items", json={"summary": args.summary}, success=201)\n'
+        "            return self._create_item(args, ctx)\n"
         "        except UnknownOutcomeError as error:\n"
-        "            raise FinalError(error.message) from error\n",
+        "            raise FinalError(error.message) from error\n\n"
+        "    def _create_item(self, args: CreateItemArgs, ctx: CallContext) -> Item:\n",
         "it may have been done",
     ),
     "an error returned as success": (

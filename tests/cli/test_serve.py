@@ -87,7 +87,7 @@ def journal(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_every_allowed_action_is_a_tool_with_schemas_and_annotations(folder: Path) -> None:
-    edit(folder / "config" / "policy.yaml", 'serving: {allow: "*"}', 'serving: {allow: "*", forbid: [promote_canary]}')
+    edit(folder / "config" / "policy.yaml", 'serving: {allow: "*",', 'serving: {allow: "*", forbid: [promote_canary],')
 
     async def list_tools() -> dict[str, Any]:
         async with stdio_session(folder) as session:

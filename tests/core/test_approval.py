@@ -322,6 +322,13 @@ class TestForgery:
         assert all(len(a.nonce) == 32 and a.id.startswith(f"run-{a.call_id}-") for a in asked)
 
 
+def test_any_text_in_a_call_can_be_asked_about(store: ApprovalStore) -> None:
+    arguments = {"name": "x\ud800y", "n": float("inf"), "deep": [{"a": {"b": None}}]}
+    store.create(make(arguments=arguments, reason="because \x1b[2J"))
+    assert store.get("run-c1").arguments == arguments
+    assert store.decide("run-c1", "approved").state == "approved"
+
+
 class TestTheFolder:
     def test_it_is_private_and_so_is_what_is_in_it(self, store: ApprovalStore) -> None:
         os.umask(mask := os.umask(0))

@@ -1,22 +1,31 @@
 """Redaction: known values wherever they occur, and text shaped like a credential; ordinary text stays."""
 
+import base64
+import json
+import urllib.parse
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
-from tools.core.redact import Redactor, is_secret_name
+from tools.core.redact import Redactor, is_secret_name, weak_secrets
 
 
 @pytest.mark.parametrize(
     "name",
     ["OPENAI_API_KEY", "X_TOKEN", "AWS_SECRET_ACCESS_KEY", "DB_PASSWORD", "PGPASSWORD", "SENTRY_DSN", "MY_APIKEY",
-     "GOOGLE_CREDENTIALS", "KEY"],
+     "GOOGLE_CREDENTIALS", "KEY", "DB_PASS", "SMTP_PWD", "AZURE_STORAGE_CONNECTION_STRING", "DATABASE_URL",
+     "STAGING_DATABASE_URL", "SLACK_WEBHOOK_URL", "HF_AUTH", "SERVICE_PAT", "MY_PIN", "COOKIE", "BLOB_SAS"],
 )  # fmt: skip
 def test_names_that_say_secret_are_known(name: str) -> None:
     assert is_secret_name(name)
 
 
 @pytest.mark.parametrize(
-    "name", ["PATH", "MONKEY", "TOKENIZERS_PARALLELISM", "MAX_TOKENS", "KEYBOARD", "MLFLOW_TRACKING_URI"]
-)
+    "name",
+    ["PATH", "MONKEY", "TOKENIZERS_PARALLELISM", "MAX_TOKENS", "KEYBOARD", "MLFLOW_TRACKING_URI", "PWD", "OLDPWD",
+     "SSH_AUTH_SOCK", "AUTHOR", "COMPASS", "SPIN", "BASE_URL", "CONNECTION_TIMEOUT", "XAUTHORITY"],
+)  # fmt: skip
 def test_ordinary_names_are_not_secret(name: str) -> None:
     assert not is_secret_name(name)
 
@@ -28,8 +37,8 @@ def test_a_declared_secret_is_replaced_though_its_name_does_not_say_so() -> None
 
 
 def test_a_secret_that_contains_another_is_replaced_whole() -> None:
-    redactor = Redactor({"A_TOKEN": "abcdef", "B_TOKEN": "abcdefghij"})
-    assert redactor.text("abcdefghij abcdef") == "[redacted:B_TOKEN] [redacted:A_TOKEN]"
+    redactor = Redactor({"A_TOKEN": "ab1cdef!", "B_TOKEN": "ab1cdef!ghij"})
+    assert redactor.text("ab1cdef!ghij ab1cdef!") == "[redacted:B_TOKEN] [redacted:A_TOKEN]"
 
 
 def test_short_values_do_not_blank_out_ordinary_text() -> None:
@@ -48,6 +57,40 @@ def test_short_values_do_not_blank_out_ordinary_text() -> None:
         ("AKIAABCDEFGHIJKLMNOP", "AKIAABCD"),
         ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----", "MIIE"),
         ("-----BEGIN PRIVATE KEY-----\ncut off MIIE", "MIIE"),
+        ("-----BEGIN PGP PRIVATE KEY BLOCK-----\nlQOY\n-----END PGP PRIVATE KEY BLOCK-----", "lQOY"),
+        ("http://bob:p@ss/w0rd@host/x", "w0rd"),
+        ("https://ghtoken1234567890abcdef@github.com/x", "ghtoken1234567890abcdef"),
+        ("http://h/x?api_key=abcdefgh12345678&b=1", "abcdefgh12345678"),
+        ("http://h/x?a=1&token=abc123xyz789", "abc123xyz789"),
+        ("https://a.blob.core.windows.net/c?sv=2025&sig=aB%2Fc3D%3D&se=2026", "aB%2Fc3D"),
+        ("connection failed: password=hunter2hunter2 host=x", "hunter2hunter2"),
+        ("{'password': 'hunter2hunter2'}", "hunter2hunter2"),
+        ('{"api_key": "abcdefgh12345678"}', "abcdefgh12345678"),
+        ('{\\"client_secret\\": \\"abcdefgh12345678\\"}', "abcdefgh12345678"),
+        ("DefaultEndpointsProtocol=https;AccountName=a;AccountKey=Zm9v/bar+9=;EndpointSuffix=x", "Zm9v/bar+9="),
+        ("Endpoint=sb://x/;SharedAccessKeyName=r;SharedAccessKey=Zm9vYmFy9=", "Zm9vYmFy9="),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9", "dozjgNryP4J3"),
+        ("ASIAIOSFODNN7EXAMPLE", "ASIAIOSFODNN7EXAMPLE"),
+        ("AKIAIOSFODNN7EXAMPLE, wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "wJalrXUtnFEMI"),
+        ("AIzaSyD-1234567890abcdefghijklmnopqrstu", "AIzaSyD"),
+        ('{"type": "service_account", "private_key_id": "0123456789abcdef0123456789abcdef01234567"}', "0123456789abc"),
+        ('{"private_key": "-----BEGIN PRIVATE KEY-----\\nMIIEvQ\\n-----END PRIVATE KEY-----\\n"}', "MIIEvQ"),
+        ("https://hooks.slack.com/services/T00/B00/abcDEFghiJKL", "abcDEFghiJKL"),
+        ("https://discord.com/api/webhooks/123/abc-DEF_ghi", "abc-DEF_ghi"),
+        ("xoxb-1234567890-abcdefghij", "1234567890-abcdefghij"),
+        ("github_pat_11ABCDEFG0abcdefghijkl_mnopqrstuvwxyz", "11ABCDEFG0"),
+        ("glpat-abcDEF1234567890wxyz", "abcDEF1234567890"),
+        ("pypi-AgEIcHlwaS5vcmcCJGFiY2RlZmdoaWprbG1ub3A", "AgEIcHlwaS5vcmc"),
+        ("npm_abcdefghijklmnopqrstuvwxyzABCDEFGHIJ", "abcdefghijklmnop"),
+        ("hf_abcdefghijklmnopqrstuvwxyzABCDEFGH", "abcdefghijklmnop"),
+        ("sk-ant-api03-abcdef1234567890abcdef", "abcdef1234567890abcdef"),
+        ("sk_live_4eC39HqLyjWDarjtT1zdp7dc", "4eC39HqLyjWDarjtT1zdp7dc"),
+        ("DD-API-KEY: 0123456789abcdef0123456789abcdef", "0123456789abcdef"),
+        ("DD-APPLICATION-KEY: 0123456789abcdef0123456789abcdef01234567", "0123456789abcdef"),
+        ("Authorization: Token token=y_NbAkKc66ryYTWUXYEu", "y_NbAkKc66ryYTWUXYEu"),
+        ('{"routing_key": "0123456789abcdef0123456789abcdef"}', "0123456789abcdef"),
+        ("AZURE_CLIENT_SECRET=abc~DEF.123 PATH=/usr/bin", "abc~DEF.123"),
+        ("export SMTP_PASS='two words'", "two words"),
     ],
 )
 def test_text_shaped_like_a_credential_is_replaced(text: str, secret: str) -> None:
@@ -65,6 +108,18 @@ def test_text_shaped_like_a_credential_is_replaced(text: str, secret: str) -> No
         "wandb_offline_run_directory_of_2026",
         "2026-11-23T15:04:15.257+00:00",
         "evidently: drift in hour_of_day and temperature_celsius_mean_2024",
+        "http://127.0.0.1:5000/users/@me",
+        "pk_customer_2_identifier_column",
+        "sk-learn-pipeline-of-features",
+        "max_tokens=512, n_tokens: 3, tokenizer=bert",
+        "Token: the access expired; password is required",
+        "password=None, token=null, secret=false",
+        "sort_key=customer_id, key=value, auth=basic",
+        "PWD=/home/somebody OLDPWD=/ LANG=C.UTF-8",
+        "sig=0.05 and significance: 0.05",
+        "models:/m-0123456789abcdef0123456789abcdef",
+        "sha256 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        "user@example.org wrote to https://example.org/a@b",
     ],
 )
 def test_ordinary_text_stays_as_it_is(text: str) -> None:
@@ -82,3 +137,132 @@ def test_data_is_copied_with_keys_and_nested_values_cleaned() -> None:
 def test_what_json_cannot_hold_becomes_text_without_secrets() -> None:
     error = ValueError("bad secret-value")
     assert Redactor({"X_TOKEN": "secret-value"}).data({"e": error}) == {"e": "bad [redacted:X_TOKEN]"}
+
+
+STRONG = "qx7canary/Aws+0009=="
+ODD = 'it\'s "9"\nand ü\\ more'
+
+
+def _base64(before: str) -> Callable[[str], str]:
+    return lambda value: base64.b64encode(f"{before}{value}and after".encode()).decode()
+
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "plain": str, "upper case": str.upper, "hex": lambda v: v.encode().hex(), "HEX": lambda v: v.encode().hex().upper(),
+    "base64": _base64(""), "base64 after one": _base64("u"), "base64 after two": _base64("us"),
+    "base64 of user:password": _base64("user:"),
+    "base64 without padding": lambda v: base64.b64encode(v.encode()).decode().rstrip("="),
+    "base64 for addresses": lambda v: base64.urlsafe_b64encode(b"xy" + v.encode()).decode(),
+    "percent-encoded": lambda v: urllib.parse.quote(v, safe=""), "quoted": urllib.parse.quote,
+    "as a form": urllib.parse.quote_plus, "percent-encoded, small": lambda v: urllib.parse.quote(v, safe="").lower(),
+    "percent-encoded twice": lambda v: urllib.parse.quote(urllib.parse.quote(v, safe=""), safe=""),
+    "JSON": json.dumps, "JSON, not ASCII": lambda v: json.dumps(v, ensure_ascii=False), "repr": repr,
+    "JSON in JSON": lambda v: json.dumps(json.dumps(v)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("secret", [STRONG, ODD, "hunter2-hunter2"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_secret_is_replaced_in_every_spelling(form: str, secret: str) -> None:
+    redactor = Redactor({"X_TOKEN": secret})
+    spelt = FORMS[form](secret)
+    clean = redactor.text(f"before {spelt} after")
+    assert "[redacted:X_TOKEN]" in clean and clean.startswith("before ") and clean.endswith(" after")
+    core = spelt[6:16] if "base64" in form else spelt.strip("\"'")
+    assert core not in clean
+    assert "[redacted:X_TOKEN]" in json.dumps(redactor.data({"data": [{"text": spelt}]}))
+
+
+def test_the_password_of_any_address_is_a_secret_wherever_it_occurs() -> None:
+    env = {"MLFLOW_TRACKING_URI": "http://bob:s3cr3t-Pw@host", "OTHER": "postgresql://u:p%40ss-w0rd@host/db"}
+    redactor = Redactor(env)
+    assert "s3cr3t-Pw" not in redactor.text("login of bob with s3cr3t-Pw failed")
+    assert "p@ss-w0rd" not in redactor.text("tried p@ss-w0rd") and "p%40ss-w0rd" not in redactor.text("p%40ss-w0rd")
+    webhook = Redactor({"SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/T0/B0/qx7canary11"})
+    assert "qx7canary" not in webhook.text("POST /services/T0/B0/qx7canary11: 404, token qx7canary11")
+    assert "Zm9v9bar" not in Redactor({"AZ": "AccountName=a;AccountKey=Zm9v9bar+z;"}).text("key Zm9v9bar+z!")
+
+
+WORDS = ["champion", "production", "version", "cobalt", "Churn", "model2", "12345", "ok"]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_secret_that_is_a_word_does_not_change_what_the_word_means_elsewhere(word: str) -> None:
+    redactor = Redactor({"DB_PASSWORD": word})
+    data: dict[str, Any] = {
+        word: {f"{word}_id": 1, "stage": word, "uri": f"models:/{word}/{word}"},
+        "message": f"the {word} is {word}; model: {word}, name={word} key={word}",
+        "tags": [{"key": word, "value": word}],
+    }
+    assert redactor.data(data) == data
+
+
+@pytest.mark.parametrize("word", [*WORDS, "ab12!"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DB_PASSWORD={}", "export DB_PASSWORD='{}'", "DB_PASSWORD: {}", "{{'DB_PASSWORD': '{}'}}",
+        '{{"db_password": "{}"}}', "password={} host=x", "the password is {}", "--password {}", "password: {}",
+        "postgresql://user:{}@host/db", "https://{}@host", "Authorization: Bearer {}", "wrong password '{}'",
+    ],
+)  # fmt: skip
+def test_a_secret_that_is_a_word_is_replaced_where_it_stands_as_one(text: str, word: str) -> None:
+    clean = Redactor({"DB_PASSWORD": word}).text(text.format(word))
+    assert word not in clean.replace("DB_PASSWORD", "") and "[redacted" in clean
+
+
+def test_a_word_is_replaced_under_a_key_that_says_what_it_is_and_in_encodings() -> None:
+    redactor = Redactor({"DB_PASSWORD": "production"})
+    assert redactor.data({"password": "production", "stage": "production"}) == {
+        "password": "[redacted:DB_PASSWORD]", "stage": "production",
+    }  # fmt: skip
+    basic = base64.b64encode(b"admin:production").decode()
+    assert basic[8:-4] not in redactor.text(f"sent {basic}") and b"production".hex() not in redactor.text(
+        b"production".hex()
+    )
+
+
+def test_weak_secrets_are_named_and_switches_are_none() -> None:
+    env = {"DB_PASSWORD": "champion", "X_TOKEN": "hunter2-hunter2", "Y_AUTH": "true", "Z": "short", "HOME": "/home"}
+    assert weak_secrets({**env, "SMTP_USERNAME": "mailer"}) == ["DB_PASSWORD"]
+    assert Redactor({"SMTP_USERNAME": "mailer"}).text("user mailer") == "user mailer"
+    assert "qx7-user" not in Redactor({"SMTP_USERNAME": "qx7-user"}).text("user qx7-user")
+    assert weak_secrets(env, ["Z"]) == ["DB_PASSWORD", "Z"]
+
+
+def test_keys_are_renamed_only_where_they_hold_a_secret_and_two_stay_two() -> None:
+    redactor = Redactor({"A_TOKEN": "qx7canary-1", "B_TOKEN": "qx7canary-2", "C_PASSWORD": "target"})
+    data = {"target": 1, "password": 2, "token=abcdefgh1": 3, "pk_customer_2_identifier": 4, "qx7canary-1": 5}
+    assert list(redactor.data(data)) == [
+        "target", "password", "token=abcdefgh1", "pk_customer_2_identifier", "[redacted:A_TOKEN]",
+    ]  # fmt: skip
+    assert list(redactor.data({"http://u:p1@h/1": 1, "http://u:p2@h/1": 2}).values()) == [1, 2]
+
+
+def test_what_was_redacted_stays_as_it_is() -> None:
+    redactor = Redactor({"DB_PASSWORD": "hunter2-hunter2", "W_TOKEN": "champion"})
+    for text in ("DB_PASSWORD=hunter2-hunter2", "http://u:hunter2-hunter2@h?token=abcdefgh1", "token champion"):
+        once = redactor.text(text)
+        assert redactor.text(once) == once and "redacted" in once
+
+
+def test_the_cost_grows_with_the_text_and_not_with_its_square() -> None:
+    import time
+
+    redactor = Redactor({f"S{i}_TOKEN": f"qx7canary{i:04d}-x" for i in range(5)})
+    for piece in (
+        "a-",
+        "a_",
+        "http://",
+        "key=",
+        "password ",
+        "eyJ",
+        "AKIA",
+        "A" * 40 + " ",
+        "://a:b",
+        "-----BEGIN A",
+        "sk-",
+    ):
+        began = time.process_time()
+        redactor.text(piece * (100_000 // len(piece)))
+        assert time.process_time() - began < 5, piece

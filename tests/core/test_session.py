@@ -29,10 +29,12 @@ def test_the_shipped_policy_and_stack_open(project: Path) -> None:
 
 def test_a_misspelt_rule_in_the_policy_file_stops_the_start(project: Path) -> None:
     policy = project / "config" / "policy.yaml"
-    changed = policy.read_text().replace('serving: {allow: "*"}', 'serving: {allow: "*", forbid: [promote_canry]}')
+    changed = policy.read_text().replace('serving: {allow: "*",', 'serving: {allow: "*", forbid: [promote_canry],')
     assert changed != policy.read_text()
     policy.write_text(changed)
-    with pytest.raises(ConfigError, match=r"policy\.yaml.*serving.*unknown action 'promote_canry' .*promote_canary"):
+    with pytest.raises(
+        ConfigError, match=r"policy\.yaml.*serving.*unknown action 'promote_canry', did you mean 'promote_canary'"
+    ):
         open_gateway(project, env={})
 
 

@@ -6,14 +6,17 @@ import stat
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.core import fake
 from tests.core.fake import effects, make_gateway
 from tools.core.calls import PERSON, Caller
 from tools.core.contract import Effect
+from tools.core.errors import RetryableError
 from tools.core.grants import Scope, grant, way_back
 from tools.core.results import Status
 from tools.core.stop import AtWork, Stop, StopSwitch, system_user
@@ -67,6 +70,35 @@ def test_a_stop_that_comes_while_a_person_thinks_holds_the_call(tmp_path: Path) 
         result = gateway.call("fake", {"action": "add"})
     assert result.status is Status.DENIED and "stopped by ann" in result.message
     assert effects(tmp_path, "add") == 0
+
+
+def test_a_write_that_waits_behind_a_long_call_is_held_when_its_turn_comes(tmp_path: Path) -> None:
+    with make_gateway(tmp_path) as gateway, ThreadPoolExecutor(2) as pool:
+        begun, queued = threading.Event(), threading.Event()
+        gateway.journal.subscribe(lambda r: begun.set() if r["kind"] == "progress" else None)
+        gateway.journal.subscribe(lambda r: queued.set() if r.get("action") == "add" else None)
+        long = pool.submit(gateway.call, "fake", {"action": "wait_long", "seconds": 1.5})
+        assert begun.wait(30)
+        write = pool.submit(gateway.call, "fake", {"action": "add"})
+        assert queued.wait(30)
+        StopSwitch(tmp_path).pull("ann")
+        assert not long.done(), "the write still waits"
+        assert long.result(60).ok and write.result(60).status is Status.DENIED
+    assert effects(tmp_path, "add") == 0
+
+
+def test_a_write_is_not_repeated_once_a_stop_is_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def busy(_self: Any, _args: Any, _ctx: Any) -> Any:
+        tried.append(1)
+        StopSwitch(tmp_path).pull("ann")
+        raise RetryableError("busy")
+
+    monkeypatch.setattr(fake.FakeBackend, "fail_put", busy)
+    with make_gateway(tmp_path) as gateway:
+        assert gateway.call("fake", {"action": "fail_put", "times": 9}).status is Status.FAILED
+    assert tried == [1]
 
 
 def test_nobody_is_asked_about_a_call_that_is_held(tmp_path: Path) -> None:

@@ -87,12 +87,31 @@ def test_threads_and_processes_together_stay_inside_the_bound(tmp_path: Path) ->
         assert sum(pool.map(process, range(3))) == 50
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"v": 9, "used": {}}', '{"v": 1, "used": {"calls": 3}}', "null"])
+@pytest.mark.parametrize("content", ["\0", "{", "[]", '{"v": 9, "used": {}}', '{"v": 1, "used": {"calls": 3}}', "null"])
 def test_a_file_that_cannot_be_read_lets_nothing_through_and_says_what_to_do(tmp_path: Path, content: str) -> None:
     (tmp_path / "limits.json").write_text(content)
     store = WindowStore(tmp_path)
     with pytest.raises(WindowsError, match="a person may remove it"):
         store.reserve({"calls": 1.0}, LIMITS, free=False)
+
+
+def test_a_person_may_remove_the_file_while_it_is_used(tmp_path: Path) -> None:
+    store = WindowStore(tmp_path)
+    assert take(store, 12) == 10
+    (tmp_path / "limits.json").unlink()
+    assert take(store, 12) == 10
+    assert take(WindowStore(tmp_path), 1) == 0
+
+
+def test_a_shorter_text_leaves_nothing_of_a_longer_one(tmp_path: Path) -> None:
+    clock = Clock()
+    store = WindowStore(tmp_path, clock)
+    for _ in range(60):
+        clock.now += 60
+        store.reserve({"calls": 0.125}, LIMITS, free=False)
+    clock.now += 90_000
+    assert take(store, 1) == 1
+    assert WindowStore(tmp_path, clock).used(LIMITS) == {"calls": {Window.HOUR: 1.0, Window.DAY: 1.0}}
 
 
 def test_the_file_stays_small_over_weeks(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The stages of a made-up run, one function each: what the integrations would have returned, with invented numbers."""
 
 # fmt: off
+import hashlib
 import math
 import random
 from collections.abc import Callable
@@ -33,6 +34,10 @@ COLUMNS = [
     ("late_payments", "number", "Wasserstein distance (normed)", 0.0268, 0.1, False),
     ("region", "category", "Jensen-Shannon distance", 0.0117, 0.1, False),
 ]
+
+
+def _digest(of: str) -> str:
+    return hashlib.sha256(of.encode()).hexdigest()
 
 
 def started(project: Path, run_id: str, listener: Callable[[dict[str, Any]], None] | None) -> Example:
@@ -201,7 +206,7 @@ def evaluate(run: Example, uri: str, data: str, value: float) -> None:
         {"model_uri": uri, "metric": "roc_auc", "value": value, "rows": 1200, "latency_ms_p50": 6.1,
          "latency_ms_p95": 8.8,
          "size_bytes": 310_000, "scores_path": "files/scores.parquet", "segments": None,
-         "fairness_gap": None,
+         "fairness_gap": None, "model_digest": _digest(uri), "rows_digest": _digest(data),
          "message": f"{uri}: roc_auc {value:.4g} on 1200 rows of {Path(data).name}."},
         0.9, model_uri=uri, data=data, target="churned", task="binary", metric="roc_auc",
     )
@@ -290,6 +295,8 @@ def challenger(run: Example, data: dict[str, str]) -> None:
         {"better": True, "champion_value": 0.7308, "challenger_value": 0.8417, "difference": 0.1109,
          "difference_low": 0.0788,
          "difference_high": 0.1430, "p_value": 1e-10, "rows": 1200, "method": "DeLong", "reason": reason,
+         "champion_digest": _digest("models:/churn/1"), "challenger_digest": _digest("runs:/dd33/model"),
+         "rows_digest": _digest(data["holdout"]),
          "message": f"The challenger is better: {reason}."},
         0.04, champion_scores="b.parquet", challenger_scores="c.parquet", metric="roc_auc", task="binary",
     )
@@ -371,7 +378,8 @@ def traffic_batch(run: Example, batch: int) -> None:
          "label_share": 1.0, "held": False, "proxies": [], "served_by_challenger": 16 * (batch + 1),
          "measure": "accuracy", "champion_value": 0.71, "challenger_value": 0.79, "difference": 0.08,
          "difference_low": last["difference_low"], "difference_high": last["difference_high"], "disagreement": 0.18,
-         "checks": checks, "trajectory_path": path,
+         "checks": checks, "trajectory_path": path, "champion_digest": _digest("models:/churn/1"),
+         "challenger_digest": _digest("models:/churn/2"), "evidence_digest": _digest(f"evidence of {sent} requests"),
          "message": f"{verdict.capitalize()} after {sent} requests: {reason}"},
         0.06, evidence="evidence.parquet", metric="roc_auc", task="binary",
     )

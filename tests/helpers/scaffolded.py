@@ -12,8 +12,8 @@ from tools.core.contract import Integration
 
 ROOT = Path(__file__).parents[2]
 COPIED = (
-    "crew", "tools", "tasks", "config", "tests/contracts", "tests/conftest.py", "docs/settings.md",
-    "docs/integrations.md", ".env.example", "pyproject.toml",
+    "crew", "tools", "tasks", "config", "tests/contracts/test_contract_suite.py", "tests/conftest.py",
+    "docs/settings.md", "docs/integrations.md", ".env.example", "pyproject.toml",
 )  # fmt: skip
 
 

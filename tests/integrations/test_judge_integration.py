@@ -157,7 +157,7 @@ def test_the_needed_requests_fall_with_the_size_of_the_loss(project: Project):
     ("change", "message"),
     [
         ({"metric": "mae"}, "valid metrics: accuracy"),
-        ({"task": "ranking"}, "valid tasks: binary"),
+        ({"task": "ranking"}, "'binary', 'multiclass' or 'regression'"),
         ({"alpha": 0.9}, "alpha must be between 0 and 0.5"),
         ({"evidence": "absent.parquet"}, "missing"),
         ({"max_latency_ms": -1.0}, "max_latency_ms must be"),

@@ -84,7 +84,7 @@ def test_the_course_of_a_forecast_begins_at_the_newest_reading_and_spans_the_hor
     [
         ({"measure": "rmse"}, "valid measures"),
         ({"measure": "drift"}, "reference"),
-        ({"task": "guess"}, "valid tasks"),
+        ({"task": "guess"}, "'binary', 'multiclass' or 'regression'"),
         ({"times": "short.csv:at"}, "another file"),
         ({"times": "short.csv:when"}, "no column 'when'"),
     ],

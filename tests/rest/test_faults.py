@@ -17,6 +17,8 @@ NOW = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
         ({"retry-after": "0"}, 0),
         ({"retry-after": "2.5"}, 2.5),
         ({"retry-after": "Tue, 14 Nov 2023 22:13:50 GMT"}, 30),
+        ({"retry-after": "Tue, 14 Nov 2023 22:13:50"}, 30),
+        ({"retry-after": "Tue, 14 Nov 99999 22:13:50 GMT"}, None),
         ({"retry-after": "Tue, 14 Nov 2023 22:00:00 GMT"}, 0),
         ({"retry-after": "Tue, 14 Nov 2033 22:00:00 GMT"}, 86400),
         ({"retry-after": "999999999"}, 86400),

@@ -248,10 +248,19 @@ class ApprovalStore:
                     found.append(name)
         return found
 
-    def open_for(self, run_id: str, exact_call: str) -> Approval | None:
-        """The newest question of that very call which was not acted on: what a run finds that was cut off."""
+    def left_by(self, run_id: str) -> list[str]:
+        """The ids of all questions of a run, for one that goes on after it was cut off."""
+        with opened(self.folder) as folder:
+            return [name for name in folder.names(".json") if name.startswith(f"{run_id}-")] if folder else []
+
+    def unspent(self, ids: Iterable[str], run_id: str, exact_call: str) -> Approval | None:
+        """Of these questions the newest of that very call which can still be, or was, answered and not acted on."""
+        found: list[Approval] = []
+        for approval_id in ids:
+            with contextlib.suppress(ApprovalError, UnsafeFolderError):
+                found.append(self.get(approval_id))
         fitting = [
-            a for a in self._all()
+            a for a in found
             if (a.run_id, a.call_hash, a.spent) == (run_id, exact_call, False)
             and (a.state in ("approved", "chosen", "rejected") or (a.state == "pending" and a.expires_ts > time.time()))
         ]  # fmt: skip
@@ -366,7 +375,7 @@ class ApprovalStore:
         raise ApprovalError(f"approval {approval.id} is already {found.state}")
 
     def _put_answer(self, folder: OpenFolder, asked: Approval, state: Any, *, by: str, **more: Any) -> Approval:
-        fields = {"note": "", "via": "", "chosen": "", "edited": {}, **more}
+        fields: dict[str, Any] = {"note": "", "via": "", "chosen": "", "edited": {}, **more}
         answer = SignedAnswer(
             id=asked.id, nonce=asked.nonce, call_hash=asked.call_hash, state_hash=asked.state_hash, state=state, by=by,
             at=time.time(), **fields,

@@ -44,6 +44,7 @@ class Call:
         may_repeat: a repetition with the same arguments has no further effect.
         definition: None for a third-party tool.
         asked: the question, of a call that asks a person.
+        key: of a write, once it begins; the same for a repetition of the same write.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Call:
     timeout_s: float
     definition: Action | None
     asked: QuestionArgs | None = None
+    key: str = ""
 
     @property
     def name(self) -> str:

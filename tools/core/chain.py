@@ -126,17 +126,22 @@ class HeadPlaces:
 
     @classmethod
     def of(cls, journal: Path, env: Mapping[str, str]) -> "HeadPlaces":
-        folder = journal.parent.resolve()
-        home = hashlib.sha256(os.fsencode(folder.parent)).hexdigest()[:16]
-        return cls(journal.with_name(HEAD), heads_folder(env) / home / f"{run_label(journal)}.head")
+        return cls(
+            journal.with_name(HEAD), _heads_folder(journal.parent.resolve().parent, env) / f"{run_label(journal)}.head"
+        )
 
     def named_alike(self) -> list[Path]:
         """Heads that were kept for a journal of this run's name, wherever its folder was."""
         return sorted(self.far.parent.parent.glob(f"*/{self.far.name}"))
 
 
-def heads_folder(env: Mapping[str, str]) -> Path:
-    return keys_folder(env) / "heads"
+def heads_of(runs: Path, env: Mapping[str, str]) -> set[str]:
+    """Names of the runs in the folder `runs` whose journals' heads are kept, whether they are still there or not."""
+    return {path.stem for path in _heads_folder(runs.resolve(), env).glob("*.head")}
+
+
+def _heads_folder(runs: Path, env: Mapping[str, str]) -> Path:
+    return keys_folder(env) / "heads" / hashlib.sha256(os.fsencode(runs)).hexdigest()[:16]
 
 
 def run_label(journal: Path) -> str:

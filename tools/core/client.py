@@ -143,8 +143,9 @@ class Connection:
         timeout_s: float,
         on_progress: ProgressFnT,
         answer: Answer | None = None,
+        key: str = "",
     ) -> RawResult:
-        """Call a tool, once. `answer`: what was chosen, for an action that `asks`.
+        """Call a tool, once. `answer`: what was chosen, for an action that `asks`. `key`: of a write, see `writes`.
 
         Raises:
             RetryableError: the server could not be reached; the call did not start.
@@ -158,7 +159,7 @@ class Connection:
         self._notifications = 0
         meta: dict[str, Any] = {META_CALL: call_id}  # tells our own request apart, where its connection fails
         if self._key is not None:
-            meta = self._key.sign(tool, arguments, CallMeta(run_id, call_id, timeout_s, answer))
+            meta = self._key.sign(tool, arguments, CallMeta(run_id, call_id, timeout_s, answer, key))
         request = types.CallToolRequest(
             params=types.CallToolRequestParams(
                 name=tool,

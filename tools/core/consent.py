@@ -87,7 +87,7 @@ class Consent:
         self._is_stopping = is_stopping
         self._is_suspending = is_suspending
         self._read_state = read_state
-        self._own: set[str] = set()  # questions that this process put
+        self._left: list[str] | None = None  # questions that a process before this one put
 
     def preference(self, call: Call) -> tuple[str, str]:
         """What the goal states on a question's topic, and the option that it names; empty where there is none."""
@@ -133,12 +133,32 @@ class Consent:
             except ApprovalError as error:
                 raise DeniedError(str(error)) from error
 
+    def was_spent(self, approval_id: str) -> bool:
+        """Whether a leave was used up: of a process that ended right then, the journal does not tell."""
+        if self._approver is None:
+            return False
+        try:
+            return self._approver.store.get(approval_id).spent
+        except (ApprovalError, NeedsPersonError, OSError):
+            return False
+
+    def is_unanswered(self, approval_id: str) -> bool:
+        """Whether nobody answered a question, in time or so far."""
+        if self._approver is None:
+            return True
+        try:
+            return self._approver.store.get(approval_id).state in ("pending", "expired")
+        except (ApprovalError, NeedsPersonError, OSError):
+            return True
+
     async def _ask(self, approver: Approver, call: Call, decision: Decision, anew: Anew) -> Leave:
         exact = call_hash(self._run_id, call.server, call.action, call.arguments)
-        found = approver.store.open_for(self._run_id, exact)
-        left = found if found is not None and found.id not in self._own else None  # by a process that was cut off
+        if self._left is None:
+            self._left = approver.store.left_by(self._run_id)
+        left = approver.store.unspent(self._left, self._run_id, exact)
+        if left is not None:
+            self._left.remove(left.id)
         asked = left or await self._question(call, decision, exact)
-        self._own.add(asked.id)
         self._journal.append("approval_requested", call_id=call.id, approval=asked.model_dump(), again=bool(left))
         try:
             decided = await approver.wait(
@@ -146,10 +166,11 @@ class Consent:
                 check=lambda answered: self._refused(answered, anew), on_flaw=self._told_of_flaw(call, asked),
                 remind=self._reminder(call, asked, approver), is_put=left is not None,
             )  # fmt: skip
-        except BaseException:
+        except BaseException as error:
+            why = str(error) if isinstance(error, ApprovalError | NeedsPersonError | OSError) else "the caller gave up"
             self._journal.append(
-                "approval_decided", call_id=call.id, approval_id=asked.id, state="withdrawn", by="nobody",
-                note="the caller gave up", call_hash=exact,
+                "approval_decided", call_id=call.id, approval_id=asked.id, state="withdrawn", by="nobody", note=why,
+                call_hash=exact,
             )  # fmt: skip
             raise
         if decided.state == "pending":

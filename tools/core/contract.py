@@ -12,7 +12,6 @@ Listing every integration therefore imports no vendor library.
 
 import importlib
 import importlib.metadata
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -22,9 +21,11 @@ from typing import Annotated, Any, cast
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from tools.core.arguments import Bound, ReadPath
+from tools.core.bounds import read_json
 from tools.core.errors import CallCancelled, FixableError, MissingDependencyError, NeedsPersonError
 from tools.core.files import private_folder
 from tools.core.roots import FILES, RUNS, Roots
+from tools.core.writes import ReadBack, Undo
 
 PARAM_LIMIT = "limit"
 
@@ -91,10 +92,7 @@ def _from_json(value: Any) -> Any:
     """Models like to send a list as JSON text."""
     if not isinstance(value, str):
         return value
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error}") from error
+    return read_json(value)
 
 
 def _options(value: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -186,6 +184,15 @@ class Action:
         timeout_s: seconds after which the gateway stops waiting for the server.
         asks: the call is a question. The gateway has a person choose, or takes what the goal states where the policy
             lets it, and hands the `Answer` to the backend. `args` is then a `QuestionArgs`.
+        key: of a write: the arguments that make a repetition the same write; `()` stands for all of them.
+        repeatable: repeating it is harmless whatever happened since: it makes files of the run, adds by content, or
+            looks up what it made under `ctx.idempotency_key`.
+        read_back: how it is found out whether a write happened. A risky one needs it; another one may be `repeatable`.
+        undo: the action that takes it back, given the same arguments or as `Undo` says; None: that needs a person.
+        survives_process: False: its effect ends with the process that made it (a local engine's canary), or what it
+            tells is of that process. A resumed run makes such a call again, and the new answer counts.
+        ends: actions of the integration whose effect this one ends or replaces; a resumed run does not make those
+            again.
     """
 
     name: str
@@ -196,6 +203,12 @@ class Action:
     idempotent: bool = False
     timeout_s: float = 120.0
     asks: bool = False
+    key: tuple[str, ...] | None = None
+    repeatable: bool = False
+    read_back: ReadBack | None = None
+    undo: str | Undo | None = None
+    survives_process: bool = True
+    ends: tuple[str, ...] = ()
 
     def limits(self) -> dict[str, str]:
         """Argument name -> policy limit name, for the arguments declared with `Limited`."""
@@ -323,6 +336,8 @@ class CallContext:
         answer: what was chosen, for an action that `asks`; None where no gateway stands in front.
         roots: what the call's paths may lead to; by default what `Roots` gives a project without a goal.
         outside_models: models that a person let be loaded although they lie outside the configured store.
+        idempotency_key: the same for a repetition of the same write, also after a crash; empty for a read, and where no
+            gateway stands in front.
     """
 
     project: Path
@@ -331,6 +346,7 @@ class CallContext:
     answer: Answer | None = None
     roots: Roots = field(default=cast(Roots, None))
     outside_models: frozenset[str] = frozenset()
+    idempotency_key: str = ""
     report_progress: Callable[[float, float | None, str], None] = field(default=_no_progress)
     is_cancelled: Callable[[], bool] = field(default=lambda: False)
 

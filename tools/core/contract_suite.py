@@ -9,7 +9,6 @@ A further integration joins by being in the registry and shipping that file; not
 """
 
 import ast
-import dataclasses
 import hashlib
 import importlib
 import inspect
@@ -24,14 +23,15 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from tools.core.arguments import declared
+from tools.core.arguments import bound_arguments, declared
 from tools.core.contract import Action, Args, Backend, CallContext, Data, Effect, Integration, QuestionArgs
 from tools.core.errors import ErrorKind, MissingDependencyError
 from tools.core.examples import Example, contract_of, examples_of, standin_of, unreachable_of
 from tools.core.remote_suite import check_shows_none, check_standin
 from tools.core.results import Status, ToolResult
-from tools.core.schema import input_schema, output_schema
+from tools.core.schema import agent_schema, input_schema, output_schema
 from tools.core.standin import Play
+from tools.core.writes import EACH_CALL, Undo
 
 __all__ = ["STATIC_CHECKS", "Example", "examples_of", "standin_of", "unreachable_of"]
 
@@ -47,15 +47,17 @@ WORKING_FILES = ("-wal", "-shm", "-journal", ".log", "cache.db")
 SHARED = frozenset(
     {"httpx", "numpy", "pandas", "polars", "pyarrow", "pydantic", "starlette", "threadpoolctl", "uvicorn", "yaml"}
 )
-WRITE_FACTS = ("key", "read_back", "undo", "survives_process")  # what a write action declares beside its effect
 NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 
 Call = Callable[[str, Mapping[str, Any]], ToolResult]
 
 
 def definition_tokens(action: Action) -> float:
-    """About how many tokens a model pays for an action's definition on every request."""
-    text = " ".join((action.name, action.summary, json.dumps(input_schema(action), separators=(",", ":"))))
+    """About how many tokens a model pays for an action's definition on every request, at most: what the goal binds is
+    never shown to it."""
+    stated = [name for name, bound in bound_arguments(action.args).items() if not bound.name]
+    schema = json.dumps(agent_schema(action, stated), separators=(",", ":"))
+    text = " ".join((action.name, action.summary, schema))
     return len(text) / CHARS_PER_TOKEN
 
 
@@ -140,14 +142,6 @@ def check_arguments(spec: Integration) -> None:
             assert declared(info) is not None, f"{spec.name}.{action.name}: {name} is declared neither Bound nor Free"
 
 
-def check_write_facts(spec: Integration) -> None:
-    """A write says what makes a repetition the same write, how to read it back, and how to undo it."""
-    facts = [field.name for field in dataclasses.fields(Action) if field.name in WRITE_FACTS]
-    for action in spec.actions:
-        lacking = [fact for fact in facts if action.effect is not Effect.READ and getattr(action, fact) is None]
-        assert not lacking, f"{spec.name}.{action.name} writes, and does not declare {', '.join(lacking)}"
-
-
 def check_imports(spec: Integration) -> None:
     """`imports` names the libraries that the folder's modules import, so that nothing else may."""
     folder = Path(str(importlib.import_module(f"tools.integrations.{spec.name}").__file__)).parent
@@ -171,14 +165,44 @@ def check_missing_dependency(spec: Integration) -> None:
         raise AssertionError(f"{spec.name} was loaded without its library")
 
 
+def check_writes(spec: Integration) -> None:
+    """Every write says what makes a repetition the same write, how it is read back, and what takes it back."""
+    names = {action.name: action for action in spec.actions}
+    for action in spec.actions:
+        where = f"{spec.name}.{action.name}"
+        if action.effect is Effect.READ:
+            assert action.key is None and action.read_back is None and action.undo is None, f"{where}: reads only"
+            assert not action.repeatable and not action.ends, (
+                f"{where}: a read may always be repeated, and ends nothing"
+            )
+            continue
+        assert action.key is not None, f"{where}: key is missing: what makes a repetition the same write?"
+        unknown = (
+            [] if action.key == EACH_CALL else [name for name in action.key if name not in action.args.model_fields]
+        )
+        assert not unknown, f"{where}: key names no argument: {', '.join(unknown)}"
+        if action.effect is Effect.RISKY:
+            assert action.read_back is not None, f"{where}: read_back is missing: after a crash, did it happen?"
+        assert action.read_back is not None or action.repeatable, f"{where}: neither read_back nor repeatable"
+        others = [action.undo.action if isinstance(action.undo, Undo) else action.undo] if action.undo else []
+        for other in (*others, *action.ends):
+            assert other in names, f"{where}: undo or ends names no action: {other}"
+        if action.read_back is not None:
+            read = names.get(action.read_back.action)
+            assert read is not None and read.effect is Effect.READ, f"{where}: read_back names no read"
+            # Where nothing was found, and nobody had looked before, the condition must still answer.
+            blank = dict.fromkeys(action.args.model_fields, "")
+            assert action.read_back.happened(blank, None, None) in (True, False, None), where
+
+
 STATIC_CHECKS: tuple[Callable[[Integration], None], ...] = (
     check_folder,
     check_actions,
     check_results,
     check_settings,
     check_backend,
+    check_writes,
     check_arguments,
-    check_write_facts,
     check_imports,
     check_standin,
     check_missing_dependency,

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -39,17 +40,21 @@ from tools.core.errors import (
     UnknownOutcomeError,
 )
 from tools.core.grants import bind
-from tools.core.journal import Journal
+from tools.core.journal import Journal, Record
 from tools.core.limits import Usage
+from tools.core.locks import EVERYTHING, LockedError, ProductionLocks
 from tools.core.meta import GatewayKey
 from tools.core.policy import Decision, Level, Policy, ProposedCall, Verdict
 from tools.core.redact import Redactor
 from tools.core.results import ErrorInfo, Status, ToolResult
 from tools.core.roots import Roots, roots_from
 from tools.core.server import IntegrationServer
+from tools.core.settle import Past, Recall, Settlement, last_number, past_calls, said_before, settle, still_standing
 from tools.core.stack import Stack
 from tools.core.stop import AtWork, StopSwitch
+from tools.core.waiting import Suspended, Wait
 from tools.core.windows import WindowStore
+from tools.core.writes import idempotency_key
 from tools.core.yamlfile import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -73,6 +78,10 @@ class Gateway:
         preferences: topic of a question -> the preference that the goal states; no caller can state one.
         project, home, run_id: see `CallContext`.
         roots: what paths in arguments may lead to; by default what the project and `MLOPS_DATA_ROOTS` give.
+        locks: what a run holds already, which is let go of by the run; by default a risky call takes the lock of its
+            model, for as long as what it did lasts in this process.
+        patience_s: seconds that a question may go unanswered before the run is suspended; None: it is waited for until
+            it expires.
     """
 
     def __init__(
@@ -88,6 +97,8 @@ class Gateway:
         run_id: str,
         preferences: Mapping[str, str] | None = None,
         roots: Roots | None = None,
+        patience_s: float | None = None,
+        locks: ProductionLocks | None = None,
     ) -> None:
         self.stack = stack
         self.roots = roots or roots_from(stack.env, project, home, run_id)
@@ -105,7 +116,14 @@ class Gateway:
         self.stop_switch = StopSwitch(home)
         self.at_work = AtWork(home)
         self.at_work.begin()
-        self._count = sum(record["kind"] == "intent" for record in records)
+        self._under_way: dict[str, Call] = {}
+        self._count = last_number(records)
+        self.recall = Recall(past_calls(records))
+        self._patience_s = patience_s
+        self._locks = locks or ProductionLocks(home, run_id, policy.environment)
+        self._is_run = locks is not None
+        self.in_force: list[Past] = []  # what ends with this process
+        self._asked_at: float | None = None
         self._closed = False
         self.closed = threading.Event()
         self._lock = threading.Lock()
@@ -118,6 +136,7 @@ class Gateway:
             preferences=preferences or {},
             timeout_s=policy.approval_timeout_s,
             is_stopping=self._stopping.is_set,
+            is_suspending=self._is_impatient,
             read_state=self._read_state,
         )
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -141,6 +160,22 @@ class Gateway:
     async def call_tool(self, tool: str, arguments: Mapping[str, Any], caller: Caller = PERSON) -> ToolResult:
         """`call`, to be awaited in any event loop."""
         return await asyncio.wrap_future(self._submit(tool, arguments, caller))
+
+    def settle_past(self) -> list[Settlement]:
+        """Find out about the journal's calls that began and have no outcome; what is found is recorded. Blocks."""
+        return self._start().call(self._settle_past)
+
+    def settle_by_person(self, past: Past, *, happened: bool) -> None:
+        """Record what a person says of a call whose read back does not tell. Blocks.
+
+        Raises:
+            NeedsPersonError: it is said to have happened, and what it returned cannot be read.
+        """
+        self._start().call(self._settle_by_person, past, happened)
+
+    def make_again(self, past: Past) -> ToolResult:
+        """Make a recorded call again, under its id and key, and by the leave that was given for it. Blocks."""
+        return self._start().call(self._make_again, past)
 
     def warm(self, server: str) -> None:
         """Have an integration get ready in the background for calls that will come soon. Returns at once.
@@ -183,6 +218,8 @@ class Gateway:
                     raise ExceptionGroup("not everything could be stopped", failed)
         finally:
             self.at_work.end()
+            if not self._is_run:
+                self._locks.release()
 
     def tools(self, server: str) -> list[dict[str, Any]]:
         """The tools of a third-party server as `{"name", "description", "inputSchema"}`: those a person has accepted.
@@ -206,10 +243,10 @@ class Gateway:
 
     async def _call(self, tool: str, arguments: dict[str, Any], caller: Caller) -> ToolResult:
         started = time.monotonic()
-        call_id = self._next_id()
         try:
-            call = self._prepare(call_id, tool, arguments, caller)
+            call = self._prepare("", tool, arguments, caller)
         except ToolError as error:
+            call_id = self._next_id()
             # Nothing was begun, but an attempt is evidence too.
             given = shorten({name: value for name, value in arguments.items() if name != "action"})
             decision = "deny" if isinstance(error, DeniedError) else "invalid"
@@ -219,33 +256,62 @@ class Gateway:
                 level=None, real=None,
             )  # fmt: skip
             return self._finish(call_id, failure(error), started, attempts=0)
+        past = self.recall.take(call, self._redactor.data(call.arguments))
+        if past is not None and past.result is not None and not self.recall.is_made_again(past, self.action_of):
+            self.journal.publish({"kind": "recalled", "call_id": past.id, "server": past.server, "action": past.action})
+            return past.result
         decision = self._decide(call)
-        intent = self.journal.append(
+        if past is not None:
+            call.id = past.id
+            return await self._decided(call, decision, past, started)
+        call.id = self._next_id()
+        self.journal.append(
             "intent", call_id=call.id, server=call.server, action=call.action, arguments=call.arguments,
             role=caller.role, task=caller.task, effect=call.effect.value, decision=decision.verdict.value,
             rule=decision.rule, level=decision.level.value, real=self.stack.is_real(call.server),
         )  # fmt: skip
+        return await self._decided(call, decision, None, started)
+
+    async def _decided(self, call: Call, decision: Decision, past: Past | None, started: float) -> ToolResult:
+        """Do what was decided on a call. `past`: it was asked for before, by a process that ended."""
         if decision.verdict is not Verdict.DENY and (unknown := self._unaccepted(call)) is not None:
             return self._finish(call.id, unknown, started, attempts=0)
+        wanted = call.arguments
         answer = self._consent.stated(call) if decision.verdict is Verdict.ALLOW else None
-        approval_id = ""
-        if decision.verdict is Verdict.ASK:
+        approval_id = past.approval_id if past is not None else ""
+        if past is not None and past.begun is None and approval_id and not self._consent.was_spent(approval_id):
+            approval_id = ""  # answered, but not used yet: it is held against what is so now
+        is_spent = bool(approval_id)
+        if approval_id and past is not None:  # spent on this very call, which did not happen or did not last
+            answer = past.answer or answer
+            call.arguments = past.edited or call.arguments
+            if decision.verdict is Verdict.ASK:
+                decision = Decision(Verdict.ALLOW, f"by the leave of {approval_id}", decision.level)
+        elif decision.verdict is Verdict.ASK and (lapsed := self._lapsed(past)):
+            self.journal.append(
+                "approval_decided", call_id=call.id, approval_id=lapsed, state="expired", by="nobody", note=""
+            )  # fmt: skip
+            rule = f"{decision.rule}; nobody answered approval {lapsed}"
+            decision = Decision(Verdict.ASK, rule, decision.level)
+        elif decision.verdict is Verdict.ASK:
+            self._asked_at = time.monotonic()
+            asked = call
             try:
-                leave = await self._consent.ask(
-                    call, decision, lambda edits: self._anew(call_id, tool, arguments, caller, edits)
-                )
+                leave = await self._consent.ask(asked, decision, lambda edits: self._anew(asked, edits))
             except BaseException:  # the waiting caller gave up; nothing was begun
                 gone = FinalError("the caller gave up while a person was asked; nothing was done")
                 self._finish(call.id, failure(gone), started, attempts=0)
                 raise
             decision, answer, approval_id, call = leave.decision, leave.answer, leave.approval_id, leave.call
-            if decision.verdict is Verdict.ASK:
-                result = ToolResult(
-                    status=Status.NEEDS_APPROVAL,
-                    message=decision.rule,
-                    error=ErrorInfo(kind=ErrorKind.NEEDS_PERSON, message=decision.rule),
-                )
-                return self._finish(call.id, result, started, attempts=0)
+            if decision.verdict is Verdict.ASK and self._is_impatient() and not self.is_stopping:
+                raise Suspended(self._wait_for_person(call))
+        if decision.verdict is Verdict.ASK:
+            result = ToolResult(
+                status=Status.NEEDS_APPROVAL,
+                message=decision.rule,
+                error=ErrorInfo(kind=ErrorKind.NEEDS_PERSON, message=decision.rule),
+            )
+            return self._finish(call.id, result, started, attempts=0)
         if decision.verdict is Verdict.DENY:
             return self._finish(call.id, failure(DeniedError(decision.rule)), started, attempts=0)
         try:
@@ -257,29 +323,81 @@ class Gateway:
             self._usage.settle(held, None)
             return self._finish(call.id, failure(DeniedError(stopped)), started, attempts=0)
         try:
-            self._consent.spend(approval_id)
-        except DeniedError as error:
+            self._lock_production(call)
+            self._begin(
+                call, approval_id, is_spent=is_spent, again=past is not None, is_edited=call.arguments != wanted
+            )
+        except (DeniedError, LockedError) as error:
             self._usage.settle(held, None)
             return self._finish(call.id, failure(error), started, attempts=0)
+        self._under_way[call.id] = call
         try:
-            result, attempts = await self._attempt(call, str(intent["ts"]), answer)
+            result, attempts = await self._attempt(call, answer)
             self._usage.settle(held, result)
         except BaseException as error:  # the waiting caller was cancelled, or we have a bug: the record says so
             lost = UnknownOutcomeError(f"the call was abandoned ({type(error).__name__}); read the state back")
             self._finish(call.id, failure(lost), started, attempts=1)
             raise
-        return self._finish(call.id, result, started, attempts)
+        finally:
+            del self._under_way[call.id]
+        finished = self._finish(call.id, result, started, attempts)
+        self._unlock_production(call, finished)
+        return finished
 
-    def _anew(
-        self, call_id: str, tool: str, arguments: Mapping[str, Any], caller: Caller, edits: Mapping[str, Any]
-    ) -> tuple[Call, Decision]:
+    def _lapsed(self, past: Past | None) -> str:
+        """The question about a call that expired unanswered while the run was suspended; empty where there is none."""
+        found = past.lapsed(time.time()) if past is not None else ""
+        return found if found and self._consent.is_unanswered(found) else ""
+
+    def _lock_production(self, call: Call) -> None:
+        """Nobody else may change what a risky call changes.
+
+        Raises:
+            LockedError: another process holds the lock.
+        """
+        if call.effect is not Effect.RISKY or call.definition is None:
+            return
+        model = call.arguments.get("name")
+        named = model if isinstance(model, str) and model else None
+        if not self._locks.covers(named):
+            self._locks.acquire(named or EVERYTHING)
+
+    def _unlock_production(self, call: Call, result: ToolResult) -> None:
+        """Outside a run nothing is held longer than what was done lasts in this process."""
+        if call.definition is None or call.effect is Effect.READ:
+            return
+        if result.ok:
+            done = Past(call.id, call.server, call.action, call.arguments, call.caller.task, None, call.effect.value)
+            self.in_force = still_standing(self.in_force, done, call.definition)
+        if not self._is_run and not self.in_force:
+            self._locks.release()
+
+    def _begin(self, call: Call, approval_id: str, *, is_spent: bool, again: bool, is_edited: bool) -> None:
+        """Record that the call begins, and use its approval up. From here on it may have happened.
+
+        Raises:
+            DeniedError: the approval was used before.
+        """
+        if call.definition is not None and call.definition.key is not None:
+            call.key = idempotency_key(self.run_id, call.id, call.name, call.arguments, call.definition.key)
+        if call.effect is Effect.READ and not approval_id:
+            return
+        if not is_spent:
+            self._consent.spend(approval_id)
+        edited = {"arguments": call.arguments} if is_edited else {}
+        self.journal.append(
+            "begun", call_id=call.id, key=call.key, approval_id=approval_id or None, again=again, **edited
+        )  # fmt: skip
+
+    def _anew(self, call: Call, edits: Mapping[str, Any]) -> tuple[Call, Decision]:
         """The call with what a person changed, held against grants, limits and the policy as they are now.
 
         Raises:
             ToolError: the changed call is not valid, or does not belong to the task.
         """
-        call = self._prepare(call_id, tool, {**arguments, **edits}, caller)
-        return call, self.policy.decide(self._question(call))
+        given = {**call.arguments, **edits, "action": call.action}
+        changed = self._prepare(call.id, call.server, given, call.caller)
+        return changed, self._decide(changed)
 
     async def _read_state(self, call: Call) -> str | None:
         """What the call would change, read by the action that its contract names; None where it names none."""
@@ -293,7 +411,7 @@ class Gateway:
             id=call.id, server=call.server, action=action.name, caller=call.caller, arguments=arguments,
             effect=action.effect, limited={}, may_repeat=True, timeout_s=action.timeout_s, definition=action,
         )  # fmt: skip
-        result, _ = await self._attempt(read, "", None)
+        result, _ = await self._attempt(read, None)
         if result.error is not None and result.status is not Status.NO_DATA:
             raise FinalError(result.message)
         return state_text(result.data, getattr(back, "state", ()))
@@ -354,6 +472,12 @@ class Gateway:
             return failure(error).model_copy(update={"status": Status.NEEDS_APPROVAL})
         return None
 
+    def _held(self, server: str, action: str, call_id: str) -> str:
+        """The stop, looked at again when a call's turn has come: it may have waited behind a long one."""
+        call = self._under_way.get(call_id)
+        # One that is no longer waited for may have been a write; nobody would see it happen.
+        return self._stopped(call) if call is not None else f"{server}.{action} is no longer waited for"
+
     def _proposed(self, call: Call) -> ProposedCall:
         preference, preferred = self._consent.preference(call)
         return ProposedCall(
@@ -382,12 +506,15 @@ class Gateway:
 
     def _limited(self, server: str, action: str) -> Mapping[str, str]:
         """Argument name -> limit name of an action that a journal names; empty where it is no longer known."""
-        spec = self.stack.spec(server) if server in self.stack.names else None
-        found = next((item for item in spec.actions if item.name == action), None) if spec is not None else None
+        found = self.action_of(server, action)
         return found.limits() if found is not None else {}
 
-    async def _attempt(self, call: Call, begun: str, answer: Answer | None) -> tuple[ToolResult, int]:
-        """Call, and repeat what may be repeated. Nothing else in the project repeats a call."""
+    async def _attempt(self, call: Call, answer: Answer | None) -> tuple[ToolResult, int]:
+        """Call, and repeat what may be repeated. Nothing else in the project repeats a call.
+
+        A write whose outcome is unknown is read back first.
+        """
+        begun = datetime.now(UTC).isoformat(timespec="seconds")
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 result = await self._send(call, answer)
@@ -401,14 +528,27 @@ class Gateway:
                         UnknownOutcomeError(f"{error}; read the state back before repeating (begun {begun})")
                     )
                 if isinstance(error, TimedOutError):
-                    return result, attempt
+                    # It may still be under way, so only that it happened settles it.
+                    settled = await self._read_back(call)
+                    return (settled if settled is not None and settled.ok else result), attempt
             except ToolError as error:
                 result = failure(error)
             except ConfigError as error:  # how the server is reached is read at its first call
                 result = failure(NeedsPersonError(str(error)))
             passing = result.error is not None and result.error.kind is ErrorKind.RETRY
             unknown = result.status is Status.UNKNOWN
-            if not (call.may_repeat and (passing or unknown)) or attempt == ATTEMPTS or self.is_stopping:
+            if unknown and (settled := await self._read_back(call)) is not None:
+                if settled.ok:
+                    return settled, attempt
+                unknown = settled.status is Status.FAILED  # it did not happen; a read that does not tell ends it
+                if not unknown:
+                    return result, attempt
+            if (
+                not (call.may_repeat and (passing or unknown))
+                or attempt == ATTEMPTS
+                or self.is_stopping
+                or self._stopped(call)
+            ):
                 return result, attempt
             await anyio.sleep(BACKOFF_S * attempt)
         raise AssertionError("unreachable")
@@ -427,9 +567,97 @@ class Gateway:
             self.stack.pins.check(call.server, call.action, definitions(listed))
         raw = await connection.call(
             self._tasks, call.action, call.arguments, run_id=self.run_id, call_id=call.id,
-            timeout_s=call.timeout_s, on_progress=on_progress, answer=answer,
+            timeout_s=call.timeout_s, on_progress=on_progress, answer=answer, key=call.key,
         )  # fmt: skip
         return _typed(call, raw)
+
+    async def _read_back(self, call: Call) -> ToolResult | None:
+        """What a read says of a write whose outcome is unknown; recorded. None where it has no read back."""
+        action = call.definition
+        if action is None or action.read_back is None or self.is_stopping:
+            return None
+        past = Past(call.id, call.server, call.action, call.arguments, call.caller.task, None, call.effect.value)
+        calls = past_calls(self.journal.records())
+        known = next((item for item in calls if item.id == call.id), past)
+        found = await settle(past, action, said_before(known, calls, action), self._read)
+        self._record(found)
+        return found.result
+
+    async def _settle_past(self) -> list[Settlement]:
+        settled: list[Settlement] = []
+        calls = self.recall.calls
+        for past in calls:
+            if past.is_unsettled:
+                action = self.action_of(past.server, past.action)
+                found = await settle(past, action, said_before(past, calls, action), self._read)
+                past.settled = self._record(found)
+                settled.append(found)
+        return settled
+
+    async def _settle_by_person(self, past: Past, happened: bool) -> None:
+        action = self.action_of(past.server, past.action)
+        data: dict[str, Any] | None = None
+        if happened:
+            if action is None or action.read_back is None:
+                raise NeedsPersonError(f"what {past.name} returned cannot be read; say --not-happened, or start anew")
+            back = action.read_back
+            found = await self._read(past.server, back.action, back.arguments(past.arguments))
+            try:
+                made = back.result(past.arguments, found.data or {})
+                data = action.result.model_validate(made).model_dump(mode="json")
+            except (KeyError, ValueError, TypeError) as error:
+                told = f"{past.server}.{back.action} does not tell what {past.name} returned"
+                raise NeedsPersonError(f"{told}; say --not-happened, or start anew") from error
+        status = Status.OK if happened else Status.FAILED
+        past.settled = self._record(Settlement(past, status, data, "a person looked"), by="person")
+
+    def _record(self, found: Settlement, by: str = "read_back") -> Record:
+        return self.journal.append(
+            "settled", call_id=found.call.id, status=found.status.value, data=found.data, reason=found.reason, by=by
+        )  # fmt: skip
+
+    async def _make_again(self, past: Past) -> ToolResult:
+        started = time.monotonic()
+        try:
+            call = self._prepare(
+                past.id, past.server, {**past.arguments, "action": past.action}, Caller(task=past.task)
+            )
+        except ToolError as error:
+            return self._finish(past.id, failure(error), started, attempts=0)
+        return await self._decided(call, self._decide(call), past, started)
+
+    async def _read(self, server: str, action: str, arguments: Mapping[str, Any]) -> ToolResult:
+        """A read that the gateway makes of its own accord, if the policy lets anybody make it."""
+        try:
+            call = self._prepare("", server, {**arguments, "action": action}, PERSON)
+        except ToolError as error:
+            return failure(error)
+        decision = self._decide(call)
+        if decision.verdict is not Verdict.ALLOW:
+            return failure(DeniedError(decision.rule))
+        return (await self._attempt(call, None))[0]
+
+    def action_of(self, server: str, action: str) -> Action | None:
+        """An action that a journal names; None where it is no longer known, or a third party's."""
+        spec = self.stack.spec(server) if server in self.stack.names else None
+        return next((item for item in spec.actions if item.name == action), None) if spec is not None else None
+
+    def _is_impatient(self) -> bool:
+        """Whether the question under way has gone unanswered for as long as it may."""
+        asked, patience_s = self._asked_at, self._patience_s
+        return asked is not None and patience_s is not None and time.monotonic() - asked > patience_s
+
+    def _wait_for_person(self, call: Call) -> Wait:
+        asked = next(
+            record["approval"]
+            for record in reversed(self.journal.records())
+            if record["kind"] == "approval_requested" and record["call_id"] == call.id
+        )
+        how = (
+            f"mlops-crew choose {asked['id']} OPTION" if call.asked is not None else f"mlops-crew approve {asked['id']}"
+        )
+        what = f"{call.name} waits for a person; answer with: {how}"
+        return Wait("person", what, approval=str(asked["id"]), until_ts=float(asked["expires_ts"]))
 
     async def _warm(self, server: str) -> None:
         connection = self._connection(server)
@@ -454,6 +682,7 @@ class Gateway:
             run_id=self.run_id,
             is_stopping=self._stopping.is_set,
             gateway_key=key,
+            held=lambda action, call_id: self._held(name, action, call_id),
             roots=self.roots,
         )
 

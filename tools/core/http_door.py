@@ -7,6 +7,7 @@ Who may come in is decided here and in `http_guard`; what a caller may do is the
 import contextlib
 import secrets
 import socket
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,16 @@ from mcp.server.lowlevel import Server
 
 from tools.core.errors import FinalError, NeedsPersonError
 from tools.core.files import write_private
-from tools.core.http_guard import Guard, bounded_protocol, is_loopback, own_names
+from tools.core.http_guard import App, Guard, Message, Receive, Scope, Send, bounded_protocol, is_loopback, own_names
 from tools.core.stack import SERVER_TOKEN, token_file
 
 MIN_PUBLIC_TOKEN_CHARS = 16  # where other machines can try
 MAX_BODY_BYTES = 4 * 2**20
 MAX_SESSIONS = 64
 SESSION_IDLE_S = 15 * 60.0
+MAKE_ROOM_EVERY_S = 1.0
+SETTING_UP = 1  # requests that a client sends to say that it is ready
+SESSION_HEADER = b"mcp-session-id"
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ async def serve_http(
             super().handle_exit(sig, frame)
 
     app = Guard(
-        Starlette(routes=[Mount("/", app=manager.handle_request)], lifespan=lifespan),
+        Starlette(routes=[Mount("/", app=Sessions(manager.handle_request))], lifespan=lifespan),
         names=own_names(door.host, door.names),
         token=door.token,
         max_body_bytes=MAX_BODY_BYTES,
@@ -129,6 +133,92 @@ async def serve_http(
         await StoppableServer(config).serve(sockets=[listener])
     finally:
         file.unlink(missing_ok=True)
+
+
+class Sessions:
+    """Lets a new session take the place of an idle one where all are taken, so that a flood keeps nobody out for long.
+
+    The bound itself is the application's (it answers 503 beyond it). Here a session that nothing uses now is ended for
+    a new one, those first that were never used after they were opened; at most one in `every_s` seconds, so that a
+    flood ends no others. Its client is told 404 and opens a new one, as the protocol has it.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        most: int = MAX_SESSIONS,
+        every_s: float = MAKE_ROOM_EVERY_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._app = app
+        self._most = most
+        self._every_s = every_s
+        self._clock = clock
+        self._known: dict[bytes, _Session] = {}
+        self._made_room_at = -every_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name = next((value for key, value in scope["headers"] if key == SESSION_HEADER), None)
+        if name is None:
+            if scope["method"] == "POST" and len(self._known) >= self._most:
+                await self._make_room(scope)
+            await self._app(scope, receive, self._noticing(send))
+            return
+        session = self._known.get(name)
+        if session is None:
+            await self._app(scope, receive, send)
+            return
+        session.under_way += 1
+        session.used += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            session.under_way -= 1
+            session.at = self._clock()
+            if scope["method"] == "DELETE":
+                self._known.pop(name, None)
+
+    def _noticing(self, send: Send) -> Send:
+        async def forward(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] < 400:
+                names = [value for key, value in message.get("headers", []) if key.lower() == SESSION_HEADER]
+                for name in names:
+                    self._known[name] = _Session(self._clock())
+            await send(message)
+
+        return forward
+
+    async def _make_room(self, scope: Scope) -> None:
+        now = self._clock()
+        for name, session in list(self._known.items()):
+            if not session.under_way and now - session.at > SESSION_IDLE_S:
+                del self._known[name]  # the application has ended it
+        idle = {name: session for name, session in self._known.items() if not session.under_way}
+        if len(self._known) < self._most or not idle or now - self._made_room_at < self._every_s:
+            return
+        self._made_room_at = now
+        name = min(idle, key=lambda name: (idle[name].used > SETTING_UP, idle[name].at))
+        del self._known[name]
+        ending = {**scope, "method": "DELETE", "headers": [(SESSION_HEADER, name)]}
+        await self._app(ending, _nothing, _to_nobody)
+
+
+@dataclass
+class _Session:
+    """A session: when it was last used, how many requests came after the first, and how many are under way."""
+
+    at: float
+    used: int = 0
+    under_way: int = 0
+
+
+async def _nothing() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def _to_nobody(_: Message) -> None:
+    pass
 
 
 def _listen(door: Door) -> socket.socket:

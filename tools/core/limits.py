@@ -127,9 +127,9 @@ class Usage:
         Args:
             result: of the call; None: it was not made.
         """
-        not_begun = result is None or (
-            result.status is Status.FAILED and result.error is not None and result.error.kind is ErrorKind.RETRY
-        )
+        not_begun = result is None or result.status.value in NOT_BEGUN
+        if result is not None and result.error is not None and result.status is Status.FAILED:
+            not_begun = not_begun or result.error.kind is ErrorKind.RETRY
         if not_begun:
             self.release(held)
         held.open = False

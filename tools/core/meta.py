@@ -21,6 +21,7 @@ META_RUN = "mlops/run_id"
 META_CALL = "mlops/call_id"
 META_TIMEOUT = "mlops/timeout_s"
 META_ANSWER = "mlops/answer"
+META_KEY = "mlops/idempotency_key"
 META_PROOF = "mlops/proof"
 GATEWAY_KEY = "MLOPS_GATEWAY_KEY"
 MIN_KEY_CHARS = 16
@@ -29,12 +30,14 @@ MAX_TIMEOUT_S = 24 * 3600.0
 
 @dataclass(frozen=True)
 class CallMeta:
-    """What belongs to a call beside its arguments. `answer`: what was chosen, for an action that `asks`."""
+    """What belongs to a call beside its arguments. `answer`: what was chosen, for an action that `asks`. `key`: of a
+    write; see `writes`."""
 
     run_id: str
     call_id: str
     timeout_s: float
     answer: Answer | None = None
+    key: str = ""
 
 
 class GatewayKey:
@@ -69,7 +72,9 @@ class GatewayKey:
 
     def read(self, tool: str, arguments: Mapping[str, Any], given: Mapping[str, Any]) -> CallMeta | None:
         """What came with a call; None where its proof is missing or wrong, or a value is none that we send."""
-        named = {name: given[name] for name in (META_RUN, META_CALL, META_TIMEOUT, META_ANSWER) if name in given}
+        named = {
+            name: given[name] for name in (META_RUN, META_CALL, META_TIMEOUT, META_ANSWER, META_KEY) if name in given
+        }
         proof = given.get(META_PROOF)
         if not isinstance(proof, str) or not proof.isascii():
             return None
@@ -80,8 +85,10 @@ class GatewayKey:
             return None
         if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= MAX_TIMEOUT_S:
             return None
-        answer = named.get(META_ANSWER)
-        return CallMeta(run_id, call_id, float(timeout_s), Answer(**answer) if answer is not None else None)
+        answer, key = named.get(META_ANSWER), named.get(META_KEY, "")
+        if not isinstance(key, str):
+            return None
+        return CallMeta(run_id, call_id, float(timeout_s), Answer(**answer) if answer is not None else None, key)
 
     def _proof(self, tool: str, arguments: Mapping[str, Any], given: Mapping[str, Any]) -> str:
         signed = json.dumps([tool, dict(arguments), dict(given)], sort_keys=True, default=str)
@@ -96,4 +103,6 @@ def _given(meta: CallMeta) -> dict[str, Any]:
     }
     if meta.answer is not None:
         given[META_ANSWER] = asdict(meta.answer)
+    if meta.key:
+        given[META_KEY] = meta.key
     return given

@@ -90,6 +90,8 @@ class OpenFolder:
 
     def claim(self, name: str) -> bool:
         """Make an empty file, unless it is there: of all that try, one gets True."""
+        if not _NAME.fullmatch(name):
+            return False
         try:
             os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600, dir_fd=self._handle))
         except FileExistsError:

@@ -24,6 +24,7 @@ from tools.core.examples import Example, examples_of, standin_of
 from tools.core.results import Status, ToolResult
 from tools.core.standin import Exchange, Play, Reply, StandIn, http_server
 
+KEY = "key-of-the-contract-suite"  # what a write finds as its idempotency key
 WAIT_S = 7  # what a played rate limit asks to wait
 NEEDED_ERRORS = ((400, 422), (401,), (404,), (429,), (500,))
 
@@ -257,7 +258,8 @@ def _call(
     play.begin(example.exchanges, replies)
     backend = spec.load_backend(spec.resolve_settings(scene.settings))
     try:
-        context = CallContext(project=home.parent, home=home, run_id="contract")
+        writes = spec.action(example.action).effect is not Effect.READ
+        context = CallContext(home.parent, home, "contract", idempotency_key=KEY if writes else "")
         result = run_action(spec, backend, example.action, example.arguments, context)
     finally:
         backend.close()

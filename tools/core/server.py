@@ -55,6 +55,7 @@ class IntegrationServer:
         project, home: see `CallContext`.
         run_id: used when the caller names no run (an outside client).
         is_stopping: true once the process is being stopped; long calls then end at their next progress report.
+        held: (action, call id) -> why that call may not begin now, empty where it may; asked when its turn has come.
         redactor: applied to results; None where the gateway, in the same process, does it.
         gateway_key: shared with the gateway that calls; what else comes with a call counts only with its proof.
         allow_risky: callers without that proof may do what is risky; nobody is asked and nothing is journalled then.
@@ -70,6 +71,7 @@ class IntegrationServer:
         home: Path,
         run_id: str,
         is_stopping: Callable[[], bool] = lambda: False,
+        held: Callable[[str, str], str] = lambda _action, _call_id: "",
         redactor: Redactor | None = None,
         gateway_key: GatewayKey | None = None,
         allow_risky: bool = False,
@@ -85,6 +87,7 @@ class IntegrationServer:
         self._home = home
         self._run_id = run_id
         self._is_stopping = is_stopping
+        self._held = held
         self._backend: Backend | None = None
         self._one_at_a_time = threading.Lock()
         self._turns: anyio.CapacityLimiter | None = None
@@ -157,12 +160,14 @@ class IntegrationServer:
             report_progress=report,
             is_cancelled=is_cancelled,
             answer=meta.answer if meta else None,
+            idempotency_key=meta.key if meta else "",
         )
         if self._turns is None:
             self._turns = anyio.CapacityLimiter(1)
+        call_id = meta.call_id if meta else ""
         # Calls wait for their turn here, not in the threads that the calls of all other servers need too.
-        result = await anyio.to_thread.run_sync(self._run, name, arguments, ctx, limiter=self._turns)
-        result.call_id = meta.call_id if meta else ""
+        result = await anyio.to_thread.run_sync(self._run, name, arguments, ctx, call_id, limiter=self._turns)
+        result.call_id = call_id
         return self._as_mcp(result)
 
     def _refusal(self, action: Action, meta: CallMeta | None) -> ToolError | None:
@@ -187,10 +192,12 @@ class IntegrationServer:
     def _clean(self, text: str) -> str:
         return self._redactor.text(text) if self._redactor else text
 
-    def _run(self, name: str, arguments: dict[str, Any], ctx: CallContext) -> ToolResult:
+    def _run(self, name: str, arguments: dict[str, Any], ctx: CallContext, call_id: str) -> ToolResult:
         with self._one_at_a_time:
             if self._is_stopping():
                 return failure(FinalError(f"{self.spec.name}.{name} was stopped before it began"))
+            if held := self._held(name, call_id):
+                return failure(DeniedError(held))
             if ctx.is_cancelled():
                 return failure(RetryableError(f"{self.spec.name}.{name} waited for another call and did not begin"))
             try:

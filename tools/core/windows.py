@@ -5,6 +5,7 @@ counts whole, so that a window never holds less than what was used in it.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -14,10 +15,10 @@ from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tools.core.files import write_json
 from tools.core.policy.amounts import TIME_WINDOWS, Limit, Window, excess
 
 FORMAT = 1
+LARGEST_BYTES = 4_000_000
 _SLICE_S: dict[Window, int] = {Window.HOUR: 60, Window.DAY: 900}
 _SPAN_S: dict[Window, int] = {Window.HOUR: 3600, Window.DAY: 86400}
 Slices = dict[str, dict[str, dict[str, float]]]  # limit -> window -> start of the slice, in seconds -> amount
@@ -37,9 +38,13 @@ class WindowStore:
 
     def __init__(self, folder: Path, now: Callable[[], float] = time.time) -> None:
         self._path = folder / "limits.json"
-        self._lock_path = folder / ".limits.lock"
         self._now = now
         self._threads = threading.Lock()
+        self._file = -1
+
+    def __del__(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
 
     def used(self, limits: Mapping[str, Limit]) -> dict[str, dict[Window, float]]:
         """Limit name -> time window -> what is used up, for the limits that bound one.
@@ -50,7 +55,10 @@ class WindowStore:
         bounded = _bounded(limits)
         if not bounded:
             return {}
-        slices = self._read()
+        if not self._path.exists():
+            return {name: dict.fromkeys(windows, 0.0) for name, windows in bounded.items()}
+        with self._alone():
+            slices = self._read()
         return {name: {window: self._sum(slices, name, window) for window in bounded[name]} for name in bounded}
 
     def reserve(self, amounts: Mapping[str, float], limits: Mapping[str, Limit], *, free: bool) -> tuple[str, float]:
@@ -94,10 +102,7 @@ class WindowStore:
                 start = str(int(at // _SLICE_S[window]) * _SLICE_S[window])
                 kept[start] = max(kept.get(start, 0.0) + amount, 0.0)
                 slices[name][window] = {key: value for key, value in kept.items() if self._counts(key, window)}
-        try:
-            write_json(self._path, {"v": FORMAT, "used": slices})
-        except OSError as error:
-            raise WindowsError(f"cannot write {self._path}: {error.strerror or error}") from error
+        self._write(slices)
 
     def _sum(self, slices: Slices, name: str, window: Window) -> float:
         kept = slices.get(name, {}).get(window, {})
@@ -108,7 +113,10 @@ class WindowStore:
 
     def _read(self) -> Slices:
         try:
-            found: Any = json.loads(self._path.read_text(encoding="utf-8"))
+            text = os.pread(self._file, LARGEST_BYTES, 0)
+            if not text:
+                return {}  # just made
+            found: Any = json.loads(text)
             if found["v"] != FORMAT:
                 raise ValueError
             return {
@@ -118,28 +126,47 @@ class WindowStore:
                 }
                 for name, kept in found["used"].items()
             }
-        except FileNotFoundError:
-            return {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise WindowsError(
                 f"{self._path}, where the use of the hour and the day is kept, cannot be read; a person may remove it, "
                 "and counting starts anew"
             ) from error
 
+    def _write(self, slices: Slices) -> None:
+        """In place and in one go: a new file for each call would cost more than the call."""
+        text = json.dumps({"v": FORMAT, "used": slices}, separators=(",", ":")).encode()
+        try:
+            # Blanks cover what a longer text left, so that there is no moment with half of one.
+            written = os.pwrite(self._file, text.ljust(os.fstat(self._file).st_size), 0)
+            if written < len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise WindowsError(f"cannot write {self._path}: {error.strerror or error}") from error
+
     @contextlib.contextmanager
     def _alone(self) -> Generator[None]:
-        """Nobody else changes the file meanwhile, in this process or another."""
+        """Nobody else reads or changes the file meanwhile, in this process or another."""
         with self._threads:
             try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+                self._open()
+                fcntl.flock(self._file, fcntl.LOCK_EX)
+                if os.fstat(self._file).st_nlink == 0:  # a person removed it
+                    self._open(anew=True)
+                    fcntl.flock(self._file, fcntl.LOCK_EX)
             except OSError as error:
-                raise WindowsError(f"cannot lock {self._lock_path}: {error.strerror or error}") from error
+                raise WindowsError(f"cannot use {self._path}: {error.strerror or error}") from error
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX)
                 yield
             finally:
-                os.close(lock)
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _open(self, *, anew: bool = False) -> None:
+        if anew:
+            os.close(self._file)
+            self._file = -1
+        if self._file < 0:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
 
 
 def _bounded(limits: Mapping[str, Limit]) -> dict[str, list[Window]]:

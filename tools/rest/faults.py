@@ -17,6 +17,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
 from tools.core.errors import (
@@ -126,9 +127,10 @@ def wait_asked_for(headers: Mapping[str, str], now_s: float | None = None) -> fl
     if given:
         try:
             date = email.utils.parsedate_to_datetime(given)
-        except ValueError:
+            date = date if date.tzinfo else date.replace(tzinfo=UTC)  # HTTP's dates are in GMT, said or not
+            return min(max(round(date.timestamp() - now_s, 1), 0.0), MAX_WAIT_S)
+        except (ValueError, OverflowError):
             return None
-        return min(max(round(date.timestamp() - now_s, 1), 0.0), MAX_WAIT_S)
     reset = headers.get("x-ratelimit-reset", "").strip()
     if headers.get("x-ratelimit-remaining") == "0" and re.fullmatch(r"\d{1,12}", reset):
         return min(max(round(float(reset) - now_s, 1), 0.0), MAX_WAIT_S)

@@ -10,6 +10,8 @@ from pydantic import Field
 from tools.core.arguments import Bound, Free, ReadPath
 from tools.core.contract import Action, Args, Data, Effect, Integration
 from tools.core.names import Name
+from tools.core.writes import ReadBack
+from tools.integrations.ab_test import writes
 
 WinnerName = Literal["champion", "challenger"]
 TEST = "its name"
@@ -125,6 +127,8 @@ SPEC = Integration(
             result=Test,
             effect=Effect.WRITE,
             idempotent=True,
+            key=("test",),
+            read_back=ReadBack("status", writes.created, writes.as_read, writes.of_test),
         ),
         Action(name="assign", summary="Variants of units.", args=AssignArgs, result=Assignment),
         Action(name="count_units", summary="Units in a file.", args=CountArgs, result=UnitCount),
@@ -136,6 +140,8 @@ SPEC = Integration(
             effect=Effect.WRITE,
             idempotent=True,
             timeout_s=600,
+            key=("test", "data"),
+            repeatable=True,
         ),
         Action(name="status", summary="A test, its counts and decision.", args=StatusArgs, result=Test),
         Action(
@@ -145,6 +151,8 @@ SPEC = Integration(
             result=Test,
             effect=Effect.WRITE,
             idempotent=True,
+            key=("test",),
+            read_back=ReadBack("status", writes.concluded, writes.as_read, writes.of_test),
         ),
     ),
     backend="tools.integrations.ab_test.backend:AbTestBackend",

@@ -146,8 +146,7 @@ class DVCBackend(Backend):
 
     def restore_version(self, args: RestoreVersionArgs, ctx: CallContext) -> RestoredVersion:
         target = ctx.new_path(args.out)
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise FixableError(f"out: {args.out} exists and is not an empty folder; name a new one")
+        occupied = target.exists() and (not target.is_dir() or any(target.iterdir()))
         with self._repo(ctx) as repo:
             root = Path(repo.root_dir)
             known = {path.stem: path for path in _metafiles(root)}
@@ -157,6 +156,10 @@ class DVCBackend(Backend):
                 problem = "matches several versions" if found else "is no version"
                 raise FixableError(f"version {args.version!r} {problem}; versions: {valid}")
             described = _describe(known[found[0]])
+            if occupied and not _holds(target, found[0]):
+                raise FixableError(f"out: {args.out} exists and is not an empty folder; name a new one")
+            if occupied:  # restored by a call before this one
+                return _restored(described, target, args.out, ctx)
             target.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=target.parent, prefix=".restore-") as scratch:
                 inside = (known[found[0]].with_suffix("").relative_to(root)).as_posix()
@@ -169,14 +172,7 @@ class DVCBackend(Backend):
                         tried="the DVC cache and the DVC remote",
                     ) from error
                 os.replace(f"{scratch}/data", target)
-        return RestoredVersion(
-            version=described.version,
-            name=described.name,
-            folder=ctx.show(target),
-            files=described.files,
-            size_bytes=described.size_bytes,
-            message=f"Restored version {described.version[:12]} of {described.name} into {args.out}.",
-        )
+        return _restored(described, target, args.out, ctx)
 
     def _add(self, repo: Any, metafile: Path, files: dict[str, Path], note: str) -> None:
         """Copy the files into the repository's workspace and let DVC take them over."""
@@ -251,6 +247,25 @@ def _embedded(store: Path) -> Path:
             edited["remote"] = {"local": {"url": str(remote)}}
         os.replace(f"{scratch}/.dvc", root / ".dvc")
     return root
+
+
+def _holds(target: Path, version: str) -> bool:
+    """Whether a folder holds exactly the files of a version."""
+    if not target.is_dir():
+        return False
+    files = {path.relative_to(target).as_posix(): path for path in sorted(target.rglob("*")) if path.is_file()}
+    return _content_version(files)[0] == version.removesuffix(".dir")
+
+
+def _restored(described: DataVersion, target: Path, out: str, ctx: CallContext) -> RestoredVersion:
+    return RestoredVersion(
+        version=described.version,
+        name=described.name,
+        folder=ctx.show(target),
+        files=described.files,
+        size_bytes=described.size_bytes,
+        message=f"Restored version {described.version[:12]} of {described.name} into {out}.",
+    )
 
 
 def _collect(paths: list[str], ctx: CallContext) -> dict[str, Path]:

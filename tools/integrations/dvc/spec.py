@@ -115,6 +115,8 @@ SPEC = Integration(
             effect=Effect.WRITE,
             idempotent=True,
             timeout_s=300,
+            key=(),
+            repeatable=True,
         ),
         Action(
             name="version_data",
@@ -124,6 +126,8 @@ SPEC = Integration(
             effect=Effect.WRITE,
             idempotent=True,
             timeout_s=900,
+            key=("paths", "name"),
+            repeatable=True,
         ),
         Action(
             name="list_versions",
@@ -140,6 +144,8 @@ SPEC = Integration(
             result=RestoredVersion,
             effect=Effect.WRITE,
             timeout_s=900,
+            key=(),
+            repeatable=True,
         ),
     ),
     backend="tools.integrations.dvc.backend:DVCBackend",

@@ -87,6 +87,8 @@ SPEC = Integration(
             result=QuarantinedRows,
             effect=Effect.WRITE,
             idempotent=True,
+            key=(),
+            repeatable=True,
         ),
     ),
     backend="tools.integrations.great_expectations.backend:GreatExpectationsBackend",

@@ -16,6 +16,8 @@ SPEC = Integration(
             effect=Effect.WRITE,
             idempotent=True,
             timeout_s=6 * 3600.0,
+            key=(),
+            repeatable=True,
         ),
     ),
     backend="tools.integrations.hyperopt.backend:HyperoptBackend",

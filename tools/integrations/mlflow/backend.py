@@ -70,7 +70,8 @@ class MLflowBackend(Backend):
         return train(self.settings, self._store(ctx), args, ctx)
 
     def log_trials(self, args: LogTrialsArgs, ctx: CallContext) -> LoggedStudy:
-        return log_study(self._store(ctx), read_trials(ctx.path(args.trials_path)), args.experiment, ctx.run_id)
+        trials = read_trials(ctx.path(args.trials_path))
+        return log_study(self._store(ctx), trials, args.experiment, ctx.run_id, ctx.idempotency_key)
 
     def evaluate_model(self, args: EvaluateModelArgs, ctx: CallContext) -> Evaluation:
         from tools.integrations.mlflow.evaluation import evaluate

@@ -136,14 +136,18 @@ class Registry:
             if number is None:
                 raise NoDataError(f"{name} has no champion yet", tried=self._where(f"alias {CHAMPION} of {name}"))
             version = self.client.get_model_version(name, str(number))
-        period = _periods(_events(model), int(number))[0]
+        events = _events(model)
+        period = _periods(events, int(number))[0]
         since = period.since if period.version == int(number) else None
+        last = events[-1] if events and events[-1].version == int(number) else None
         return Champion(
             name=name,
             version=int(number),
             model_uri=uri_of(name, int(number)),
             run_id=version.run_id or None,
             since=since,
+            previous=last.previous if last else None,
+            unfinished=last is not None and not last.done,
             message=f"{name} version {number} is the champion" + (f" since {since[:19]}Z." if since else "."),
         )
 

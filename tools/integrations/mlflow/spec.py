@@ -1,12 +1,14 @@
 """What the MLflow integration can do: train, track, evaluate, register, promote and retire models."""
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from tools.core.arguments import Bound, Drop, Free, Metric, ModelName, ModelRef, ReadPath, Seed, Target
+from tools.core.bounds import read_json
 from tools.core.contract import Action, Args, Data, Effect, Integration, Setting
+from tools.core.writes import EACH_CALL, ReadBack, Undo
+from tools.integrations.mlflow import writes
 
 Task = Literal["binary", "multiclass", "regression"]
 
@@ -29,7 +31,7 @@ class TrainModelArgs(Args):
     def _from_json(cls, value: Any) -> Any:
         """Models often send an object as JSON text."""
         if isinstance(value, str):
-            return json.loads(value) if value.strip() else {}
+            return read_json(value) if value.strip() else {}
         return value
 
 
@@ -150,6 +152,8 @@ class Champion(Data):
     model_uri: str
     run_id: str | None
     since: str | None  # None: the alias was not set by promote_version
+    previous: int | None = None  # the champion before it, where promote_version set it
+    unfinished: bool = False  # the promotion was cut off before its tags were written; promoting again completes it
     message: str
 
 
@@ -262,6 +266,8 @@ SPEC = Integration(
             result=TrainedModel,
             effect=Effect.WRITE,
             timeout_s=3600,
+            key=(),
+            repeatable=True,
         ),
         Action(
             name="log_trials",
@@ -269,6 +275,8 @@ SPEC = Integration(
             args=LogTrialsArgs,
             result=LoggedStudy,
             effect=Effect.WRITE,
+            key=(),
+            repeatable=True,
         ),
         Action(
             name="evaluate_model",
@@ -301,6 +309,9 @@ SPEC = Integration(
             result=RegisteredVersion,
             effect=Effect.WRITE,
             idempotent=True,
+            key=("model_uri", "name"),
+            repeatable=True,
+            undo=Undo("retire_version", writes.retiring),
         ),
         Action(
             name="get_champion",
@@ -323,6 +334,11 @@ SPEC = Integration(
             result=Promotion,
             effect=Effect.RISKY,
             idempotent=True,
+            key=EACH_CALL,
+            read_back=ReadBack(
+                "get_champion", writes.promoted, writes.promotion, writes.of_name, state=("name", "version")
+            ),
+            undo=Undo("promote_version", writes.promoting_back),
         ),
         Action(
             name="set_backup",
@@ -331,6 +347,8 @@ SPEC = Integration(
             result=Backup,
             effect=Effect.WRITE,
             idempotent=True,
+            key=("name", "version"),
+            repeatable=True,
         ),
         Action(
             name="retire_version",
@@ -339,6 +357,8 @@ SPEC = Integration(
             result=Retirement,
             effect=Effect.RISKY,
             idempotent=True,
+            key=("name", "version"),
+            read_back=ReadBack("list_versions", writes.retired, writes.retirement, writes.of_name),
         ),
         Action(
             name="production_history",

@@ -26,8 +26,9 @@ from tools.modeling.trials import Trial, Trials, flatten
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Param
+    from mlflow.entities import Metric, Param, Run
 
+KEY_TAG = "mlops.idempotency_key"
 PING_TIMEOUT_S = 4.0
 PARAM_VALUE_LIMIT = 500
 NOT_IN_NAMES = re.compile(r"[^\w./\- ]")
@@ -246,13 +247,39 @@ def metrics_of(values: Mapping[str, float | None], step: int = 0) -> "list[Metri
     ]
 
 
-def log_study(store: Store, trials: Trials, experiment: str, crew_run: str) -> LoggedStudy:
-    """One parent run for the study and one nested run per trial: three requests each, parameters in one batch."""
+def run_under(client: "MlflowClient", experiment_id: str, key: str) -> "Run | None":
+    """The finished run that was made under an idempotency key; None where there is none.
+
+    What was begun under it and cut off is deleted with its nested runs (MLflow keeps deleted runs): nobody ends it any
+    more, and it would be found beside the one that takes its place.
+    """
+    if not key:
+        return None
+    finished: Run | None = None
+    for run in client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{key}'", order_by=["start_time ASC"]):
+        if run.info.status == "FINISHED":
+            finished = run
+        elif run.info.status == "RUNNING":
+            nested = f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
+            for cut in [*client.search_runs([experiment_id], nested), run]:
+                client.delete_run(cut.info.run_id)
+    return finished
+
+
+def log_study(store: Store, trials: Trials, experiment: str, crew_run: str, key: str = "") -> LoggedStudy:
+    """One parent run for the study and one nested run per trial: three requests each, parameters in one batch.
+
+    Args:
+        key: an idempotency key; a study that was logged under it is not logged again.
+    """
     client = store.client()
     with reported(store.tracking_uri, writing=f"logging the study {trials.study}"):
         experiment_id = store.experiment_id(client, experiment)
+        if (known := run_under(client, experiment_id, key)) is not None:
+            return _logged(client, store, trials, experiment, experiment_id, known.info.run_id)
         tags = {"mlops.crew_run": crew_run, "mlops.study": trials.study}
-        parent = client.create_run(experiment_id, run_name=trials.study, tags=tags).info.run_id
+        keyed = {**tags, KEY_TAG: key} if key else tags
+        parent = client.create_run(experiment_id, run_name=trials.study, tags=keyed).info.run_id
         ids = {trial.number: _log_trial(client, experiment_id, parent, trials, trial, tags) for trial in trials.trials}
         best = trials.best_trial()
         about = trials.model_dump(include={"study", "metric", "direction", "seed", "engine"})
@@ -263,6 +290,22 @@ def log_study(store: Store, trials: Trials, experiment: str, crew_run: str) -> L
             params=params_of(about | ({"best_trial": best.number, "best": best.config} if best else {})),
         )
         client.set_terminated(parent)
+    return _told(store, trials, experiment, parent, ids[best.number] if best else None)
+
+
+def _logged(
+    client: "MlflowClient", store: Store, trials: Trials, experiment: str, experiment_id: str, parent: str
+) -> LoggedStudy:
+    """A study that is there already."""
+    best = trials.best_trial()
+    nested = client.search_runs([experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'", max_results=50_000)
+    number = str(best.number) if best else None
+    found = next((run.info.run_id for run in nested if run.data.params.get("number") == number), None)
+    return _told(store, trials, experiment, parent, found)
+
+
+def _told(store: Store, trials: Trials, experiment: str, parent: str, best_run_id: str | None) -> LoggedStudy:
+    best = trials.best_trial()
     failed = sum(trial.value is None for trial in trials.trials)
     value = best.value if best else None
     return LoggedStudy(
@@ -270,7 +313,7 @@ def log_study(store: Store, trials: Trials, experiment: str, crew_run: str) -> L
         experiment=experiment or store.experiment,
         trials=len(trials.trials),
         failed=failed,
-        best_run_id=ids[best.number] if best else None,
+        best_run_id=best_run_id,
         best_value=value,
         message=f"{len(trials.trials)} trials of {trials.study} are in MLflow under run {parent[:8]}"
         + ("." if value is None else f"; best {trials.metric} {value:.4g}."),

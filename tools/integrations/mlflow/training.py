@@ -25,7 +25,7 @@ from tools.core.contract import CallContext
 from tools.core.errors import CallCancelled, FinalError, FixableError
 from tools.integrations.mlflow.registry import last_model_id
 from tools.integrations.mlflow.spec import TrainedModel, TrainModelArgs
-from tools.integrations.mlflow.tracking import Store, metrics_of, params_of, reported
+from tools.integrations.mlflow.tracking import KEY_TAG, Store, metrics_of, params_of, reported, run_under
 from tools.integrations.mlflow.trainer import Training, command_of, run_trainer
 
 if TYPE_CHECKING:
@@ -46,9 +46,35 @@ def train(settings: Mapping[str, str | None], store: Store, args: TrainModelArgs
     if not args.train:
         raise FixableError("train is empty; give at least one data file")
     paths = [ctx.path(value) for value in args.train]
+    if (made := _made_before(store, args, ctx)) is not None:
+        return made
     if args.trainer == "builtin":
         return _builtin(store, args, paths, ctx)
     return _own(settings, store, args, paths, ctx)
+
+
+def _made_before(store: Store, args: TrainModelArgs, ctx: CallContext) -> TrainedModel | None:
+    """What was trained under the same idempotency key, by a process that ended before it could tell."""
+    if not ctx.idempotency_key:
+        return None
+    client = store.client()
+    with reported(store.tracking_uri):
+        run = run_under(client, store.experiment_id(client), ctx.idempotency_key)
+        if run is None:
+            return None
+        model_id = last_model_id(client, run.info.run_id)
+        size = model_size(client, model_id)
+    value = run.data.metrics.get(args.metric)
+    return TrainedModel(
+        run_id=run.info.run_id,
+        model_uri=f"models:/{model_id}",
+        validation_metric=args.metric,
+        validation_value=value,
+        size_bytes=size,
+        fit_s=run.data.metrics.get("fit_s", 0.0),
+        message=f"Trained before the process that did it ended: {args.metric} "
+        + (f"{value:.4g}." if value is not None else "was not logged."),
+    )
 
 
 def _builtin(store: Store, args: TrainModelArgs, paths: list[Path], ctx: CallContext) -> TrainedModel:
@@ -190,6 +216,8 @@ def model_size(client: "MlflowClient", model_id: str, folder: str | None = None)
 
 def _start(client: "MlflowClient", store: Store, args: TrainModelArgs, ctx: CallContext) -> str:
     tags = {"mlops.crew_run": ctx.run_id, "mlops.trainer": args.trainer[:200]}
+    if ctx.idempotency_key:
+        tags[KEY_TAG] = ctx.idempotency_key
     run = client.create_run(store.experiment_id(client), run_name=args.run_name or None, tags=tags)
     return run.info.run_id
 

@@ -105,6 +105,8 @@ SPEC = Integration(
             effect=Effect.WRITE,
             idempotent=True,
             timeout_s=6 * 3600.0,
+            key=(),
+            repeatable=True,
         ),
         Action(
             name="ask",
@@ -113,6 +115,8 @@ SPEC = Integration(
             result=Asked,
             effect=Effect.WRITE,
             idempotent=True,
+            key=("study", "index"),
+            repeatable=True,
         ),
         Action(
             name="tell",
@@ -121,6 +125,8 @@ SPEC = Integration(
             result=Told,
             effect=Effect.WRITE,
             idempotent=True,
+            key=("study", "index"),
+            repeatable=True,
         ),
         Action(name="best_trial", summary="Best trial of a study.", args=StudyArgs, result=BestTrial),
         Action(name="list_studies", summary="Studies with their best values.", args=NoArgs, result=Studies),

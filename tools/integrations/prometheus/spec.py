@@ -6,6 +6,7 @@ from pydantic import Field
 
 from tools.core.arguments import Bound, Free
 from tools.core.contract import Action, Args, Data, Effect, Integration, Setting
+from tools.core.writes import EACH_CALL
 
 
 class ScrapeArgs(Args):
@@ -134,6 +135,8 @@ SPEC = Integration(
             args=ScrapeArgs,
             result=Scraped,
             effect=Effect.WRITE,
+            key=EACH_CALL,
+            repeatable=True,
         ),
         Action(name="query", summary="Evaluate PromQL at one time.", args=QueryArgs, result=QueryResult),
         Action(

@@ -39,6 +39,8 @@ SPEC = Integration(
             effect=Effect.WRITE,
             idempotent=True,
             timeout_s=6 * 3600.0,
+            key=(),
+            repeatable=True,
         ),
         Action(
             name="count_columns",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.core.contract import Backend, CallContext, NoArgs
-from tools.core.errors import FinalError, FixableError, NeedsPersonError, NoDataError
+from tools.core.errors import FinalError, FixableError, NeedsPersonError, NoDataError, RetryableError
 from tools.integrations.serving.spec import (
     CanaryArgs,
     DeployArgs,
@@ -74,6 +74,8 @@ class ServingBackend(Backend):
         return self._production(answer, f"Version {answer['canary_version']} answers {args.percent:g} % of requests.")
 
     def promote_canary(self, args: PromoteArgs, ctx: CallContext) -> Production:
+        if self._is_promoted_already(args, ctx):
+            self._ensure_engine(ctx)  # it was promoted before the engine ended with its process
         answer = self._running().admin(
             "promote", version=args.version, keep_former=args.keep_former, digest=args.digest
         )
@@ -91,6 +93,10 @@ class ServingBackend(Backend):
 
     def rollback_canary(self, args: NoArgs, ctx: CallContext) -> Production:
         if self._engine is None or self._engine.exit_code is not None:
+            if _is_served_elsewhere(ctx):
+                raise RetryableError(
+                    "another process serves from this state folder, and its canary is its own to remove"
+                )
             # Nothing runs, so no canary does; the state must not keep one either.
             return self._rolled_back_at_rest(ctx)
         answer = self._engine.admin("rollback")
@@ -103,6 +109,8 @@ class ServingBackend(Backend):
             state = _load_state(ctx)
             if state.champion is None:
                 raise NoDataError("nothing was ever deployed here", tried=str(ctx.home / "serving" / "state.json"))
+            if _is_served_elsewhere(ctx):
+                return _elsewhere(state)
             ended = "" if engine is None else f" (the engine ended with exit code {engine.exit_code})"
             return ServingStatus(
                 running=False,
@@ -333,6 +341,12 @@ class ServingBackend(Backend):
         self._engine.wait_restored()
         return self._engine.start_s
 
+    def _is_promoted_already(self, args: PromoteArgs, ctx: CallContext) -> bool:
+        if self._engine is not None and self._engine.exit_code is None:
+            return False
+        champion = _load_state(ctx).champion
+        return champion is not None and bool(args.version) and champion.version == args.version
+
     def _running(self) -> Any:
         if self._engine is None:
             raise FixableError("nothing is being served; call deploy_model first")
@@ -395,6 +409,44 @@ class ServingBackend(Backend):
             changed=changed,
             message=f"The engine is not running; production is version {state.champion.version} alone.",
         )
+
+
+def _is_served_elsewhere(ctx: CallContext) -> bool:
+    """Whether an engine of another process holds the store."""
+    import fcntl
+
+    from tools.integrations.serving.engine import LOCK_FILE
+
+    path = ctx.home / "serving" / LOCK_FILE
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _elsewhere(state: Any) -> ServingStatus:
+    """What another process serves, by the state that its engine writes before every change."""
+    canary = state.canary if state.canary is not None and not state.canary.former else None
+    former = state.canary if state.canary is not None and state.canary.former else None
+    share = f", and gives {canary.percent:g} % to version {canary.model.version}" if canary else ""
+    return ServingStatus(
+        running=True,
+        url=None,
+        metrics_url=None,
+        pid=None,
+        name=state.name,
+        champion_version=state.champion.version,
+        champion_uri=state.champion.uri,
+        canary_version=canary.model.version if canary else None,
+        canary_percent=canary.percent if canary else 0.0,
+        former_version=former.model.version if former else None,
+        challenger_state=None,
+        message=f"Another process serves version {state.champion.version}{share}.",
+    )
 
 
 def _load_state(ctx: CallContext) -> Any:

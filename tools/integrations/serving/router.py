@@ -173,21 +173,35 @@ class Router:
     # --- administration
 
     async def restore(self) -> None:
-        """Serve what was in production when the last engine ended. An unfinished canary is not resumed."""
+        """Serve what was in production when the last engine ended. An unfinished canary is not resumed: whoever judged
+        it is gone, and starts it again. A former champion on probation scores on in the shadow; it answers nobody."""
         async with self._changing:
             try:
                 state = load_state(self._folder)
-                if state.canary is not None:
+                if state.canary is not None and not state.canary.former:
                     state = state.without_canary()
                     save_state(self._folder, state)
                 if state.champion is not None:
                     self._champion = await self._load(state.champion, CHAMPION)
+                    state = await self._restore_former(state)
                     self._apply(replace(state, champion=self._champion.model))
             except (BrokenStateError, ModelLoadError, OSError) as error:
                 self._restore_problem = f"the last production state could not be restored: {error}"
                 _log.error(self._restore_problem)
             finally:
                 self.restored.set()
+
+    async def _restore_former(self, state: ProductionState) -> ProductionState:
+        """Load the former champion; one that cannot be loaded any more ends its probation."""
+        if state.canary is None:
+            return state
+        try:
+            self._challenger = await self._load(state.canary.model, CHALLENGER)
+        except ModelLoadError as error:
+            _log.warning("the former champion cannot be loaded: %s", error)
+            state = state.without_canary()
+            save_state(self._folder, state)
+        return state
 
     async def deploy(self, name: str, model: ModelRef) -> bool:
         """Make a model the champion at 100 %; ends a canary. False: it already was so.

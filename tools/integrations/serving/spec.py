@@ -7,7 +7,12 @@ from pydantic import Field
 from tools.core.arguments import Bound, ModelName, ModelRef, ReadPath, Seed, Target, Task
 from tools.core.contract import Action, Args, Data, Effect, Integration, Limited, NoArgs, Setting
 from tools.core.names import Name, NameOrEmpty
+from tools.core.writes import EACH_CALL, ReadBack, Undo
+from tools.integrations.serving import writes
 from tools.modeling.search import Count, Index
+
+# What a person's leave to change production rests on; the process that serves it is no part of it.
+SERVED = ("name", "champion_version", "canary_version", "canary_percent")
 
 
 class DeployArgs(Args):
@@ -150,6 +155,11 @@ SPEC = Integration(
             effect=Effect.RISKY,
             idempotent=True,
             timeout_s=180,
+            key=EACH_CALL,
+            read_back=ReadBack("status", writes.deployed, writes.production, state=SERVED),
+            undo=Undo("deploy_model", writes.champion_before),
+            survives_process=False,
+            ends=("deploy_model", "start_canary", "set_traffic", "promote_canary"),
         ),
         Action(
             name="start_canary",
@@ -159,6 +169,11 @@ SPEC = Integration(
             effect=Effect.RISKY,
             idempotent=True,
             timeout_s=180,
+            key=EACH_CALL,
+            read_back=ReadBack("status", writes.canary_started, writes.production, state=SERVED),
+            undo="rollback_canary",
+            survives_process=False,
+            ends=("start_canary", "set_traffic"),
         ),
         Action(
             name="set_traffic",
@@ -167,6 +182,11 @@ SPEC = Integration(
             result=Production,
             effect=Effect.RISKY,
             idempotent=True,
+            key=EACH_CALL,
+            read_back=ReadBack("status", writes.share_set, writes.production, state=SERVED),
+            undo=Undo("set_traffic", writes.share_before),
+            survives_process=False,
+            ends=("set_traffic",),
         ),
         Action(
             name="send_traffic",
@@ -176,6 +196,8 @@ SPEC = Integration(
             effect=Effect.WRITE,
             idempotent=True,
             timeout_s=1800,
+            key=("data", "start", "rows", "batch", "seed"),
+            repeatable=True,
         ),
         Action(
             name="record_labels",
@@ -184,6 +206,8 @@ SPEC = Integration(
             result=RecordedLabels,
             effect=Effect.WRITE,
             idempotent=True,
+            key=EACH_CALL,
+            repeatable=True,
         ),
         Action(
             name="promote_canary",
@@ -191,6 +215,11 @@ SPEC = Integration(
             args=PromoteArgs,
             result=Production,
             effect=Effect.RISKY,
+            key=EACH_CALL,
+            read_back=ReadBack("status", writes.canary_promoted, writes.production, state=SERVED),
+            undo=Undo("deploy_model", writes.champion_before),
+            survives_process=False,
+            ends=("deploy_model", "start_canary", "set_traffic"),
         ),
         Action(
             name="rollback_canary",
@@ -199,6 +228,9 @@ SPEC = Integration(
             result=Production,
             effect=Effect.RISKY,
             idempotent=True,
+            key=EACH_CALL,
+            read_back=ReadBack("status", writes.canary_removed, writes.production, state=SERVED),
+            ends=("start_canary", "set_traffic"),
         ),
         Action(
             name="end_probation",
@@ -207,8 +239,16 @@ SPEC = Integration(
             result=Production,
             effect=Effect.WRITE,
             idempotent=True,
+            key=EACH_CALL,
+            read_back=ReadBack("status", writes.probation_ended, writes.production, state=SERVED),
         ),
-        Action(name="status", summary="What production serves now.", args=NoArgs, result=ServingStatus),
+        Action(
+            name="status",
+            summary="What production serves now.",
+            args=NoArgs,
+            result=ServingStatus,
+            survives_process=False,
+        ),
         Action(
             name="stop",
             summary="Stop serving.",
@@ -216,11 +256,14 @@ SPEC = Integration(
             result=Stopped,
             effect=Effect.RISKY,
             idempotent=True,
+            key=EACH_CALL,
+            read_back=ReadBack("status", writes.stopped, writes.stop, state=SERVED),
+            ends=("deploy_model", "start_canary", "set_traffic", "promote_canary"),
         ),
     ),
     backend="tools.integrations.serving.backend:ServingBackend",
     requires=("mlflow", "scikit-learn", "starlette", "uvicorn", "prometheus-client", "httpx"),
-    imports=("mlflow", "prometheus_client"),
+    imports=("prometheus_client",),
     settings=(
         Setting("SERVING_PORT", "port of the engine on 127.0.0.1; unset: a free one is picked"),
         Setting(

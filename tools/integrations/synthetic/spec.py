@@ -68,6 +68,8 @@ SPEC = Integration(
             effect=Effect.WRITE,
             idempotent=True,
             timeout_s=600,
+            key=(),
+            repeatable=True,
         ),
         Action(
             name="score_quality",

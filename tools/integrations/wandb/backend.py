@@ -27,6 +27,7 @@ from tools.modeling.trials import Trial, Trials, flatten, read_trials
 
 MODES = ("offline", "online")
 # A server that does not answer fails a call within these, instead of W&B's own 90 s and endless retries.
+KEY = "_mlops_key"  # the idempotency key of the call that logged a step
 INIT_TIMEOUT_S = 20
 REQUEST_TIMEOUT_S = 5
 READ_TIMEOUT_S = 60
@@ -66,9 +67,14 @@ class WandbBackend(Backend):
         project = self._project(args.project)
         best = trials.best_trial()
         config = trials.model_dump(include={"study", "metric", "direction", "seed", "engine"})
-        with self._run(ctx, project, trials.study, config=config, group=ctx.run_id, job_type="search") as run:
+        # Under its key a study is one W&B run: logged again, it goes on where a process that ended left it.
+        key = ctx.idempotency_key
+        last = _last_step(ctx, key) if key else -1
+        own = {"id": key, "resume": "allow"} if key else {}
+        with self._run(ctx, project, trials.study, config=config, group=ctx.run_id, job_type="search", **own) as run:
             for step, row in enumerate(_rows(trials)):
-                run.log(row, step=step)
+                if step > last:
+                    run.log(row, step=step)
             run.summary.update(_summary(trials, best))
         value = best.value if best else None
         return LoggedStudy(
@@ -93,18 +99,28 @@ class WandbBackend(Backend):
         project = self._project(args.project)
         # One identity per run of ours, project and name: later calls extend the same W&B run.
         run_id = hashlib.sha256(f"{ctx.run_id}\0{project}\0{args.run_name}".encode()).hexdigest()[:12]
-        last = max((row["_step"] for log in _logs(ctx, run_id) for row in _history(log)), default=-1)
+        logged = [row for log in _logs(ctx, run_id) for row in _history(log)]
+        key = ctx.idempotency_key
+        before = next((row["_step"] for row in logged if key and row.get(KEY) == key), None)
+        if before is not None:
+            return self._metrics_logged(args, project, run_id, before, None)
+        last = max((row["_step"] for row in logged), default=-1)
         step = last + 1 if args.step < 0 else args.step
         if step <= last:
             raise FixableError(f"step {step} of {args.run_name} was passed already; valid: {last + 1} or higher, or -1")
         with self._run(ctx, project, args.run_name, id=run_id, resume="allow", group=ctx.run_id) as run:
-            run.log(args.metrics, step=step)
+            run.log({**args.metrics, **({KEY: key} if key else {})}, step=step)
+        return self._metrics_logged(args, project, run_id, step, run.url or None)
+
+    def _metrics_logged(
+        self, args: LogMetricsArgs, project: str, run_id: str, step: int, url: str | None
+    ) -> LoggedMetrics:
         return LoggedMetrics(
             run_id=run_id,
             project=project,
             mode=self._mode(),
             step=step,
-            url=run.url or None,
+            url=url,
             message=f"{', '.join(args.metrics)} logged to W&B run {args.run_name} at step {step} ({self._mode()}).",
         )
 
@@ -251,6 +267,14 @@ class WandbBackend(Backend):
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
+
+
+def _last_step(ctx: CallContext, run_id: str) -> int:
+    """The last step of a run on this machine; -1 where there is none that can be read."""
+    try:
+        return max((row["_step"] for log in _logs(ctx, run_id) for row in _history(log)), default=-1)
+    except FinalError:  # cut off before anything of it was on disk
+        return -1
 
 
 def _rows(trials: Trials) -> Iterator[dict[str, Any]]:

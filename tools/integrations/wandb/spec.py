@@ -7,6 +7,7 @@ from pydantic import Field
 from tools.core.arguments import Bound, Free, ReadPath
 from tools.core.contract import Action, Args, Data, Effect, Integration, Setting
 from tools.core.names import Name, NameOrEmpty
+from tools.core.writes import EACH_CALL
 
 
 class LogTrialsArgs(Args):
@@ -97,6 +98,8 @@ SPEC = Integration(
             result=LoggedStudy,
             effect=Effect.WRITE,
             timeout_s=180,
+            key=(),
+            repeatable=True,
         ),
         Action(
             name="log_metrics",
@@ -104,6 +107,8 @@ SPEC = Integration(
             args=LogMetricsArgs,
             result=LoggedMetrics,
             effect=Effect.WRITE,
+            key=EACH_CALL,
+            repeatable=True,
         ),
         Action(
             name="list_runs",

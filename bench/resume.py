@@ -1,0 +1,145 @@
+"""Whole runs on the real stack (MLflow, DVC, the serving engine), cut off and gone on with, against uninterrupted ones.
+
+    python bench/resume.py [--stories promoted rolled_back asked] [--points N | --every]
+
+A run is played once; before each of its records the state is copied, which is what a kill at that moment leaves. Then
+the state is put back to some of these points (or to all of them), the run is resumed, and what is left in the registry,
+in serving, in the data versions and in the A/B store is compared. Prints one line a point; exits with 1 where one
+differs.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+STORIES: dict[str, dict[str, Any]] = {
+    "promoted": {},
+    "rolled_back": {"story": "returning"},
+    "asked": {"asked": True},
+}
+# Where production is half done: every point before one of these is tried, whatever --points says.
+TELLING = {
+    ("serving", "promote_canary"), ("mlflow", "promote_version"), ("serving", "rollback_canary"),
+    ("serving", "start_canary"), ("mlflow", "retire_version"), ("serving", "end_probation"),
+}  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stories", nargs="*", choices=list(STORIES), default=list(STORIES))
+    parser.add_argument("--points", type=int, default=4, help="beside the telling ones (default: %(default)s)")
+    parser.add_argument("--every", action="store_true", help="every point of every run: hours")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="mlops-crew-bench-"))
+    os.environ["MLOPS_KEYS"] = str(folder / "keys_of" / "keys")
+    os.environ.pop("MODEL", None)
+    (folder / "keys_of").mkdir()
+    try:
+        wrong = sum(play(folder / name, name, options.points, options.every) for name in options.stories)
+        return int(wrong > 0)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def play(folder: Path, name: str, count: int, every: bool) -> int:
+    """One story; the number of points that ended differently."""
+    from crew.mlops_crew import MlopsCrew
+    from tests.helpers.cuts import Cuts
+    from tests.helpers.tiny_project import make_project
+    from tools.core.policy import Level
+
+    how = dict(STORIES[name])
+    asked = how.pop("asked", False)
+    project = make_project(folder, **how)
+    level = Level.SUPERVISED if asked else None
+    listen = answering(project / ".mlops") if asked else None
+    cuts = Cuts(project / ".mlops", folder / "cuts", wanted=None if every else telling(count))
+    began = time.monotonic()
+    with cuts.taken():
+        whole = MlopsCrew(project=project, runbook=True, autonomy=level, on_record=listen).run()
+    wanted = left(project)
+    took = time.monotonic() - began
+    print(f"{name}: {whole.outcome} in {took:.0f} s, {len(cuts.points)} points; {wanted}", flush=True)
+    wrong = 0
+    for point in reversed(cuts.points):  # the latest, which are the quickest, first
+        missing = cuts.back_to(point)
+        began = time.monotonic()
+        outcome = MlopsCrew.resume(whole.run_id, project=project, on_record=listen)
+        found = left(project)
+        same = (outcome.outcome, found) == (whole.outcome, wanted)
+        wrong += not same
+        told = f"before {missing['seq']} {missing['kind']} {missing.get('task') or missing.get('call_id') or ''}"
+        verdict = "same" if same else f"DIFFERS: {outcome.outcome}: {outcome.summary}: {found}"
+        print(f"{name}: {told}: {verdict} ({time.monotonic() - began:.0f} s)", flush=True)
+    return wrong
+
+
+def telling(count: int) -> Callable[[str, dict[str, Any]], bool]:
+    """Which points are tried: around every change of production, and before `count` other writes, evenly spread."""
+    calls: dict[str, tuple[str, str]] = {}
+    others = 0
+
+    def wanted(kind: str, fields: dict[str, Any]) -> bool:
+        nonlocal others
+        if kind == "intent":
+            calls[fields["call_id"]] = (fields["server"], fields["action"])
+        if kind not in ("begun", "outcome"):
+            return False
+        if calls.get(fields["call_id"]) in TELLING:
+            return True
+        others += kind == "begun"
+        return kind == "begun" and count > 0 and others % max(1, 24 // count) == 0
+
+    return wanted
+
+
+def left(project: Path) -> dict[str, Any]:
+    """What a run leaves behind, without what differs by time or identity."""
+    from mlflow import MlflowClient
+
+    home = project / ".mlops"
+    client = MlflowClient(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
+    model = client.get_registered_model("tiny")
+    versions = client.search_model_versions("name='tiny'")
+    events = [json.loads(tag) for key, tag in sorted(model.tags.items()) if key.startswith("mlops.promotion.")]
+    state = json.loads((home / "serving" / "state.json").read_text())
+    return {
+        "aliases": {alias: int(number) for alias, number in sorted(model.aliases.items())},
+        "retired": sorted(int(v.version) for v in versions if "mlops.retired_at" in v.tags),
+        "versions": len(versions),
+        "promotions": [(event["version"], event["previous"], event["done"]) for event in events],
+        "serving": (state["champion"]["version"], state["canary"] and state["canary"]["model"]["version"]),
+        "data": sorted(path.name for path in (home / "dvc").rglob("*.dvc")),
+        "tests": sorted(path.parent.name for path in (home / "ab_tests").glob("*/test.json")),
+    }
+
+
+def answering(home: Path) -> Any:
+    """A listener that approves every question from another thread."""
+    from tools.core.approval import ApprovalError, ApprovalStore
+
+    def answer(asked: dict[str, Any]) -> None:
+        with contextlib.suppress(ApprovalError):
+            ApprovalStore(home / "approvals").decide(asked["id"], "approved", by="bench")
+
+    def listen(record: dict[str, Any]) -> None:
+        if record["kind"] == "approval_requested":
+            threading.Timer(0.2, answer, [record["approval"]]).start()
+
+    return listen
+
+
+if __name__ == "__main__":
+    sys.exit(main())
