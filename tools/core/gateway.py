@@ -200,7 +200,7 @@ class Gateway:
             rule=decision.rule, level=decision.level.value, real=self.stack.is_real(call.server),
         )  # fmt: skip
         answer = self._consent.stated(call) if decision.verdict is Verdict.ALLOW else None
-        approval_id = ""
+        approval_id, was_changed = "", False
         if decision.verdict is Verdict.ASK:
             try:
                 leave = await self._consent.ask(
@@ -210,7 +210,8 @@ class Gateway:
                 gone = FinalError("the caller gave up while a person was asked; nothing was done")
                 self._finish(call.id, failure(gone), started, attempts=0)
                 raise
-            decision, answer, approval_id, call = leave.decision, leave.answer, leave.approval_id, leave.call
+            decision, answer, approval_id = leave.decision, leave.answer, leave.approval_id
+            was_changed, call = leave.call.arguments != call.arguments, leave.call
             if decision.verdict is Verdict.ASK:
                 result = ToolResult(
                     status=Status.NEEDS_APPROVAL,
@@ -231,6 +232,8 @@ class Gateway:
             lost = UnknownOutcomeError(f"the call was abandoned ({type(error).__name__}); read the state back")
             self._finish(call.id, failure(lost), started, attempts=1)
             raise
+        if was_changed:  # whoever called must not believe that what it asked for was done
+            result = result.model_copy(update={"message": f"{result.message} ({decision.rule})".strip()})
         return self._finish(call.id, result, started, attempts)
 
     def _anew(
