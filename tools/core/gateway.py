@@ -340,6 +340,8 @@ class Gateway:
             raise
         finally:
             del self._under_way[call.id]
+        if call.arguments != wanted:  # whoever called must not believe that what it asked for was done
+            result = result.model_copy(update={"message": f"{result.message} ({decision.rule})".strip()})
         finished = self._finish(call.id, result, started, attempts)
         self._unlock_production(call, finished)
         return finished
