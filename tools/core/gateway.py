@@ -258,7 +258,10 @@ class Gateway:
             return self._finish(call_id, failure(error), started, attempts=0)
         past = self.recall.take(call, self._redactor.data(call.arguments))
         if past is not None and past.result is not None and not self.recall.is_made_again(past, self.action_of):
-            self.journal.publish({"kind": "recalled", "call_id": past.id, "server": past.server, "action": past.action})
+            self.journal.publish(
+                {"kind": "recalled", "call_id": past.id, "server": past.server, "action": past.action,
+                 "arguments": past.edited or past.arguments}
+            )  # fmt: skip
             return past.result
         decision = self._decide(call)
         if past is not None:
