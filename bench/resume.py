@@ -9,14 +9,13 @@ differs.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import shutil
 import sys
 import tempfile
-import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +54,7 @@ def main() -> int:
 def play(folder: Path, name: str, count: int, every: bool) -> int:
     """One story; the number of points that ended differently."""
     from crew.mlops_crew import MlopsCrew
+    from tests.helpers.answers import answering
     from tests.helpers.cuts import Cuts
     from tests.helpers.tiny_project import make_project
     from tools.core.policy import Level
@@ -64,7 +64,7 @@ def play(folder: Path, name: str, count: int, every: bool) -> int:
     project = make_project(folder, **how)
     level = Level.SUPERVISED if asked else None
     listen = answering(project / ".mlops") if asked else None
-    cuts = Cuts(project / ".mlops", folder / "cuts")
+    cuts = Cuts(project / ".mlops", folder / "cuts", wanted=None if every else telling(count))
     began = time.monotonic()
     with cuts.taken():
         whole = MlopsCrew(project=project, runbook=True, autonomy=level, on_record=listen).run()
@@ -72,7 +72,7 @@ def play(folder: Path, name: str, count: int, every: bool) -> int:
     took = time.monotonic() - began
     print(f"{name}: {whole.outcome} in {took:.0f} s, {len(cuts.points)} points; {wanted}", flush=True)
     wrong = 0
-    for point in chosen(cuts, count, every):
+    for point in reversed(cuts.points):  # the latest, which are the quickest, first
         missing = cuts.back_to(point)
         began = time.monotonic()
         outcome = MlopsCrew.resume(whole.run_id, project=project, on_record=listen)
@@ -85,20 +85,23 @@ def play(folder: Path, name: str, count: int, every: bool) -> int:
     return wrong
 
 
-def chosen(cuts: Any, count: int, every: bool) -> list[int]:
-    """The points that are tried, the latest (and quickest) first."""
-    started = next(n for n, record in enumerate(cuts.records) if record["kind"] == "run_started")
-    points = [point for point in cuts.points if point > started]
-    if every:
-        return points[::-1]
-    calls = {r["call_id"]: (r["server"], r["action"]) for r in cuts.records if r["kind"] == "intent"}
-    telling = [
-        point
-        for point in points
-        if cuts.records[point]["kind"] in ("begun", "outcome") and calls.get(cuts.records[point]["call_id"]) in TELLING
-    ]
-    spread = points[:: max(1, len(points) // max(count, 1))][:count]
-    return sorted({*telling, *spread}, reverse=True)
+def telling(count: int) -> Callable[[str, dict[str, Any]], bool]:
+    """Which points are tried: around every change of production, and before `count` other writes, evenly spread."""
+    calls: dict[str, tuple[str, str]] = {}
+    others = 0
+
+    def wanted(kind: str, fields: dict[str, Any]) -> bool:
+        nonlocal others
+        if kind == "intent":
+            calls[fields["call_id"]] = (fields["server"], fields["action"])
+        if kind not in ("begun", "outcome"):
+            return False
+        if calls.get(fields["call_id"]) in TELLING:
+            return True
+        others += kind == "begun"
+        return kind == "begun" and count > 0 and others % max(1, 24 // count) == 0
+
+    return wanted
 
 
 def left(project: Path) -> dict[str, Any]:
@@ -120,21 +123,6 @@ def left(project: Path) -> dict[str, Any]:
         "data": sorted(path.name for path in (home / "dvc").rglob("*.dvc")),
         "tests": sorted(path.parent.name for path in (home / "ab_tests").glob("*/test.json")),
     }
-
-
-def answering(home: Path) -> Any:
-    """A listener that approves every question from another thread."""
-    from tools.core.approval import ApprovalError, ApprovalStore
-
-    def answer(asked: dict[str, Any]) -> None:
-        with contextlib.suppress(ApprovalError):
-            ApprovalStore(home / "approvals").decide(asked["id"], "approved", by="bench")
-
-    def listen(record: dict[str, Any]) -> None:
-        if record["kind"] == "approval_requested":
-            threading.Timer(0.2, answer, [record["approval"]]).start()
-
-    return listen
 
 
 if __name__ == "__main__":

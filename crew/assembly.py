@@ -1,7 +1,6 @@
 """Builds the CrewAI crew from the YAML roles and tasks: agents, tasks, guardrails, and who thinks for them."""
 
 import json
-from collections.abc import Collection
 from typing import Any, Literal
 
 from crewai import LLM, Agent, BaseLLM, Crew, Process, Task
@@ -14,12 +13,10 @@ from pydantic import PrivateAttr, ValidationError
 
 from crew.goal import ModelSettings
 from crew.models import ReasoningLLM, RunbookLLM, RunbookManagerLLM
-from crew.roles import MANAGER, AgentConfig
+from crew.roles import MANAGER, AgentConfig, granted_actions
 from crew.run import Run
 from tasks.base import TaskFailedError, TaskResult
 from tasks.grounding import ungrounded
-from tools.core.arguments import bound_arguments
-from tools.core.contract import Integration
 from tools.core.schema import compact
 from tools.core.tool import ServerTool
 from tools.core.yamlfile import ConfigError
@@ -159,31 +156,15 @@ def _agent(run: Run, key: str, config: AgentConfig, llm: BaseLLM) -> Agent:
 
 
 def task_tools(run: Run, task: str) -> list[BaseTool]:
-    """The tools of a task: what it says it uses, of what its agent's YAML names. A task that exists in YAML alone gets
-    everything its agent is granted."""
-    config, calls = run.roles.agents[run.roles.tasks[task].agent], run.roles.definitions[task].calls
-    own = run.roles.definitions[task].grants is not None
+    """The tools of a task, each call going through the run to the gateway."""
+    stack = run.gateway.stack
     tools: list[BaseTool] = []
-    for name, actions in config.integrations.items():
-        spec = run.gateway.stack.spec(name)
-        if spec is None:
+    for name, actions in granted_actions(run.roles, task, stack).items():
+        tools += load_tool(name)(run).for_agent(actions)
+    for name, actions in run.roles.agents[run.roles.tasks[task].agent].integrations.items():
+        if stack.spec(name) is None:
             tools += _third_party_tools(run, name, actions)
-            continue
-        granted = [action.name for action in spec.actions if actions is None or action.name in actions]
-        stated = {
-            action: calls.get(f"{name}.{action}", ()) for action in granted if not own or f"{name}.{action}" in calls
-        }
-        tools += load_tool(name)(run).for_agent(stated if own else _everything(spec, stated))
     return tools
-
-
-def _everything(spec: Integration, actions: Collection[str]) -> dict[str, Collection[str]]:
-    """Actions of a task without grants: their caller states whatever the goal does not bind."""
-    return {
-        action.name: [name for name, bound in bound_arguments(action.args).items() if not bound.name]
-        for action in spec.actions
-        if action.name in actions
-    }
 
 
 def _third_party_tools(run: Run, server: str, actions: list[str] | None) -> list[BaseTool]:

@@ -254,7 +254,8 @@ class Narrator:
 def ending_text(ending: Ending) -> tuple[str, Tone]:
     """The headline of the block at the end, and its tone."""
     words, tone = headline(ending.outcome)
-    return (f"ERROR. {words}", "bad") if tone == "bad" or ending.exit_code else (words, tone)
+    is_error = tone == "bad" or (ending.exit_code and ending.outcome != "suspended")
+    return (f"ERROR. {words}", "bad") if is_error else (words, tone)
 
 
 def _text(record: Record, key: str) -> str:

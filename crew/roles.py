@@ -14,7 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tasks.base import TaskDefinition, load_task
 from tasks.goal import Goal
+from tools.core.arguments import bound_arguments
 from tools.core.contract import Integration
+from tools.core.stack import Stack
 from tools.core.yamlfile import ConfigError, as_model, load_yaml
 
 MANAGER = "manager"
@@ -221,3 +223,30 @@ def _unknown(what: str, got: str, valid: Iterable[str]) -> str:
     close = difflib.get_close_matches(got, names, n=1)
     hint = f", did you mean {close[0]!r}?" if close else ""
     return f"unknown {what} {got!r}{hint} (valid: {', '.join(names) or 'none'})"
+
+
+def granted_actions(roles: Roles, task: str, stack: Stack) -> dict[str, dict[str, list[str]]]:
+    """Server -> action -> the bound arguments that its caller must state: what a task's agent is given.
+
+    A task says which actions it uses; of those its agent's YAML must name them. A task that exists in YAML alone uses
+    everything its agent is granted, and its caller states whatever the goal does not bind. Servers of other people are
+    left out: only they know their tools. So is what cannot be used as things are set up.
+    """
+    config, definition = roles.agents[roles.tasks[task].agent], roles.definitions[task]
+    found: dict[str, dict[str, list[str]]] = {}
+    for name, named in config.integrations.items():
+        spec = stack.spec(name)
+        if spec is None or stack.usable(name) is not None:
+            continue
+        for action in spec.actions:
+            call = f"{name}.{action.name}"
+            if named is not None and action.name not in named:
+                continue
+            if definition.grants is None:
+                stated = [argument for argument, bound in bound_arguments(action.args).items() if not bound.name]
+            elif call in definition.calls:
+                stated = list(definition.calls[call])
+            else:
+                continue
+            found.setdefault(name, {})[action.name] = stated
+    return found

@@ -145,7 +145,7 @@ class Run:
         current = self._on()
         over = self._recorded.waits.get(current.task, 0) if self._recorded is not None else 0
         if number >= over:
-            self.fatal = self.fatal or Suspended(wait, in_runbook=True)
+            self.fatal = self.fatal or Suspended(wait.begun(self.gateway.project, time.time()), in_runbook=True)
             raise self.fatal
 
     def _finish(self, current: Current) -> None:

@@ -5,10 +5,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import establish_champion, register_challenger, train_challenger
-from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
+from tasks.base import Evidence, Inputs, Runbook, TaskResult, ToolCall, call, data_of
 from tasks.common import slices
 from tasks.goal import Goal
 from tools.core.grants import Grant, grant, one_of
+from tools.core.waiting import Wait
 
 GOAL_BOUND = ("target", "task", "seed")
 CALLS: dict[str, tuple[str, ...]] = {
@@ -75,19 +76,7 @@ def runbook(inputs: Inputs) -> Runbook:
         start, batch = sent["next_start"], batch + 1
         if (table := label_table(inputs, sent)) is not None:
             data_of((yield call("serving", "record_labels", **table)), "recording labels")
-        judged = data_of(
-            (
-                yield call(
-                    "judge",
-                    "judge_canary",
-                    evidence=sent["evidence_path"],
-                    **judging(goal),
-                    **({"min_label_share": goal.canary.min_label_share} if goal.canary.label_delay_requests else {}),
-                    **expected,
-                )
-            ),
-            "judging the canary",
-        )
+        judged = data_of((yield _judge(goal, sent, expected)), "judging the canary")
         if judged["verdict"] != "wait" or not sent["rows_left"] or start >= limit:
             break
         if judged["held"] == exposed:
@@ -96,6 +85,14 @@ def runbook(inputs: Inputs) -> Runbook:
             percent = 0.0 if exposed else goal.canary.percent
             changed = yield call("serving", "set_traffic", percent=percent)
             exposed = exposed != changed.ok
+    while judged["verdict"] == "wait" and goal.canary.wait_for_labels_s and table is not None:
+        # No process is held meanwhile; what it was, the canary is again when the run goes on.
+        what = f"the canary of version {challenger.version} waits for labels in {goal.canary.labels}"
+        yield Wait("labels", what, path=goal.canary.labels, for_s=goal.canary.wait_for_labels_s)
+        recorded = data_of((yield call("serving", "record_labels", **table)), "recording labels")
+        if not recorded["recorded"]:
+            break  # the time was up, or the table says nothing new
+        judged = data_of((yield _judge(goal, sent, expected)), "judging the canary")
     return Result(
         verdict=judged["verdict"],
         undecided=judged["verdict"] == "wait",
@@ -109,6 +106,11 @@ def runbook(inputs: Inputs) -> Runbook:
         next_row=start,
         summary=_story(judged),
     )
+
+
+def _judge(goal: Goal, sent: dict[str, Any], expected: dict[str, Any]) -> ToolCall:
+    late = {"min_label_share": goal.canary.min_label_share} if goal.canary.label_delay_requests else {}
+    return call("judge", "judge_canary", evidence=sent["evidence_path"], **judging(goal), **late, **expected)
 
 
 def traffic(inputs: Inputs, start: int, batch: int) -> dict[str, Any]:

@@ -136,7 +136,9 @@ class CanarySection(Section):
     your own table of request_id and label (CSV or Parquet), read before every look; empty: the simulation writes it.
     `min_label_share`: share of the requests that old which need a label before a promotion. `segment`: column whose
     groups are judged one by one. `probation_requests`: requests after a promotion that the former champion scores in
-    the shadow, beside those that wait for their labels; None means one batch.
+    the shadow, beside those that wait for their labels; None means one batch. `wait_for_labels_s`: seconds that the run
+    waits, without a process, for `labels` to be newer where the requests are used up and the judge is not sure; each
+    time that new labels decide nothing it waits again. 0: it does not wait.
     """
 
     percent: float = Field(default=5.0, gt=0, le=50)
@@ -151,6 +153,7 @@ class CanarySection(Section):
     min_label_share: float = Field(default=0.9, gt=0, le=1)
     segment: str = ""
     probation_requests: int | None = Field(default=None, ge=0)
+    wait_for_labels_s: float = Field(default=0.0, ge=0, le=366 * 86400)
 
     def told_labels(self) -> str:
         """When labels come and from where, for a task's description."""
@@ -163,6 +166,8 @@ class CanarySection(Section):
     def _labels_need_a_delay(self) -> "CanarySection":
         if self.labels and not self.label_delay_requests:
             raise ValueError("labels needs label_delay_requests: after how many later requests a label is to be there")
+        if self.wait_for_labels_s and not self.labels:
+            raise ValueError("wait_for_labels_s needs labels: the table that is waited for")
         return self
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,7 +21,7 @@ from crew.commands.console import (
 )
 
 if TYPE_CHECKING:
-    from crew.roles import AgentConfig
+    from crew.roles import AgentConfig, Roles
     from tools.core.contract import Action
     from tools.core.policy import Policy
     from tools.core.stack import Stack
@@ -40,7 +41,7 @@ def tools(
     project: ProjectOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Show what each role may do: actions, effects, what the policy says, and tokens of the definitions.
+    """Show what each role may do: actions, effects, what the policy says, and tokens of the definitions by task.
 
     `mlops-crew tools accept SERVER` shows what a third-party server offers and what has changed, and accepts it.
     """
@@ -66,7 +67,7 @@ def tools(
     names = [name for name in roles.agents if name != MANAGER]
     if role and role not in names:
         raise CommandError(f"unknown role {role!r}; the roles are: {', '.join(names)}", code=2)
-    found = [_role(name, roles.agents[name], stack, policy) for name in ([role] if role else names)]
+    found = [_role(name, roles, stack, policy) for name in ([role] if role else names)]
     if as_json:
         print_json({"roles": found, "characters_per_token": CHARS_PER_TOKEN})
         return 0
@@ -77,7 +78,8 @@ def tools(
     return 0
 
 
-def _role(name: str, config: "AgentConfig", stack: "Stack", policy: "Policy") -> dict[str, Any]:
+def _role(name: str, roles: "Roles", stack: "Stack", policy: "Policy") -> dict[str, Any]:
+    config = roles.agents[name]
     integrations = [
         _integration(integration, actions, name, config, stack, policy)
         for integration, actions in config.integrations.items()
@@ -85,8 +87,7 @@ def _role(name: str, config: "AgentConfig", stack: "Stack", policy: "Policy") ->
     return {
         "role": name,
         "title": config.role,
-        # What cannot be used is not offered, and costs nothing.
-        "tokens": sum(a["tokens"] or 0 for item in integrations if not item["unusable"] for a in item["actions"]),
+        "tasks": {task: task_tokens(roles, task, stack) for task, its in roles.tasks.items() if its.agent == name},
         "integrations": integrations,
     }
 
@@ -130,21 +131,38 @@ def _integration(
     }
 
 
-def definition_tokens(integration: str, action: "Action") -> int:
-    """About how many tokens a model reads for one action's definition."""
-    from tools.core.schema import agent_tool_name, input_schema
+def task_tokens(roles: "Roles", task: str, stack: "Stack") -> int:
+    """About how many tokens the definitions of a task's tools cost on each request."""
+    from crew.roles import granted_actions
+
+    return sum(
+        definition_tokens(name, spec.action(action), stated)
+        for name, actions in granted_actions(roles, task, stack).items()
+        if (spec := stack.spec(name)) is not None
+        for action, stated in actions.items()
+    )
+
+
+def definition_tokens(integration: str, action: "Action", stated: Collection[str] | None = ()) -> int:
+    """About how many tokens a model reads for one action's definition.
+
+    Args:
+        stated: the bound arguments that it must state; see `tools.core.schema.agent_schema`.
+    """
+    from tools.core.schema import agent_schema, agent_tool_name
 
     definition = {
         "name": agent_tool_name(integration, action.name),
         "description": action.summary,
-        "parameters": input_schema(action),
+        "parameters": agent_schema(action, stated),
     }
     return math.ceil(len(json.dumps(definition, separators=(",", ":"))) / CHARS_PER_TOKEN)
 
 
 def _print_role(entry: dict[str, Any]) -> None:
     heading = paint(f"{entry['title']} ({entry['role']})", "bold")
-    say(f"{heading}  about {entry['tokens']:,} tokens of definitions")
+    told = ", ".join(f"{task} {tokens:,}" for task, tokens in entry["tasks"].items())
+    say(f"{heading}  tokens of definitions by task: {told or 'none'}")
     if not entry["integrations"]:
         say("  uses nothing")
     for item in entry["integrations"]:

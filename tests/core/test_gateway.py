@@ -88,7 +88,7 @@ def test_the_intent_is_on_disk_before_the_effect(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(fake.FakeBackend, "add", look)
     with make_gateway(tmp_path) as gateway:
         gateway.call("fake", {"action": "add"})
-    assert seen == [["intent"]]
+    assert seen == [["intent", "begun"]]
     assert [record["kind"] for record in read_journal(path)] == ["intent", "outcome"]
 
 

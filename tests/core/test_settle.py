@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import shop
+from tests.helpers.answers import answering
 from tools.core.approval import ApprovalStore
 from tools.core.calls import Caller
 from tools.core.channels import Approver
@@ -222,12 +224,8 @@ def test_an_approval_is_spent_once_and_holds_for_the_call_it_was_spent_on(
         {"action": "pick", "topic": "t", "question": "Which?", "options": OPTIONS},
     ]
 
-    def answer(record: Record) -> None:
-        if record["kind"] == "approval_requested":
-            _answer(home, record)
-
     with open_shop(home, ASK) as gateway:
-        gateway.journal.subscribe(lambda record: _later(lambda: answer(record)))
+        gateway.journal.subscribe(answering(home))
         wanted = told([gateway.call("shop", arguments, ROLE) for arguments in calls])
     monkeypatch.undo()
     assert [status for status, _ in wanted] == [Status.OK, Status.OK]
@@ -237,12 +235,7 @@ def test_an_approval_is_spent_once_and_holds_for_the_call_it_was_spent_on(
             gateway.settle_past()
             gateway.recall.enter("sell")
 
-            def again(record: Record, cut: Path = cut, asked: list[Record] = asked) -> None:
-                if record["kind"] == "approval_requested":
-                    asked.append(record)
-                    _later(lambda: _answer(cut, record))
-
-            gateway.journal.subscribe(again)
+            gateway.journal.subscribe(answering(cut, asked=asked))
             found = [gateway.call("shop", arguments, ROLE) for arguments in calls]
         assert told(found) == wanted, missing
         assert len(shop.done(cut)) == 1, missing
@@ -268,24 +261,18 @@ def test_a_question_that_nobody_answers_suspends_the_run_and_stays_open(tmp_path
     assert len(shop.done(tmp_path)) == 1
 
 
+def test_a_question_that_expired_while_the_run_was_suspended_is_not_put_again(tmp_path: Path) -> None:
+    brief = {**ASK, "approval_timeout_s": 1}
+    with open_shop(tmp_path, brief, patience_s=0.0) as gateway, pytest.raises(Suspended):
+        gateway.call("shop", {"action": "ship", "item": "a"}, ROLE)
+    time.sleep(1.1)
+    with open_shop(tmp_path, brief, patience_s=0.0) as gateway:
+        gateway.recall.enter("sell")
+        result = gateway.call("shop", {"action": "ship", "item": "a"}, ROLE)
+        kinds = [record["kind"] for record in gateway.journal.records()]
+    assert result.status is Status.NEEDS_APPROVAL and "nobody answered" in result.message
+    assert kinds.count("approval_requested") == 1 and shop.done(tmp_path) == []
+
+
 def _records(home: Path) -> list[Record]:
     return list(read_journal(home / "runs" / "run" / "journal.jsonl"))
-
-
-def _later(work: Any) -> None:
-    import threading
-
-    threading.Timer(0.05, work).start()
-
-
-def _answer(home: Path, record: Record) -> None:
-    import contextlib
-
-    from tools.core.approval import ApprovalError
-
-    store, name = ApprovalStore(home / "approvals"), record["approval"]["id"]
-    with contextlib.suppress(ApprovalError):  # answered before the cut
-        if record["approval"]["asks"]:
-            store.choose(name, "blue", by="ann")
-        else:
-            store.decide(name, "approved", by="ann")

@@ -1,12 +1,10 @@
 """A run that ends anywhere, of whatever, is gone on with and ends as an uninterrupted one."""
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
 import textwrap
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,11 @@ import pytest
 from crew.mlops_crew import MlopsCrew, RunOutcome
 from crew.resuming import NotResumable, suspended_runs
 from tests.helpers import shop, shop_crew
+from tests.helpers.answers import answering
 from tests.helpers.cuts import Cuts
 from tests.helpers.shop_crew import make_shop
-from tools.core.approval import ApprovalError, ApprovalStore
-from tools.core.journal import Record, read_journal
+from tools.core.approval import ApprovalStore
+from tools.core.journal import read_journal
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
@@ -32,24 +31,6 @@ def the_shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     shop_crew.install()
     yield
     shop_crew.uninstall()
-
-
-def answering(home: Path) -> Any:
-    """A listener that answers every question from another thread, as a person at another terminal does."""
-
-    def answer(asked: dict[str, Any]) -> None:
-        store = ApprovalStore(home / "approvals")
-        with contextlib.suppress(ApprovalError):  # answered before the cut
-            if asked["asks"]:
-                store.choose(asked["id"], "blue", by="ann")
-            else:
-                store.decide(asked["id"], "approved", by="ann")
-
-    def listen(record: Record) -> None:
-        if record["kind"] == "approval_requested":
-            threading.Timer(0.1, answer, [record["approval"]]).start()
-
-    return listen
 
 
 def told(outcome: RunOutcome) -> Any:

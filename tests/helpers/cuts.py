@@ -22,11 +22,11 @@ class Cuts:
     """Args:
     home: the state folder that is copied.
     folder: where the copies go.
-    wanted: of (kind, fields) of a record: whether a copy is made before it.
+    wanted: of (kind, fields) of a record: whether a copy is made before it; None: before every one.
     """
 
-    def __init__(self, home: Path, folder: Path, wanted: Callable[[str, dict[str, Any]], bool] = _all) -> None:
-        self.home, self.folder, self._wanted = home, folder, wanted
+    def __init__(self, home: Path, folder: Path, wanted: Callable[[str, dict[str, Any]], bool] | None = None) -> None:
+        self.home, self.folder, self._wanted = home, folder, wanted or _all
         self.records: list[Record] = []
         self.points: list[int] = []
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tasks.common import search_constraints
+from tasks.common import constrained
 from tasks.goal import FAIRNESS_MEASURES, Goal
 from tasks.train_challenger import broken_constraints
 from tools.modeling.constraints import read_constraints
@@ -31,10 +31,10 @@ def test_the_goal_knows_the_measures_that_there_are() -> None:
 
 
 def test_a_goal_states_what_its_searches_keep_to() -> None:
-    assert search_constraints(Goal.model_validate(GOAL)) == {}
+    assert constrained(Goal.model_validate(GOAL)) == {}
     bounds = {"max_latency_ms": 5, "max_size_mib": 2, "min_metric": 0.7}
     fairness = {"column": "gender", "max_gap": 0.1}
-    stated = search_constraints(Goal.model_validate({**GOAL, "constraints": bounds, "fairness": fairness}))
+    stated = constrained(Goal.model_validate({**GOAL, "constraints": bounds, "fairness": fairness}))
     read = read_constraints(json.dumps(stated["constraints"]))
     assert read == SearchConstraints(
         max_latency_ms=5,

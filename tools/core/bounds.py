@@ -99,6 +99,14 @@ def parse_json(text: str) -> Any:
     return value
 
 
+def read_json(text: str) -> Any:
+    """`parse_json` for a validator of arguments. Raises `ValueError`, which becomes the error of that argument."""
+    try:
+        return parse_json(text)
+    except FixableError as error:
+        raise ValueError(error.message) from error
+
+
 def shorten(value: Any) -> Any:
     """A bounded copy of anything, as JSON, for the journal: at most about 64 KiB, whatever `value` is. Never raises.
 

@@ -142,6 +142,15 @@ class Consent:
         except (ApprovalError, NeedsPersonError, OSError):
             return False
 
+    def is_unanswered(self, approval_id: str) -> bool:
+        """Whether nobody answered a question, in time or so far."""
+        if self._approver is None:
+            return True
+        try:
+            return self._approver.store.get(approval_id).state in ("pending", "expired")
+        except (ApprovalError, NeedsPersonError, OSError):
+            return True
+
     async def _ask(self, approver: Approver, call: Call, decision: Decision, anew: Anew) -> Leave:
         exact = call_hash(self._run_id, call.server, call.action, call.arguments)
         if self._left is None:
@@ -193,6 +202,7 @@ class Consent:
         spec = call.definition
         fields = spec.args.model_fields if spec is not None and call.asked is None else {}
         undo = getattr(spec, "undo", None)
+        undo = getattr(undo, "action", undo)  # its name, or how it is made from the call
         return Facts(
             summary=spec.summary if spec is not None else "",
             effect=call.effect.value,

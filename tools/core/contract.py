@@ -12,7 +12,6 @@ Listing every integration therefore imports no vendor library.
 
 import importlib
 import importlib.metadata
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -22,6 +21,7 @@ from typing import Annotated, Any, cast
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from tools.core.arguments import Bound, ReadPath
+from tools.core.bounds import read_json
 from tools.core.errors import CallCancelled, FixableError, MissingDependencyError, NeedsPersonError
 from tools.core.files import private_folder
 from tools.core.roots import FILES, RUNS, Roots
@@ -92,10 +92,7 @@ def _from_json(value: Any) -> Any:
     """Models like to send a list as JSON text."""
     if not isinstance(value, str):
         return value
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error}") from error
+    return read_json(value)
 
 
 def _options(value: list[dict[str, Any]]) -> list[dict[str, Any]]:

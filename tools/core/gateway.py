@@ -287,6 +287,12 @@ class Gateway:
             call.arguments = past.edited or call.arguments
             if decision.verdict is Verdict.ASK:
                 decision = Decision(Verdict.ALLOW, f"by the leave of {approval_id}", decision.level)
+        elif decision.verdict is Verdict.ASK and (lapsed := self._lapsed(past)):
+            self.journal.append(
+                "approval_decided", call_id=call.id, approval_id=lapsed, state="expired", by="nobody", note=""
+            )  # fmt: skip
+            rule = f"{decision.rule}; nobody answered approval {lapsed}"
+            decision = Decision(Verdict.ASK, rule, decision.level)
         elif decision.verdict is Verdict.ASK:
             self._asked_at = time.monotonic()
             asked = call
@@ -299,13 +305,13 @@ class Gateway:
             decision, answer, approval_id, call = leave.decision, leave.answer, leave.approval_id, leave.call
             if decision.verdict is Verdict.ASK and self._is_impatient() and not self.is_stopping:
                 raise Suspended(self._wait_for_person(call))
-            if decision.verdict is Verdict.ASK:
-                result = ToolResult(
-                    status=Status.NEEDS_APPROVAL,
-                    message=decision.rule,
-                    error=ErrorInfo(kind=ErrorKind.NEEDS_PERSON, message=decision.rule),
-                )
-                return self._finish(call.id, result, started, attempts=0)
+        if decision.verdict is Verdict.ASK:
+            result = ToolResult(
+                status=Status.NEEDS_APPROVAL,
+                message=decision.rule,
+                error=ErrorInfo(kind=ErrorKind.NEEDS_PERSON, message=decision.rule),
+            )
+            return self._finish(call.id, result, started, attempts=0)
         if decision.verdict is Verdict.DENY:
             return self._finish(call.id, failure(DeniedError(decision.rule)), started, attempts=0)
         try:
@@ -334,9 +340,16 @@ class Gateway:
             raise
         finally:
             del self._under_way[call.id]
+        if call.arguments != wanted:  # whoever called must not believe that what it asked for was done
+            result = result.model_copy(update={"message": f"{result.message} ({decision.rule})".strip()})
         finished = self._finish(call.id, result, started, attempts)
         self._unlock_production(call, finished)
         return finished
+
+    def _lapsed(self, past: Past | None) -> str:
+        """The question about a call that expired unanswered while the run was suspended; empty where there is none."""
+        found = past.lapsed(time.time()) if past is not None else ""
+        return found if found and self._consent.is_unanswered(found) else ""
 
     def _lock_production(self, call: Call) -> None:
         """Nobody else may change what a risky call changes.

@@ -297,7 +297,8 @@ _RUN = "import sys; sys.path.insert(0, sys.argv[1]); from tools.core.isolation i
 def confined(sandbox: Sandbox) -> list[str]:
     """What stands before the command line of a program, so that it runs in the sandbox."""
     told = json.dumps(asdict(sandbox), default=str)
-    return [sys.executable, "-c", _RUN, str(Path(__file__).resolve().parents[2]), told]
+    # -P: nothing of the current folder is imported before the process is confined.
+    return [sys.executable, "-P", "-c", _RUN, str(Path(__file__).resolve().parents[2]), told]
 
 
 def run(arguments: list[str]) -> None:

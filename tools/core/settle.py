@@ -27,6 +27,7 @@ class Past:
 
     Args:
         begun: its last `begun` record; None: it never began, or before there were such records.
+        asked: the question that was put to a person about it.
         decided: what a person decided on it.
         outcome: its last `outcome` record since it began.
         settled: the last `settled` record since it began.
@@ -40,6 +41,7 @@ class Past:
     role: str | None
     effect: str | None
     begun: Record | None = None
+    asked: Record | None = None
     decided: Record | None = None
     outcome: Record | None = None
     settled: Record | None = None
@@ -89,6 +91,13 @@ class Past:
             return None
         return Answer(str(said["chosen"]), str(said["by"]), str(said.get("note") or ""), str(said["ts"]))
 
+    def lapsed(self, now: float) -> str:
+        """The approval that nobody decided on before it expired, as far as the journal tells; empty: there is none."""
+        if self.asked is None or self.decided is not None or self.begun is not None:
+            return ""
+        approval = self.asked["approval"]
+        return str(approval["id"]) if now > float(approval["expires_ts"]) else ""
+
     @property
     def _is_asked_still(self) -> bool:
         """A question that nobody answered and that did not expire: the run was suspended over it."""
@@ -111,6 +120,8 @@ def past_calls(records: Iterable[Record]) -> list[Past]:
                 )  # fmt: skip
             case "begun" if call_id in found:
                 found[call_id].begun, found[call_id].outcome, found[call_id].settled = record, None, None
+            case "approval_requested" if call_id in found:
+                found[call_id].asked = record
             case "approval_decided" if call_id in found:
                 found[call_id].decided = record
             case "outcome" if call_id in found:

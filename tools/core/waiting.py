@@ -1,7 +1,7 @@
 """What a run waits for without a process: a person, labels, traffic, a time. Kept in its journal as data."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ class Wait:
         path: it is over once this file, or a file in this folder, is newer than `seen_ns`.
         seen_ns: modification time that was seen last, nanoseconds; 0: there was no file.
         until_ts: Unix seconds when it is over in any case; None: never by itself.
+        for_s: seconds from the beginning of the wait until then; a runbook knows no time.
     """
 
     kind: Kind
@@ -27,6 +28,17 @@ class Wait:
     path: str = ""
     seen_ns: int = 0
     until_ts: float | None = None
+    for_s: float | None = None
+
+    def begun(self, project: Path, now: float) -> "Wait":
+        """The wait as it begins: with the file as it is now, and the time when it is over."""
+        path = project / Path(self.path).expanduser() if self.path else None
+        return replace(
+            self,
+            path=str(path) if path else "",
+            seen_ns=newest_ns(path) if path else 0,
+            until_ts=self.until_ts if self.for_s is None else now + self.for_s,
+        )
 
     def over(self, now: float, is_answered: Callable[[str], bool]) -> str:
         """Why the wait is over, in a few words; empty: it goes on.

@@ -1,10 +1,10 @@
 """What the trials of a search must keep to, and by how much one does not."""
 
-import json
 from collections.abc import Mapping
 
 from pydantic import ValidationError
 
+from tools.core.bounds import parse_json
 from tools.core.errors import FixableError
 from tools.modeling.search import SearchConstraints
 from tools.modeling.trials import Trial
@@ -22,9 +22,9 @@ def read_constraints(text: str) -> SearchConstraints:
     if not text.strip():
         return SearchConstraints()
     try:
-        return SearchConstraints.model_validate(json.loads(text))
-    except json.JSONDecodeError as error:
-        raise FixableError(f"the constraints are not JSON: {error}; got {text[:80]!r}; valid: {VALID}") from error
+        return SearchConstraints.model_validate(parse_json(text))
+    except FixableError as error:
+        raise FixableError(f"the constraints are {error.message}; got {text[:80]!r}; valid: {VALID}") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "constraints"

@@ -5,6 +5,7 @@ So an address is followed only where it lies below what the tracking store itsel
 The credentials of the tracking server go to that server and nowhere else.
 """
 
+import importlib
 import os
 import re
 import warnings
@@ -116,7 +117,7 @@ def import_libraries() -> None:
     """Import what finding and fetching a model needs, so that the first one does not wait for it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import mlflow.artifacts  # noqa: F401
+        importlib.import_module("mlflow.artifacts")
 
 
 def store_credentials(

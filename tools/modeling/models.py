@@ -4,7 +4,6 @@ A config is JSON: `{"family": "hist_gradient_boosting", "window": "all", "params
 dimensions of the family, so that search, tuning, validation and building read one table.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -33,6 +32,7 @@ from sklearn.preprocessing import (
     TargetEncoder,
 )
 
+from tools.core.bounds import parse_json
 from tools.core.errors import FixableError
 from tools.modeling.columns import (
     ColumnReader,
@@ -155,9 +155,9 @@ def complete_config(config: Mapping[str, Any] | str, task: Task) -> Config:
     """
     if isinstance(config, str):
         try:
-            config = json.loads(config)
-        except json.JSONDecodeError as error:
-            raise FixableError(f"the config is not JSON: {error}; got {config[:80]!r}") from error
+            config = parse_json(config)
+        except FixableError as error:
+            raise FixableError(f"the config is {error.message}; got {str(config)[:80]!r}") from error
     if not isinstance(config, Mapping):
         raise FixableError(f"the config must be an object with family, window and params, got {config!r}")
     unknown = set(config) - {"family", "window", "params"}

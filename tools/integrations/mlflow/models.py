@@ -1,10 +1,12 @@
 """Models of the store, each loaded in a process of its own that outlives the call, for the calls that use it again."""
 
+import os
 import tempfile
 from pathlib import Path
 
 from tools.core.contract import CallContext
 from tools.core.errors import FixableError
+from tools.core.keys import keys_folder
 from tools.integrations.mlflow.tracking import Store
 from tools.modeling.model_host import IsolatedModel, ModelHost, ModelPool, content_digest
 from tools.modeling.model_store import fetch_model
@@ -26,7 +28,7 @@ class Models:
         """
         store.client()  # says within seconds that the server does not answer
         if self._pool is None:
-            self._pool = ModelPool(ModelHost(ctx.project, closed=[ctx.home]))
+            self._pool = ModelPool(ModelHost(ctx.project, closed=[ctx.home, keys_folder(os.environ)]))
         outside = model_uri in ctx.outside_models
         return self._pool.use(
             model_uri,

@@ -1,11 +1,11 @@
 """What the MLflow integration can do: train, track, evaluate, register, promote and retire models."""
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from tools.core.arguments import Bound, Drop, Free, Metric, ModelName, ModelRef, ReadPath, Seed, Target
+from tools.core.bounds import read_json
 from tools.core.contract import Action, Args, Data, Effect, Integration, Setting
 from tools.core.writes import EACH_CALL, ReadBack, Undo
 from tools.integrations.mlflow import writes
@@ -31,7 +31,7 @@ class TrainModelArgs(Args):
     def _from_json(cls, value: Any) -> Any:
         """Models often send an object as JSON text."""
         if isinstance(value, str):
-            return json.loads(value) if value.strip() else {}
+            return read_json(value) if value.strip() else {}
         return value
 
 

@@ -26,6 +26,7 @@ from tools.core.child_log import CleanLog
 from tools.core.contract import CallContext
 from tools.core.errors import FinalError, FixableError
 from tools.core.isolation import Sandbox, all_but, confined
+from tools.core.keys import keys_folder
 from tools.core.names import is_secret_file
 from tools.core.redact import Redactor
 from tools.core.stack import read_env
@@ -38,7 +39,7 @@ STOP_GRACE_S = 5.0
 TAIL_CHARS = 400
 # Below the state folder: what no trainer reads.
 CLOSED_STATE = ("approvals", "serving", "runs", "keys")
-KEYS = (".ssh", ".gnupg", ".netrc", ".config/mlops-crew")  # below the user's folder
+KEYS = (".ssh", ".gnupg", ".netrc")  # below the user's folder
 
 CALL_FUNCTION = """
 import importlib, json, os, sys
@@ -165,7 +166,7 @@ def _sandbox(training: Training, ctx: CallContext, own: list[Path]) -> Sandbox:
     entries = list(project.iterdir())
     secret = [entry for entry in entries if entry.name.startswith(".env") or is_secret_file(entry.name)]
     closed = [*secret, project / "config" / "policy.yaml", *(home / name for name in CLOSED_STATE)]
-    closed += [Path.home() / name for name in KEYS]
+    closed += [keys_folder(read_env(ctx.project)), *(Path.home() / name for name in KEYS)]
     files = [entry for entry in entries if _is_output(entry, home)]
     addresses = (training.store.tracking_uri, training.store.registry_uri, training.artifacts)
     local = [path for path in map(_local_folder, addresses) if path]

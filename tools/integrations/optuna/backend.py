@@ -1,11 +1,11 @@
 """The Optuna backend."""
 
-import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tools.core.bounds import parse_json
 from tools.core.contract import Backend, CallContext, NoArgs
 from tools.core.errors import FixableError, NoDataError
 from tools.integrations.optuna.spec import (
@@ -272,9 +272,9 @@ def _distributions(text: str) -> "dict[str, BaseDistribution]":
     )
 
     try:
-        space = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise FixableError(f"the space is not JSON: {error}; got {text[:80]!r}") from error
+        space = parse_json(text)
+    except FixableError as error:
+        raise FixableError(f"the space is {error.message}; got {text[:80]!r}") from error
     if not isinstance(space, Mapping) or not space:
         raise FixableError(f"the space must be an object of parameters ({SPACE_TYPES}), got {space!r}")
     makers = {"float": FloatDistribution, "int": IntDistribution, "categorical": CategoricalDistribution}
