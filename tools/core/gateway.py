@@ -40,7 +40,7 @@ from tools.core.errors import (
     UnknownOutcomeError,
 )
 from tools.core.grants import bind
-from tools.core.journal import Journal, Record
+from tools.core.journal import Journal
 from tools.core.limits import Usage
 from tools.core.locks import EVERYTHING, LockedError, ProductionLocks
 from tools.core.meta import GatewayKey
@@ -49,7 +49,7 @@ from tools.core.redact import Redactor
 from tools.core.results import ErrorInfo, Status, ToolResult
 from tools.core.roots import Roots, roots_from
 from tools.core.server import IntegrationServer
-from tools.core.settle import Past, Recall, Settlement, last_number, past_calls, said_before, settle, still_standing
+from tools.core.settle import Past, Recall, Settlement, Settler, last_number, past_calls, still_standing
 from tools.core.stack import Stack
 from tools.core.stop import AtWork, StopSwitch
 from tools.core.waiting import Suspended, Wait
@@ -119,6 +119,7 @@ class Gateway:
         self._under_way: dict[str, Call] = {}
         self._count = last_number(records)
         self.recall = Recall(past_calls(records))
+        self._settler = Settler(journal, self.recall, self.action_of, self._read)
         self._patience_s = patience_s
         self._locks = locks or ProductionLocks(home, run_id, policy.environment)
         self._is_run = locks is not None
@@ -163,7 +164,7 @@ class Gateway:
 
     def settle_past(self) -> list[Settlement]:
         """Find out about the journal's calls that began and have no outcome; what is found is recorded. Blocks."""
-        return self._start().call(self._settle_past)
+        return self._start().call(self._settler.settle_past)
 
     def settle_by_person(self, past: Past, *, happened: bool) -> None:
         """Record what a person says of a call whose read back does not tell. Blocks.
@@ -171,7 +172,7 @@ class Gateway:
         Raises:
             NeedsPersonError: it is said to have happened, and what it returned cannot be read.
         """
-        self._start().call(self._settle_by_person, past, happened)
+        self._start().call(self._settler.settle_by_person, past, happened)
 
     def make_again(self, past: Past) -> ToolResult:
         """Make a recorded call again, under its id and key, and by the leave that was given for it. Blocks."""
@@ -534,7 +535,7 @@ class Gateway:
                     )
                 if isinstance(error, TimedOutError):
                     # It may still be under way, so only that it happened settles it.
-                    settled = await self._read_back(call)
+                    settled = await self._settler.read_back(call)
                     return (settled if settled is not None and settled.ok else result), attempt
             except ToolError as error:
                 result = failure(error)
@@ -542,7 +543,7 @@ class Gateway:
                 result = failure(NeedsPersonError(str(error)))
             passing = result.error is not None and result.error.kind is ErrorKind.RETRY
             unknown = result.status is Status.UNKNOWN
-            if unknown and (settled := await self._read_back(call)) is not None:
+            if unknown and not self.is_stopping and (settled := await self._settler.read_back(call)) is not None:
                 if settled.ok:
                     return settled, attempt
                 unknown = settled.status is Status.FAILED  # it did not happen; a read that does not tell ends it
@@ -575,51 +576,6 @@ class Gateway:
             timeout_s=call.timeout_s, on_progress=on_progress, answer=answer, key=call.key,
         )  # fmt: skip
         return _typed(call, raw)
-
-    async def _read_back(self, call: Call) -> ToolResult | None:
-        """What a read says of a write whose outcome is unknown; recorded. None where it has no read back."""
-        action = call.definition
-        if action is None or action.read_back is None or self.is_stopping:
-            return None
-        past = Past(call.id, call.server, call.action, call.arguments, call.caller.task, None, call.effect.value)
-        calls = past_calls(self.journal.records())
-        known = next((item for item in calls if item.id == call.id), past)
-        found = await settle(past, action, said_before(known, calls, action), self._read)
-        self._record(found)
-        return found.result
-
-    async def _settle_past(self) -> list[Settlement]:
-        settled: list[Settlement] = []
-        calls = self.recall.calls
-        for past in calls:
-            if past.is_unsettled:
-                action = self.action_of(past.server, past.action)
-                found = await settle(past, action, said_before(past, calls, action), self._read)
-                past.settled = self._record(found)
-                settled.append(found)
-        return settled
-
-    async def _settle_by_person(self, past: Past, happened: bool) -> None:
-        action = self.action_of(past.server, past.action)
-        data: dict[str, Any] | None = None
-        if happened:
-            if action is None or action.read_back is None:
-                raise NeedsPersonError(f"what {past.name} returned cannot be read; say --not-happened, or start anew")
-            back = action.read_back
-            found = await self._read(past.server, back.action, back.arguments(past.arguments))
-            try:
-                made = back.result(past.arguments, found.data or {})
-                data = action.result.model_validate(made).model_dump(mode="json")
-            except (KeyError, ValueError, TypeError) as error:
-                told = f"{past.server}.{back.action} does not tell what {past.name} returned"
-                raise NeedsPersonError(f"{told}; say --not-happened, or start anew") from error
-        status = Status.OK if happened else Status.FAILED
-        past.settled = self._record(Settlement(past, status, data, "a person looked"), by="person")
-
-    def _record(self, found: Settlement, by: str = "read_back") -> Record:
-        return self.journal.append(
-            "settled", call_id=found.call.id, status=found.status.value, data=found.data, reason=found.reason, by=by
-        )  # fmt: skip
 
     async def _make_again(self, past: Past) -> ToolResult:
         started = time.monotonic()

@@ -12,8 +12,8 @@ from typing import Any
 
 from tools.core.calls import Call
 from tools.core.contract import Action, Answer, Effect
-from tools.core.errors import ErrorKind
-from tools.core.journal import Record
+from tools.core.errors import ErrorKind, NeedsPersonError
+from tools.core.journal import Journal, Record
 from tools.core.results import ErrorInfo, Status, ToolResult
 from tools.core.writes import Facts
 
@@ -281,3 +281,69 @@ def _changes(call: Past, read: Past, action: Action | None) -> bool:
     """Whether a call changed what a read of the same task told."""
     same = call.server == read.server and call.task == read.task and call.result is not None and call.result.ok
     return same and action is not None and action.read_back is not None and action.read_back.action == read.action
+
+
+class Settler:
+    """Finds out whether writes happened, and records what was found. On the gateway's event loop.
+
+    Args:
+        find: the action of (integration, name).
+        read: makes a read; what the policy does not let anybody read is a failed result.
+    """
+
+    def __init__(self, journal: Journal, recall: Recall, find: Find, read: Read) -> None:
+        self._journal = journal
+        self._recall = recall
+        self._find = find
+        self._read = read
+
+    async def read_back(self, call: Call) -> ToolResult | None:
+        """What a read says of a write under way whose outcome is unknown. None where it has no read back."""
+        action = call.definition
+        if action is None or action.read_back is None:
+            return None
+        past = Past(call.id, call.server, call.action, call.arguments, call.caller.task, None, call.effect.value)
+        calls = past_calls(self._journal.records())
+        known = next((item for item in calls if item.id == call.id), past)
+        found = await settle(past, action, said_before(known, calls, action), self._read)
+        self._record(found)
+        return found.result
+
+    async def settle_past(self) -> list[Settlement]:
+        """Every call of the journal that began and has no outcome."""
+        settled: list[Settlement] = []
+        calls = self._recall.calls
+        for past in calls:
+            if past.is_unsettled:
+                action = self._find(past.server, past.action)
+                found = await settle(past, action, said_before(past, calls, action), self._read)
+                past.settled = self._record(found)
+                settled.append(found)
+        return settled
+
+    async def settle_by_person(self, past: Past, happened: bool) -> None:
+        """A person looked. What a call returned that happened is read once more.
+
+        Raises:
+            NeedsPersonError: it is said to have happened, and what it returned cannot be read.
+        """
+        action = self._find(past.server, past.action)
+        data: dict[str, Any] | None = None
+        if happened:
+            if action is None or action.read_back is None:
+                raise NeedsPersonError(f"what {past.name} returned cannot be read; say --not-happened, or start anew")
+            back = action.read_back
+            found = await self._read(past.server, back.action, back.arguments(past.made))
+            try:
+                made = back.result(past.made, found.data or {})
+                data = action.result.model_validate(made).model_dump(mode="json")
+            except (KeyError, ValueError, TypeError) as error:
+                told = f"{past.server}.{back.action} does not tell what {past.name} returned"
+                raise NeedsPersonError(f"{told}; say --not-happened, or start anew") from error
+        status = Status.OK if happened else Status.FAILED
+        past.settled = self._record(Settlement(past, status, data, "a person looked"), by="person")
+
+    def _record(self, found: Settlement, by: str = "read_back") -> Record:
+        return self._journal.append(
+            "settled", call_id=found.call.id, status=found.status.value, data=found.data, reason=found.reason, by=by
+        )  # fmt: skip
