@@ -61,6 +61,7 @@ _log = logging.getLogger(__name__)
 
 ATTEMPTS = 3  # of reads and idempotent calls that failed with a passing fault
 BACKOFF_S = 0.3
+MAX_WAIT_S = 30.0  # that a server may ask for before a repetition
 THIRD_PARTY_TIMEOUT_S = 120.0
 
 
@@ -556,7 +557,10 @@ class Gateway:
                 or self._stopped(call)
             ):
                 return result, attempt
-            await anyio.sleep(BACKOFF_S * attempt)
+            wait_s = (result.error.wait_s if result.error else None) or 0.0
+            if wait_s > MAX_WAIT_S:
+                return result, attempt  # the caller is told how long; it may come back then
+            await anyio.sleep(max(BACKOFF_S * attempt, wait_s))
         raise AssertionError("unreachable")
 
     async def _send(self, call: Call, answer: Answer | None) -> ToolResult:
