@@ -189,8 +189,11 @@ def _prepare_backup(inputs: Inputs, champion: establish_champion.Result, reason:
     """
     goal = inputs.goal
     newest = slices(inputs)["live"]
-    doing = "evaluating the champion on the newest rows"
-    now = expect((yield _evaluate(goal, champion.model_uri, newest)), Evaluation, doing)
+    now = expect(
+        (yield _evaluate(goal, champion.model_uri, newest)),
+        Evaluation,
+        "evaluating the champion on the newest rows",
+    )
     listed = expect(
         (yield call("mlflow", "list_versions", name=goal.registered_model)), Versions, "listing the versions"
     )
@@ -199,8 +202,9 @@ def _prepare_backup(inputs: Inputs, champion: establish_champion.Result, reason:
         if scored is not None and not _worse(goal, scored.value, now.value):
             return (yield from _stand_by(inputs, version.version, scored.value, reason))
     trained = expect((yield training(inputs, [slices(inputs)["train"]], "backup")), TrainedModel, "training a backup")
-    doing = "checking the backup on the newest rows"
-    scored = expect((yield _evaluate(goal, trained.model_uri, newest)), Evaluation, doing)
+    scored = expect(
+        (yield _evaluate(goal, trained.model_uri, newest)), Evaluation, "checking the backup on the newest rows"
+    )
     registered = expect(
         (
             yield call(

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tasks.common import search_constraints
+from tasks.common import constrained
 from tasks.goal import FAIRNESS_MEASURES, Goal
 from tasks.train_challenger import broken_constraints
+from tests.helpers.results import data_like
+from tools.integrations.mlflow.spec import Evaluation
 from tools.modeling.constraints import read_constraints
 from tools.modeling.data import TASKS
 from tools.modeling.fairness import MEASURES
@@ -31,10 +33,10 @@ def test_the_goal_knows_the_measures_that_there_are() -> None:
 
 
 def test_a_goal_states_what_its_searches_keep_to() -> None:
-    assert search_constraints(Goal.model_validate(GOAL)) == {}
+    assert constrained(Goal.model_validate(GOAL)) == {}
     bounds = {"max_latency_ms": 5, "max_size_mib": 2, "min_metric": 0.7}
     fairness = {"column": "gender", "max_gap": 0.1}
-    stated = search_constraints(Goal.model_validate({**GOAL, "constraints": bounds, "fairness": fairness}))
+    stated = constrained(Goal.model_validate({**GOAL, "constraints": bounds, "fairness": fairness}))
     read = read_constraints(json.dumps(stated["constraints"]))
     assert read == SearchConstraints(
         max_latency_ms=5,
@@ -53,7 +55,8 @@ def test_a_goal_states_what_its_searches_keep_to() -> None:
 def test_a_challenger_beyond_the_gap_or_without_one_breaks_the_goal() -> None:
     def broken(gap: float | None, max_gap: float | None) -> list[str]:
         goal = Goal.model_validate({**GOAL, "fairness": {"column": "gender", "max_gap": max_gap}})
-        return broken_constraints(goal, {**EVALUATION, "fairness_gap": gap})
+        seen = Evaluation.model_validate(data_like(Evaluation, **{**EVALUATION, "fairness_gap": gap}))
+        return broken_constraints(goal, seen)
 
     assert broken(0.2, 0.1) == ["fairness gap 0.200 by gender is above the goal's 0.1"]
     assert broken(None, 0.1) == ["the fairness gap by gender cannot be computed on these rows"]
