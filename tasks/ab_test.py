@@ -5,10 +5,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import canary, establish_champion, register_challenger
-from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, call, data_of
+from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, call, expect, succeed
 from tasks.common import slices
 from tasks.goal import ABTestSection, Goal
 from tools.core.grants import Grant, grant
+from tools.integrations.ab_test.spec import Recorded, Test, UnitCount
+from tools.integrations.judge.ab_spec import AbPlan, AbVerdict
+from tools.integrations.serving.spec import Traffic
 
 Verdict = Literal[
     "challenger_wins", "champion_wins", "no_relevant_gain", "keep_running", "invalid", "underpowered", "not_started"
@@ -63,32 +66,20 @@ def runbook(inputs: Inputs) -> Runbook:
     if judged.verdict != "promote":
         return _unstarted("not_started", judged.next_row, "No A/B test: the canary did not pass.")
     challenger = inputs.need("register_challenger", register_challenger.Result)
-    counted = data_of(
-        (
-            yield call(
-                "ab_test",
-                "count_units",
-                **_counted(inputs, test),
-            )
-        ),
-        "counting the units",
+    counted = expect((yield call("ab_test", "count_units", **_counted(inputs, test))), UnitCount, "counting the units")
+    plan = expect(
+        (yield call("judge", "plan_ab_test", **_planned(inputs, test, counted))), AbPlan, "planning the A/B test"
     )
-    plan = data_of((yield call("judge", "plan_ab_test", **_planned(inputs, test, counted))), "planning the A/B test")
-    if not plan["feasible"] and test.on_underpowered == "stop":
-        return _unstarted("underpowered", judged.next_row, f"No A/B test was started: {plan['message']}", plan)
+    if not plan.feasible and test.on_underpowered == "stop":
+        return _unstarted("underpowered", judged.next_row, f"No A/B test was started: {plan.message}", plan)
     name = name_of(inputs)
-    made = data_of(
-        (
-            yield call(
-                "ab_test",
-                "create_test",
-                **_definition(inputs, test, plan["plan_path"]),
-            )
-        ),
+    made = expect(
+        (yield call("ab_test", "create_test", **_definition(inputs, test, plan.plan_path))),
+        Test,
         "defining the A/B test",
     )
     # The model is loaded already: its share changes, and the seed, so that this split owes nothing to the canary's.
-    data_of(
+    succeed(
         (
             yield call(
                 "serving",
@@ -96,7 +87,7 @@ def runbook(inputs: Inputs) -> Runbook:
                 model_uri=challenger.model_uri,
                 version=str(challenger.version),
                 percent=test.percent,
-                seed=made["salt"],
+                seed=made.salt,
                 digest=judged.challenger_digest,
             )
         ),
@@ -104,7 +95,7 @@ def runbook(inputs: Inputs) -> Runbook:
     )
     start, batch = judged.next_row, 0
     while True:
-        sent = data_of(
+        sent = expect(
             (
                 yield call(
                     "serving",
@@ -115,48 +106,52 @@ def runbook(inputs: Inputs) -> Runbook:
                     **_traffic(inputs, test, start, batch),
                 )
             ),
+            Traffic,
             "sending traffic",
         )
-        start, batch = sent["next_start"], batch + 1
-        recorded = data_of(
-            (yield call("ab_test", "record_outcomes", test=name, data=sent["evidence_path"])), "recording outcomes"
+        start, batch = sent.next_start, batch + 1
+        recorded = expect(
+            (yield call("ab_test", "record_outcomes", test=name, data=sent.evidence_path)),
+            Recorded,
+            "recording outcomes",
         )
-        verdict = data_of(
-            (yield call("judge", "judge_ab_test", units=recorded["units_path"], design=made["design_path"])),
+        judgement = expect(
+            (yield call("judge", "judge_ab_test", units=recorded.units_path, design=made.design_path)),
+            AbVerdict,
             "judging the A/B test",
         )
-        over = not sent["rows_left"] or start >= judged.next_row + test.max_requests
-        if verdict["verdict"] != "keep_running" or over:
+        over = not sent.rows_left or start >= judged.next_row + test.max_requests
+        if judgement.verdict != "keep_running" or over:
             break
-    wins = verdict["verdict"] == "challenger_wins"
-    data_of(
+    wins = judgement.verdict == "challenger_wins"
+    succeed(
         (
             yield call(
                 "ab_test",
                 "conclude",
                 test=name,
                 winner="challenger" if wins else "champion",
-                verdict=verdict["verdict"],
-                reason=verdict["message"],
+                verdict=judgement.verdict,
+                reason=judgement.message,
             )
         ),
         "recording the decision",
     )
     return Result(
-        verdict=verdict["verdict"],
+        verdict=judgement.verdict,
         test=name,
-        planned_units=plan["units"],
-        planned_days=plan["days"],
-        units=verdict["units"],
-        difference=verdict["difference"],
-        difference_low=verdict["low"],
-        difference_high=verdict["high"],
-        harmed_segments=verdict["harmed_segments"],
-        reasons=[*verdict["reasons"], *verdict["warnings"]],
-        evidence_path=sent["evidence_path"],
+        planned_units=plan.units,
+        planned_days=plan.days,
+        units=judgement.units,
+        difference=judgement.difference,
+        difference_low=judgement.low,
+        difference_high=judgement.high,
+        harmed_segments=judgement.harmed_segments,
+        reasons=[*judgement.reasons, *judgement.warnings],
+        evidence_path=sent.evidence_path,
         next_row=start,
-        summary=f"A/B test by {test.unit}, {test.percent:g} % to the challenger. Plan: {plan['message']} "
-        f"{verdict['message']}",
+        summary=f"A/B test by {test.unit}, {test.percent:g} % to the challenger. Plan: {plan.message} "
+        f"{judgement.message}",
     )
 
 
@@ -183,7 +178,7 @@ def _counted(inputs: Inputs, test: ABTestSection) -> dict[str, Any]:
     }
 
 
-def _planned(inputs: Inputs, test: ABTestSection, counted: dict[str, Any]) -> dict[str, Any]:
+def _planned(inputs: Inputs, test: ABTestSection, counted: UnitCount) -> dict[str, Any]:
     """What the plan is made of: the noise is the champion's in the canary, or the column's in the training slice."""
     outcome = outcome_of(inputs.goal, test)
     if test.of_answers:
@@ -191,13 +186,13 @@ def _planned(inputs: Inputs, test: ABTestSection, counted: dict[str, Any]) -> di
         history = {"history": path, "outcome": f"champion_{outcome}"}
     else:
         history = {"history": slices(inputs)["train"], "outcome": outcome, "unit": test.unit}
-    limits = {"units_per_day": counted["units_per_day"], "max_days": test.max_days}
+    limits = {"units_per_day": counted.units_per_day, "max_days": test.max_days}
     return {
         "mde": test.mde,
         "percent": test.percent,
         "alpha": test.alpha,
         "power": test.power,
-        "available": counted["units"],
+        "available": counted.units,
         **history,
         **{name: value for name, value in limits.items() if value is not None},
     }
@@ -239,12 +234,12 @@ def _columns(test: ABTestSection, outcome: str) -> list[str]:
     return [*([] if test.of_answers else [outcome]), *(name for name in test.guardrails if name != "failed")]
 
 
-def _unstarted(verdict: Verdict, row: int, summary: str, plan: dict[str, Any] | None = None) -> Result:
+def _unstarted(verdict: Verdict, row: int, summary: str, plan: AbPlan | None = None) -> Result:
     return Result(
         verdict=verdict,
         test=None,
-        planned_units=plan["units"] if plan else None,
-        planned_days=plan["days"] if plan else None,
+        planned_units=plan.units if plan else None,
+        planned_days=plan.days if plan else None,
         units=0,
         difference=None,
         difference_low=None,
@@ -263,13 +258,13 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     if test is None or judged.verdict != "promote":
         return []
     found = [grant("ab_test.count_units", **_counted(inputs, test))]
-    if (counted := done.last("ab_test", "count_units")) is not None:
+    if (counted := done.last("ab_test.count_units", UnitCount)) is not None:
         found.append(grant("judge.plan_ab_test", **_planned(inputs, test, counted)))
-    plan = done.last("judge", "plan_ab_test")
-    if plan is None or (not plan["feasible"] and test.on_underpowered == "stop"):
+    plan = done.last("judge.plan_ab_test", AbPlan)
+    if plan is None or (not plan.feasible and test.on_underpowered == "stop"):
         return found
-    found.append(grant("ab_test.create_test", **_definition(inputs, test, plan["plan_path"])))
-    if (made := done.last("ab_test", "create_test")) is None:
+    found.append(grant("ab_test.create_test", **_definition(inputs, test, plan.plan_path)))
+    if (made := done.last("ab_test.create_test", Test)) is None:
         return found
     challenger = inputs.need("register_challenger", register_challenger.Result)
     model = {
@@ -277,18 +272,18 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
         "version": str(challenger.version),
         "digest": judged.challenger_digest,
     }
-    found.append(grant("serving.start_canary", **model, percent=test.percent, seed=made["salt"]))
-    sent = done.all("serving", "send_traffic")
-    start = sent[-1][1]["next_start"] if sent else judged.next_row
+    found.append(grant("serving.start_canary", **model, percent=test.percent, seed=made.salt))
+    sent = [data for _, data in done.all("serving.send_traffic", Traffic)]
+    start = sent[-1].next_start if sent else judged.next_row
     if start < judged.next_row + test.max_requests:
         found.append(grant("serving.send_traffic", **_traffic(inputs, test, start, len(sent))))
     if sent:
-        found.append(grant("ab_test.record_outcomes", test=name_of(inputs), data=sent[-1][1]["evidence_path"]))
-    if (recorded := done.last("ab_test", "record_outcomes")) is not None:
-        found.append(grant("judge.judge_ab_test", units=recorded["units_path"], design=made["design_path"]))
-    if (verdict := done.last("judge", "judge_ab_test")) is not None:
-        winner = "challenger" if verdict["verdict"] == "challenger_wins" else "champion"
-        found.append(grant("ab_test.conclude", test=name_of(inputs), winner=winner, verdict=verdict["verdict"]))
+        found.append(grant("ab_test.record_outcomes", test=name_of(inputs), data=sent[-1].evidence_path))
+    if (recorded := done.last("ab_test.record_outcomes", Recorded)) is not None:
+        found.append(grant("judge.judge_ab_test", units=recorded.units_path, design=made.design_path))
+    if (judgement := done.last("judge.judge_ab_test", AbVerdict)) is not None:
+        winner = "challenger" if judgement.verdict == "challenger_wins" else "champion"
+        found.append(grant("ab_test.conclude", test=name_of(inputs), winner=winner, verdict=judgement.verdict))
     return found
 
 
@@ -296,20 +291,20 @@ def guardrail(result: Result, evidence: Evidence) -> list[str]:
     if result.verdict == "not_started":
         passed = evidence.inputs.need("canary", canary.Result).verdict == "promote"
         return ["the canary passed, but no A/B test was run"] if passed else []
-    plan = evidence.last("judge", "plan_ab_test")
+    plan = evidence.last("judge.plan_ab_test", AbPlan)
     if plan is None:
         return ["the A/B test was not planned (judge plan_ab_test did not succeed)"]
     if result.verdict == "underpowered":
-        return ["the plan is feasible, but no A/B test was run"] if plan["feasible"] else []
-    judged = evidence.last("judge", "judge_ab_test")
+        return ["the plan is feasible, but no A/B test was run"] if plan.feasible else []
+    judged = evidence.last("judge.judge_ab_test", AbVerdict)
     if judged is None:
         return ["the A/B test was not judged (judge judge_ab_test did not succeed)"]
-    if result.verdict != judged["verdict"]:
-        return [f"verdict is {result.verdict!r}, the judge said {judged['verdict']!r}"]
-    concluded = evidence.last("ab_test", "conclude")
+    if result.verdict != judged.verdict:
+        return [f"verdict is {result.verdict!r}, the judge said {judged.verdict!r}"]
+    concluded = evidence.last("ab_test.conclude", Test)
     if concluded is None:
         return ["the decision was not recorded (ab_test conclude did not succeed)"]
     winner = "challenger" if result.promotes else "champion"
-    if concluded["winner"] != winner or concluded["verdict"] != result.verdict:
-        return [f"recorded was {concluded['verdict']} for the {concluded['winner']}, the judge said {result.verdict}"]
+    if concluded.winner != winner or concluded.verdict != result.verdict:
+        return [f"recorded was {concluded.verdict} for the {concluded.winner}, the judge said {result.verdict}"]
     return []

@@ -1,13 +1,13 @@
 """Decide whether the champion's loss of quality calls for action."""
 
-from typing import Any
-
 from pydantic import Field
 
 from tasks import detect_drift, establish_champion, foresee, unlabelled, version_data
-from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
+from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, expect, returned
 from tasks.common import scoring, slices
 from tools.core.grants import Grant, grant
+from tools.integrations.judge.champion_spec import PerformanceEstimate, RetrainingDecision, RetrainingPlan
+from tools.integrations.mlflow.spec import Evaluation
 
 CALLS: dict[str, tuple[str, ...]] = {
     "mlflow.evaluate_model": ("data",),
@@ -35,11 +35,11 @@ class Result(TaskResult):
     watch: bool = False
 
 
-def acts(decision: dict[str, Any], plan: dict[str, Any] | None) -> bool:
+def acts(decision: RetrainingDecision, plan: RetrainingPlan | None) -> bool:
     """Whether to act on the judge's decision and plan (None: there are too few rows for one)."""
-    if decision["breached_minimum"] or plan is None:
-        return bool(decision["act"])
-    return bool(decision["act"] and plan["pays"] and plan["enough_rows"])
+    if decision.breached_minimum or plan is None:
+        return decision.act
+    return decision.act and plan.pays and plan.enough_rows
 
 
 def runbook(inputs: Inputs) -> Runbook:
@@ -48,7 +48,7 @@ def runbook(inputs: Inputs) -> Runbook:
     champion = inputs.need("establish_champion", establish_champion.Result)
     drift = inputs.need("detect_drift", detect_drift.Result)
     shared = scoring(goal)
-    before = data_of(
+    before = expect(
         (
             yield call(
                 "mlflow",
@@ -58,56 +58,59 @@ def runbook(inputs: Inputs) -> Runbook:
                 **shared,
             )
         ),
+        Evaluation,
         "evaluating the champion on the reference holdout",
     )
-    now = data_of(
+    now = expect(
         (yield call("mlflow", "evaluate_model", model_uri=champion.model_uri, data=paths["current_all"], **shared)),
+        Evaluation,
         "evaluating the champion on the current data",
     )
     minimum = {"min_metric": goal.constraints.min_metric} if goal.constraints.min_metric is not None else {}
-    decision = data_of(
+    decision = expect(
         (
             yield call(
                 "judge",
                 "decide_retraining",
-                reference_scores=before["scores_path"],
-                current_scores=now["scores_path"],
+                reference_scores=before.scores_path,
+                current_scores=now.scores_path,
                 metric=goal.metric,
                 task=goal.task,
                 drift_share=drift.share_drifted,
                 **minimum,
             )
         ),
+        RetrainingDecision,
         "deciding whether to act",
     )
     planned = yield call(
         "judge",
         "plan_retraining",
-        reference_scores=before["scores_path"],
-        current_scores=now["scores_path"],
+        reference_scores=before.scores_path,
+        current_scores=now.scores_path,
         task=goal.task,
         cost=goal.retrain.cost,
-        train_rows=trainable_rows(inputs, int(now["rows"])),
+        train_rows=trainable_rows(inputs, now.rows),
         **({"horizon": goal.retrain.horizon_rows} if goal.retrain.horizon_rows is not None else {}),
     )
-    plan = planned.data if planned.ok else None
+    plan = returned(planned, RetrainingPlan)
     expected = foresee.reason_to_act(inputs)
     act = acts(decision, plan) or bool(expected)
-    said = [decision["message"], *expected]
-    if plan is not None and decision["act"]:
-        said += [plan["message"], *([] if act else ["So nothing is done yet."])]
-    estimated = yield from unlabelled.estimate(inputs, champion.model_uri, before["scores_path"])
+    said = [decision.message, *expected]
+    if plan is not None and decision.act:
+        said += [plan.message, *([] if act else ["So nothing is done yet."])]
+    estimated = yield from unlabelled.estimate(inputs, champion.model_uri, before.scores_path)
     warning = unlabelled.to_watch(goal, estimated)
     warnings = [warning] if warning else []
     return Result(
         act=act,
-        reference_value=decision["reference_value"],
-        current_value=decision["current_value"],
-        savings=None if plan is None else plan["savings"],
-        window="all" if plan is None else plan["window"],
-        reasons=[*decision["reasons"], *expected, *([] if plan is None else plan["reasons"]), *warnings],
+        reference_value=decision.reference_value,
+        current_value=decision.current_value,
+        savings=None if plan is None else plan.savings,
+        window="all" if plan is None else plan.window,
+        reasons=[*decision.reasons, *expected, *([] if plan is None else plan.reasons), *warnings],
         watch=warning is not None,
-        summary=" ".join([*said, *([estimated["message"]] if estimated else []), *warnings]),
+        summary=" ".join([*said, *([estimated.message] if estimated else []), *warnings]),
     )
 
 
@@ -124,38 +127,38 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     evaluate = "mlflow.evaluate_model"
     before, now = paths["reference_holdout"], paths["current_all"]
     found = [grant(evaluate, model_uri=champion, data=path) for path in (before, now)]
-    reference = done.latest(evaluate, "scores_path", model_uri=champion, data=before)
-    current = done.latest(evaluate, "scores_path", model_uri=champion, data=now)
+    reference = done.last(evaluate, Evaluation, model_uri=champion, data=before)
+    current = done.last(evaluate, Evaluation, model_uri=champion, data=now)
     if reference is None or current is None:
         return found
-    scores = {"reference_scores": reference, "current_scores": current}
-    rows = int(done.latest(evaluate, "rows", model_uri=champion, data=now))
+    scores = {"reference_scores": reference.scores_path, "current_scores": current.scores_path}
     drift = inputs.need("detect_drift", detect_drift.Result)
     return [
         *found,
         grant("judge.decide_retraining", **scores, drift_share=drift.share_drifted),
-        grant("judge.plan_retraining", **scores, train_rows=trainable_rows(inputs, rows)),
-        *unlabelled.grants(inputs, done, champion, reference),
+        grant("judge.plan_retraining", **scores, train_rows=trainable_rows(inputs, current.rows)),
+        *unlabelled.grants(inputs, done, champion, reference.scores_path),
     ]
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
-    decision = evidence.last("judge", "decide_retraining")
+    decision = evidence.last("judge.decide_retraining", RetrainingDecision)
     if decision is None:
         return ["nothing was decided (judge decide_retraining did not succeed)"]
-    plan = evidence.last("judge", "plan_retraining")
+    plan = evidence.last("judge.plan_retraining", RetrainingPlan)
     forecast = foresee.reason_to_act(evidence.inputs)
     expected = acts(decision, plan) or bool(forecast)
     if result.act != expected:
-        planned = "there is no plan" if plan is None else f"it pays: {plan['pays']}, enough rows: {plan['enough_rows']}"
+        planned = "there is no plan" if plan is None else f"it pays: {plan.pays}, enough rows: {plan.enough_rows}"
         return [
-            f"act is {result.act}, but must be {expected}: the judge decided {decision['act']}; {planned}"
+            f"act is {result.act}, but must be {expected}: the judge decided {decision.act}; {planned}"
             + ("; the forecast calls for action" if forecast else "")
         ]
-    window = "all" if plan is None else plan["window"]
+    window = "all" if plan is None else plan.window
     if result.window != window:
         return [f"window is {result.window!r}, the judge planned {window!r}"]
-    watch = unlabelled.to_watch(evidence.inputs.goal, evidence.last("judge", "estimate_performance")) is not None
+    estimated = evidence.last("judge.estimate_performance", PerformanceEstimate)
+    watch = unlabelled.to_watch(evidence.inputs.goal, estimated) is not None
     if result.watch != watch:
         return [f"watch is {result.watch}, by the judge's estimate it is {watch}"]
     return []

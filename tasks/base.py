@@ -2,7 +2,8 @@
 
 A runbook is a generator: it yields `ToolCall`s, receives each one's `ToolResult`, and returns the task's result. It may
 yield a `Wait` too: the run is suspended, and goes on behind it once that is over. It
-holds no state but its own variables, so it can be replayed over results already in a conversation.
+holds no state but its own variables, so it can be replayed over results already in a conversation. What a call returned
+is read as the model that the action's spec declares, never by the names of its fields.
 
 A guardrail compares a result that an agent claims with the evidence: the calls that the journal recorded.
 """
@@ -13,9 +14,10 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.goal import Goal
+from tools.core.contract import Data
 from tools.core.grants import Grant
 from tools.core.results import Status, ToolResult
 from tools.core.waiting import Wait
@@ -40,6 +42,8 @@ class GenericResult(TaskResult):
 
 
 Result = TypeVar("Result", bound=TaskResult)
+Returned = TypeVar("Returned", bound=Data)
+Given = TypeVar("Given")
 
 
 @dataclass(frozen=True)
@@ -87,59 +91,79 @@ class Inputs:
 
 
 Runbook = Generator[ToolCall | Wait, ToolResult, TaskResult]
+Steps = Generator[ToolCall, ToolResult, Given]
+"""A part of a runbook, and what it comes to."""
 
 
-def data_of(result: ToolResult, doing: str) -> dict[str, Any]:
-    """The data of a call that must succeed.
+def returned(result: ToolResult, model: type[Returned]) -> Returned | None:
+    """What a call returned, as the model of its action; None where it did not succeed.
+
+    Raises:
+        TaskFailedError: it succeeded and returned something else: too much to be handed on, or of another version.
+    """
+    if not result.ok or result.data is None:
+        return None
+    try:
+        return model.model_validate(result.data)
+    except ValidationError as error:
+        if result.data.get("spilled"):
+            why = f"it was too large to be handed on and is in {result.data.get('file')}"
+        else:
+            first = error.errors()[0]
+            why = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        raise TaskFailedError(
+            f"the result of call {result.call_id} cannot be read as {model.__name__}: {why}"
+        ) from error
+
+
+def expect(result: ToolResult, model: type[Returned], doing: str) -> Returned:
+    """What a call returned that must succeed, as the model of its action.
 
     Raises:
         TaskFailedError: it did not; says what was being done and why it failed.
     """
-    if result.status is Status.OK and result.data is not None:
-        return result.data
+    found = returned(result, model)
+    if found is None:
+        raise _failed(result, doing)
+    return found
+
+
+def succeed(result: ToolResult, doing: str) -> None:
+    """`expect` where what was returned does not matter."""
+    if not result.ok or result.data is None:
+        raise _failed(result, doing)
+
+
+def _failed(result: ToolResult, doing: str) -> TaskFailedError:
     tried = f" (looked in: {result.error.tried})" if result.error and result.error.tried else ""
     match result.status:
         case Status.DENIED:
-            raise TaskFailedError(f"{doing} was denied: {result.message}")
+            return TaskFailedError(f"{doing} was denied: {result.message}")
         case Status.NEEDS_APPROVAL:
-            raise TaskFailedError(f"{doing} waits for a person: {result.message}")
+            return TaskFailedError(f"{doing} waits for a person: {result.message}")
         case _:
-            raise TaskFailedError(f"{doing}: {result.message}{tried}")
+            return TaskFailedError(f"{doing}: {result.message}{tried}")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The calls of one task as the journal recorded them, oldest first: `(tool, action, arguments, result)`."""
+    """The calls of one task as the journal recorded them, oldest first: `(tool, action, arguments, result)`.
+
+    A call is named `integration.action`; what it returned is read as the model of that action.
+    """
 
     calls: tuple[tuple[str, str, dict[str, Any], ToolResult], ...]
     inputs: Inputs
 
-    def last(self, tool: str, action: str) -> dict[str, Any] | None:
-        """The data of the last successful call of an action, None when there was none."""
-        for name, done, _, result in reversed(self.calls):
-            if (name, done) == (tool, action) and result.ok:
-                return result.data
-        return None
+    def last(self, call: str, model: type[Returned], /, **arguments: Any) -> Returned | None:
+        """What the last successful call of that name with these arguments returned; None where there was none."""
+        made = self._successful(call, arguments)
+        return returned(made[-1][1], model) if made else None
 
-    def all(self, tool: str, action: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        """Arguments and data of every successful call of an action, oldest first."""
-        return [
-            (arguments, result.data or {})
-            for name, done, arguments, result in self.calls
-            if (name, done) == (tool, action) and result.ok
-        ]
-
-    def latest(self, call: str, field: str, **arguments: Any) -> Any:
-        """A field of the last successful call with these arguments; None where there was none.
-
-        Args:
-            call: `integration.action`.
-        """
-        tool, _, action = call.partition(".")
-        for given, data in reversed(self.all(tool, action)):
-            if all(given.get(name) == value for name, value in arguments.items()):
-                return data.get(field)
-        return None
+    def all(self, call: str, model: type[Returned], /) -> list[tuple[dict[str, Any], Returned]]:
+        """Arguments and data of every successful call of that name, oldest first."""
+        made = [(given, returned(result, model)) for given, result in self._successful(call, {})]
+        return [(given, data) for given, data in made if data is not None]
 
     def named(self, call: str) -> list[tuple[dict[str, Any], ToolResult]]:
         """Arguments and result of every call of that name, whatever became of it."""
@@ -149,8 +173,18 @@ class Evidence:
         """Whether a call of that name ended so."""
         return any(result.status is status for _, result in self.named(call))
 
-    def succeeded(self, tool: str, action: str) -> bool:
-        return self.last(tool, action) is not None
+    def succeeded(self, call: str) -> bool:
+        """Whether a call of that name did."""
+        return bool(self._successful(call, {}))
+
+    def _successful(self, call: str, arguments: Mapping[str, Any]) -> list[tuple[dict[str, Any], ToolResult]]:
+        return [
+            (given, result)
+            for given, result in self.named(call)
+            if result.ok
+            and result.data is not None
+            and all(given.get(name) == value for name, value in arguments.items())
+        ]
 
 
 Guardrail = Callable[[Any, Evidence], list[str]]

@@ -5,11 +5,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import establish_champion, register_challenger, train_challenger
-from tasks.base import Evidence, Inputs, Runbook, TaskResult, ToolCall, call, data_of
+from tasks.base import Evidence, Inputs, Runbook, TaskResult, ToolCall, call, expect, succeed
 from tasks.common import slices
 from tasks.goal import Goal
 from tools.core.grants import Grant, grant, one_of
 from tools.core.waiting import Wait
+from tools.integrations.judge.canary_spec import CanaryVerdict
+from tools.integrations.serving.spec import RecordedLabels, Traffic
 
 GOAL_BOUND = ("target", "task", "seed")
 CALLS: dict[str, tuple[str, ...]] = {
@@ -41,7 +43,7 @@ def runbook(inputs: Inputs) -> Runbook:
     goal = inputs.goal
     champion = inputs.need("establish_champion", establish_champion.Result)
     challenger = inputs.need("register_challenger", register_challenger.Result)
-    data_of(
+    succeed(
         (
             yield call(
                 "serving",
@@ -53,7 +55,7 @@ def runbook(inputs: Inputs) -> Runbook:
         ),
         "serving the champion",
     )
-    data_of(
+    succeed(
         (
             yield call(
                 "serving",
@@ -72,45 +74,46 @@ def runbook(inputs: Inputs) -> Runbook:
     limit = goal.canary.max_requests + goal.canary.label_delay_requests
     start, batch, exposed = 0, 0, True
     while True:
-        sent = data_of((yield call("serving", "send_traffic", **traffic(inputs, start, batch))), "sending traffic")
-        start, batch = sent["next_start"], batch + 1
+        asked = call("serving", "send_traffic", **traffic(inputs, start, batch))
+        sent = expect((yield asked), Traffic, "sending traffic")
+        start, batch = sent.next_start, batch + 1
         if (table := label_table(inputs, sent)) is not None:
-            data_of((yield call("serving", "record_labels", **table)), "recording labels")
-        judged = data_of((yield _judge(goal, sent, expected)), "judging the canary")
-        if judged["verdict"] != "wait" or not sent["rows_left"] or start >= limit:
+            succeed((yield call("serving", "record_labels", **table)), "recording labels")
+        judged = expect((yield _judge(goal, sent, expected)), CanaryVerdict, "judging the canary")
+        if judged.verdict != "wait" or not sent.rows_left or start >= limit:
             break
-        if judged["held"] == exposed:
+        if judged.held == exposed:
             # Signs against the challenger, and no labels yet: it answers nobody until they decide, and scores on in the
             # shadow. A refusal changes nothing but that users go on getting its share.
             percent = 0.0 if exposed else goal.canary.percent
             changed = yield call("serving", "set_traffic", percent=percent)
             exposed = exposed != changed.ok
-    while judged["verdict"] == "wait" and goal.canary.wait_for_labels_s and table is not None:
+    while judged.verdict == "wait" and goal.canary.wait_for_labels_s and table is not None:
         # No process is held meanwhile; what it was, the canary is again when the run goes on.
         what = f"the canary of version {challenger.version} waits for labels in {goal.canary.labels}"
         yield Wait("labels", what, path=goal.canary.labels, for_s=goal.canary.wait_for_labels_s)
-        recorded = data_of((yield call("serving", "record_labels", **table)), "recording labels")
-        if not recorded["recorded"]:
+        news = expect((yield call("serving", "record_labels", **table)), RecordedLabels, "recording labels")
+        if not news.recorded:
             break  # the time was up, or the table says nothing new
-        judged = data_of((yield _judge(goal, sent, expected)), "judging the canary")
+        judged = expect((yield _judge(goal, sent, expected)), CanaryVerdict, "judging the canary")
     return Result(
-        verdict=judged["verdict"],
-        undecided=judged["verdict"] == "wait",
-        requests=judged["requests"],
-        champion_value=judged["champion_value"],
-        challenger_value=judged["challenger_value"],
-        evidence_path=sent["evidence_path"],
-        challenger_digest=judged["challenger_digest"] or "",
-        evidence_digest=judged["evidence_digest"],
-        reasons=judged["reasons"],
+        verdict=judged.verdict,
+        undecided=judged.verdict == "wait",
+        requests=judged.requests,
+        champion_value=judged.champion_value,
+        challenger_value=judged.challenger_value,
+        evidence_path=sent.evidence_path,
+        challenger_digest=judged.challenger_digest or "",
+        evidence_digest=judged.evidence_digest,
+        reasons=judged.reasons,
         next_row=start,
         summary=_story(judged),
     )
 
 
-def _judge(goal: Goal, sent: dict[str, Any], expected: dict[str, Any]) -> ToolCall:
+def _judge(goal: Goal, sent: Traffic, expected: dict[str, Any]) -> ToolCall:
     late = {"min_label_share": goal.canary.min_label_share} if goal.canary.label_delay_requests else {}
-    return call("judge", "judge_canary", evidence=sent["evidence_path"], **judging(goal), **late, **expected)
+    return call("judge", "judge_canary", evidence=sent.evidence_path, **judging(goal), **late, **expected)
 
 
 def traffic(inputs: Inputs, start: int, batch: int) -> dict[str, Any]:
@@ -129,14 +132,14 @@ def traffic(inputs: Inputs, start: int, batch: int) -> dict[str, Any]:
     }
 
 
-def label_table(inputs: Inputs, sent: dict[str, Any]) -> dict[str, Any] | None:
+def label_table(inputs: Inputs, sent: Traffic) -> dict[str, Any] | None:
     """The arguments that add the late labels known by now to the evidence; None where labels come at once."""
     goal = inputs.goal
     if not goal.canary.label_delay_requests:
         return None
     return {
-        "evidence": sent["evidence_path"],
-        "labels": goal.canary.labels or sent["labels_path"],
+        "evidence": sent.evidence_path,
+        "labels": goal.canary.labels or sent.labels_path,
         "task": goal.task,
     }
 
@@ -157,13 +160,13 @@ def judging(goal: Goal) -> dict[str, Any]:
     }
 
 
-def _story(judged: dict[str, Any]) -> str:
+def _story(judged: CanaryVerdict) -> str:
     """The judge's sentence, with what both models achieved on the same requests."""
-    champion, challenger = judged["champion_value"], judged["challenger_value"]
+    champion, challenger = judged.champion_value, judged.challenger_value
     if champion is None or challenger is None:
-        return str(judged["message"])
+        return judged.message
     return (
-        f"{judged['message']} On the same requests: {judged['measure']} {challenger:.4f} for the challenger, "
+        f"{judged.message} On the same requests: {judged.measure} {challenger:.4f} for the challenger, "
         f"{champion:.4f} for the champion."
     )
 
@@ -180,7 +183,7 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     goal = inputs.goal
     champion = inputs.need("establish_champion", establish_champion.Result)
     challenger = inputs.need("register_challenger", register_challenger.Result)
-    sent = done.all("serving", "send_traffic")
+    sent = [data for _, data in done.all("serving.send_traffic", Traffic)]
     found = [
         grant("serving.deploy_model", model_uri=champion.model_uri, version=str(champion.version)),
         grant(
@@ -193,13 +196,12 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
         ),
         grant("serving.set_traffic", percent=one_of(0.0, goal.canary.percent)),
     ]
-    if any(judged["verdict"] != "wait" for _, judged in done.all("judge", "judge_canary")):
+    if any(judged.verdict != "wait" for _, judged in done.all("judge.judge_canary", CanaryVerdict)):
         return found  # a verdict is final: it cannot be judged away with more requests
-    found.append(next_batch(traffic(inputs, sent[-1][1]["next_start"] if sent else 0, len(sent))))
+    found.append(next_batch(traffic(inputs, sent[-1].next_start if sent else 0, len(sent))))
     if sent:
-        evidence = sent[-1][1]["evidence_path"]
-        found.append(grant("judge.judge_canary", evidence=evidence, **_expected(inputs)))
-        found += granted_labels(inputs, sent[-1][1])
+        found.append(grant("judge.judge_canary", evidence=sent[-1].evidence_path, **_expected(inputs)))
+        found += granted_labels(inputs, sent[-1])
     return found
 
 
@@ -208,26 +210,26 @@ def next_batch(arguments: dict[str, Any]) -> Grant:
     return Grant("serving.send_traffic", {name: value for name, value in arguments.items() if name not in GOAL_BOUND})
 
 
-def granted_labels(inputs: Inputs, sent: dict[str, Any]) -> list[Grant]:
+def granted_labels(inputs: Inputs, sent: Traffic) -> list[Grant]:
     """The recording of late labels, where they come late."""
     table = label_table(inputs, sent)
     return [] if table is None else [grant("serving.record_labels", evidence=table["evidence"], labels=table["labels"])]
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
-    judged = evidence.last("judge", "judge_canary")
+    judged = evidence.last("judge.judge_canary", CanaryVerdict)
     if judged is None:
         return ["the canary was not judged (judge judge_canary did not succeed)"]
-    if result.verdict != judged["verdict"]:
-        return [f"verdict is {result.verdict!r}, the judge said {judged['verdict']!r}"]
+    if result.verdict != judged.verdict:
+        return [f"verdict is {result.verdict!r}, the judge said {judged.verdict!r}"]
     if result.undecided != (result.verdict == "wait"):
         return ["undecided must be true exactly where the verdict is 'wait'"]
     compared = evidence.inputs.need("train_challenger", train_challenger.Result).challenger_digest
-    digest = judged["challenger_digest"] or ""
-    if result.challenger_digest != digest or result.evidence_digest != judged["evidence_digest"]:
+    digest = judged.challenger_digest or ""
+    if result.challenger_digest != digest or result.evidence_digest != judged.evidence_digest:
         return ["challenger_digest and evidence_digest must be those of the judge's last verdict"]
     if compared and digest != compared:
         return ["the canary is not of the model that was compared with the champion"]
-    if not evidence.succeeded("serving", "send_traffic"):
+    if not evidence.succeeded("serving.send_traffic"):
         return ["no traffic was sent to the canary"]
     return []

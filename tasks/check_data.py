@@ -1,15 +1,15 @@
 """Check that the current data is fit to be used; broken data stops the run before any model sees it."""
 
-from collections.abc import Generator
 from typing import Any
 
 from pydantic import Field
 
 from tasks import version_data
-from tasks.base import Evidence, Inputs, Runbook, TaskResult, ToolCall, call, data_of
+from tasks.base import Evidence, Inputs, Runbook, Steps, TaskResult, call, expect, succeed
 from tasks.goal import Goal
 from tools.core.grants import Grant, grant
-from tools.core.results import ToolResult
+from tools.integrations.dvc.spec import StagedData
+from tools.integrations.great_expectations.spec import Finding, QuarantinedRows, ValidationReport
 
 SHOWN_FINDINGS = 5
 
@@ -51,18 +51,18 @@ def runbook(inputs: Inputs) -> Runbook:
     if goal.data.suite:
         checks["suite"] = goal.data.suite
     report = yield from _validate(slices, checks)
-    found = [_in_words(finding) for finding in report["critical"]]
+    found = [_in_words(finding) for finding in report.critical]
     quarantined = 0
-    if not report["passed"] and goal.data.on_bad_rows == "quarantine" and report["bad_rows_path"]:
-        slices, quarantined = yield from _set_aside(inputs, slices, report["bad_rows_path"], checks)
+    if not report.passed and goal.data.on_bad_rows == "quarantine" and report.bad_rows_path:
+        slices, quarantined = yield from _set_aside(inputs, slices, report.bad_rows_path, checks)
         report = yield from _validate(slices, checks)
-    critical = [_in_words(finding) for finding in report["critical"]]
-    warnings, expectations = len(report["warnings"]), report["expectations"]
+    critical = [_in_words(finding) for finding in report.critical]
+    warnings, expectations = len(report.warnings), report.expectations
     if staged.unlabelled:
         report, path, more = yield from _check_unlabelled(inputs, staged.unlabelled, slices, checks)
         slices[version_data.UNLABELLED] = path
-        critical += [f"rows without a label: {_in_words(finding)}" for finding in report["critical"]]
-        warnings, expectations = warnings + len(report["warnings"]), expectations + report["expectations"]
+        critical += [f"rows without a label: {_in_words(finding)}" for finding in report.critical]
+        warnings, expectations = warnings + len(report.warnings), expectations + report.expectations
         found += [f"{more} rows without a label"] if more else []
         quarantined += more
     if critical:
@@ -81,68 +81,74 @@ def runbook(inputs: Inputs) -> Runbook:
     )
 
 
-def _in_words(finding: dict[str, Any]) -> str:
+def _in_words(finding: Finding) -> str:
     """One finding: the column, why it fails, in how many rows, and what was found."""
-    where = f"{finding['column']}: " if finding["column"] else ""
-    count = f" ({finding['unexpected_count']} rows)" if finding["unexpected_count"] else ""
-    examples = f", found {', '.join(finding['examples'][:3])}" if finding["examples"] else ""
-    return f"{where}{finding['reason']}{count}{examples}"
+    where = f"{finding.column}: " if finding.column else ""
+    count = f" ({finding.unexpected_count} rows)" if finding.unexpected_count else ""
+    examples = f", found {', '.join(finding.examples[:3])}" if finding.examples else ""
+    return f"{where}{finding.reason}{count}{examples}"
 
 
-def _validate(slices: dict[str, str], checks: dict[str, Any]) -> Generator[ToolCall, ToolResult, dict[str, Any]]:
+def _validate(slices: dict[str, str], checks: dict[str, Any]) -> Steps[ValidationReport]:
     result = yield call(
         "great_expectations", "validate", data=slices["current_all"], reference=slices["reference_all"], **checks
     )
-    return data_of(result, "checking the data")
+    return expect(result, ValidationReport, "checking the data")
 
 
 def _check_unlabelled(
     inputs: Inputs, path: str, slices: dict[str, str], checks: dict[str, Any]
-) -> Generator[ToolCall, ToolResult, tuple[dict[str, Any], str, int]]:
+) -> Steps[tuple[ValidationReport, str, int]]:
     """Check all but the label of rows that have none; returns the last report, the path to use, the rows set aside."""
     checks = {**checks, "reference": slices["reference_all"], "labelled": False}
     doing = "checking the rows without a label"
-    report = data_of((yield call("great_expectations", "validate", data=path, **checks)), doing)
-    if report["passed"] or inputs.goal.data.on_bad_rows != "quarantine" or not report["bad_rows_path"]:
+    report = expect((yield call("great_expectations", "validate", data=path, **checks)), ValidationReport, doing)
+    if report.passed or inputs.goal.data.on_bad_rows != "quarantine" or not report.bad_rows_path:
         return report, path, 0
-    cleaned = data_of(
-        (yield call("great_expectations", "quarantine_rows", data=path, bad_rows_path=report["bad_rows_path"])),
+    cleaned = expect(
+        (yield call("great_expectations", "quarantine_rows", data=path, bad_rows_path=report.bad_rows_path)),
+        QuarantinedRows,
         "setting bad rows without a label aside",
     )
-    report = data_of((yield call("great_expectations", "validate", data=cleaned["kept"], **checks)), doing)
-    return report, str(cleaned["kept"]), int(cleaned["quarantined_rows"])
+    report = expect(
+        (yield call("great_expectations", "validate", data=cleaned.kept, **checks)), ValidationReport, doing
+    )
+    return report, cleaned.kept, cleaned.quarantined_rows
 
 
 def _set_aside(
     inputs: Inputs, slices: dict[str, str], bad_rows_path: str, checks: dict[str, Any]
-) -> Generator[ToolCall, ToolResult, tuple[dict[str, str], int]]:
+) -> Steps[tuple[dict[str, str], int]]:
     """Clean both files and stage the slices anew; returns them and the number of rows set aside."""
     goal = inputs.goal
     kept: dict[str, str] = {"reference": slices["reference_all"]}
-    cleaned = data_of(
+    cleaned = expect(
         (yield call("great_expectations", "quarantine_rows", data=slices["current_all"], bad_rows_path=bad_rows_path)),
+        QuarantinedRows,
         "setting bad rows of the current data aside",
     )
-    kept["current"], count = cleaned["kept"], int(cleaned["quarantined_rows"])
-    of_reference = data_of(
+    kept["current"], count = cleaned.kept, cleaned.quarantined_rows
+    of_reference = expect(
         (yield call("great_expectations", "validate", data=slices["reference_all"], **checks)),
+        ValidationReport,
         "checking the reference data",
     )
-    if of_reference["bad_rows_path"]:
-        cleaned = data_of(
+    if of_reference.bad_rows_path:
+        cleaned = expect(
             (
                 yield call(
                     "great_expectations",
                     "quarantine_rows",
                     data=slices["reference_all"],
-                    bad_rows_path=of_reference["bad_rows_path"],
+                    bad_rows_path=of_reference.bad_rows_path,
                 )
             ),
+            QuarantinedRows,
             "setting bad rows of the reference data aside",
         )
-        kept["reference"] = cleaned["kept"]
-        count += int(cleaned["quarantined_rows"])
-    staged = data_of(
+        kept["reference"] = cleaned.kept
+        count += cleaned.quarantined_rows
+    staged = expect(
         (
             yield call(
                 "dvc",
@@ -153,10 +159,11 @@ def _set_aside(
                 baseline_share=goal.data.baseline_share,
             )
         ),
+        StagedData,
         "staging the cleaned data",
     )
-    clean = {name: str(staged[name]) for name in version_data.SLICES}
-    data_of(
+    clean = version_data.paths_of(staged)
+    succeed(
         (
             yield call(
                 "dvc", "version_data", paths=list(clean.values()), name=f"{goal.name}-clean", message="bad rows removed"
@@ -169,31 +176,31 @@ def _set_aside(
 
 def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     staged = inputs.need("version_data", version_data.Result)
-    restaged = done.last("dvc", "stage_data")
+    restaged = done.last("dvc.stage_data", StagedData)
     tables = [(staged.current_all, staged.reference_all)]
     if restaged is not None:
-        tables.append((restaged["current_all"], restaged["reference_all"]))
+        tables.append((restaged.current_all, restaged.reference_all))
     validate, quarantine = "great_expectations.validate", "great_expectations.quarantine_rows"
     found = [grant(validate, data=current, reference=reference) for current, reference in tables]
     found.append(grant(validate, data=staged.reference_all))
     if staged.unlabelled:
-        kept = done.latest(quarantine, "kept", data=staged.unlabelled)
+        kept = done.last(quarantine, QuarantinedRows, data=staged.unlabelled)
         found += [
             grant(validate, data=path, reference=reference, labelled=False)
-            for path in (staged.unlabelled, kept)
-            if path
+            for path in (staged.unlabelled, *([kept.kept] if kept else []))
             for _, reference in tables
         ]
     found += [
-        grant(quarantine, data=given["data"], bad_rows_path=report["bad_rows_path"])
-        for given, report in done.all("great_expectations", "validate")
-        if report["bad_rows_path"]
+        grant(quarantine, data=given["data"], bad_rows_path=report.bad_rows_path)
+        for given, report in done.all(validate, ValidationReport)
+        if report.bad_rows_path
     ]
-    if (current := done.latest(quarantine, "kept", data=staged.current_all)) is not None:
-        reference = done.latest(quarantine, "kept", data=staged.reference_all) or staged.reference_all
-        found.append(grant("dvc.stage_data", reference=reference, current=current, **_clean(inputs.goal)))
+    if (current := done.last(quarantine, QuarantinedRows, data=staged.current_all)) is not None:
+        cleaned = done.last(quarantine, QuarantinedRows, data=staged.reference_all)
+        reference = staged.reference_all if cleaned is None else cleaned.kept
+        found.append(grant("dvc.stage_data", reference=reference, current=current.kept, **_clean(inputs.goal)))
     if restaged is not None:
-        paths = [str(restaged[name]) for name in version_data.SLICES]
+        paths = [*version_data.paths_of(restaged).values()]
         found.append(grant("dvc.version_data", paths=paths, name=_clean(inputs.goal)["name"]))
     return found
 
@@ -205,14 +212,14 @@ def _clean(goal: Goal) -> dict[str, Any]:
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
     staged = evidence.inputs.need("version_data", version_data.Result)
-    reports = evidence.all("great_expectations", "validate")
+    reports = evidence.all("great_expectations.validate", ValidationReport)
     # The last one of the rows with a label, and of those without.
     labelled = [data for arguments, data in reports if arguments.get("labelled", True)]
     waiting = [data for arguments, data in reports if not arguments.get("labelled", True)]
     if not labelled or (staged.unlabelled and not waiting):
         which = "data" if not labelled else "rows without a label"
         return [f"the {which} were not validated (great_expectations validate did not succeed)"]
-    passed = all(kind[-1]["passed"] for kind in (labelled, waiting) if kind)
+    passed = all(kind[-1].passed for kind in (labelled, waiting) if kind)
     problems: list[str] = []
     if result.usable != passed:
         problems.append(f"usable is {result.usable}, but the last validation returned passed={passed}")
@@ -220,8 +227,9 @@ def guardrail(result: Result, evidence: Evidence) -> list[str]:
     missing = [name for name in needed if name not in result.slices]
     if missing:
         problems.append(f"slices lacks {', '.join(missing)}")
-    restaged = evidence.last("dvc", "stage_data") or {}
-    kept = {data["kept"] for _, data in evidence.all("great_expectations", "quarantine_rows")}
+    again = evidence.last("dvc.stage_data", StagedData)
+    restaged = {} if again is None else version_data.paths_of(again)
+    kept = {data.kept for _, data in evidence.all("great_expectations.quarantine_rows", QuarantinedRows)}
     problems += [
         f"slices.{name} is {path!r}, which was not staged"
         for name, path in result.slices.items()

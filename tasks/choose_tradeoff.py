@@ -9,11 +9,12 @@ from typing import Any
 from pydantic import Field
 
 from tasks import search_architecture
-from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
+from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, expect, returned
 from tasks.common import unanswered
 from tasks.goal import BALANCED, Goal
 from tools.core.grants import Grant, grant
 from tools.core.results import Status
+from tools.integrations.people.spec import Choice, Weighed
 
 TOPIC = "tradeoff"
 
@@ -45,21 +46,15 @@ def runbook(inputs: Inputs) -> Runbook:
         for name, value in (("preference", goal.preference), ("min_metric", goal.constraints.min_metric))
         if value is not None
     }
-    weighed = data_of(
+    weighed = expect(
         (yield call("people", "weigh_options", trials_path=found.trials_path, objectives=goal.objectives, **optional)),
+        Weighed,
         "weighing the options",
     )
-    if len(weighed["options"]) == 1:
-        only = weighed["options"][0]
-        return _taken(weighed, only["name"], asked=False, by="the numbers", note="", summary=weighed["message"])
-    answered = yield call(
-        "people",
-        "choose",
-        topic=TOPIC,
-        question=weighed["question"],
-        options=weighed["options"],
-        plot=weighed["plot_path"],
-    )
+    if len(weighed.options) == 1:
+        only = weighed.options[0]
+        return _taken(weighed, only.name, asked=False, by="the numbers", note="", summary=weighed.message)
+    answered = yield call("people", "choose", **_question(weighed))
     if answered.status in (Status.NEEDS_APPROVAL, Status.DENIED):
         return Result(
             open=True,
@@ -70,23 +65,31 @@ def runbook(inputs: Inputs) -> Runbook:
             note="",
             summary=f"{answered.message}. {open_words(goal)}",
         )
-    choice = data_of(answered, "asking a person")
-    return _taken(
-        weighed, choice["chosen"], asked=True, by=choice["decided_by"], note=choice["note"], summary=choice["message"]
-    )
+    choice = expect(answered, Choice, "asking a person")
+    return _taken(weighed, choice.chosen, asked=True, by=choice.decided_by, note=choice.note, summary=choice.message)
 
 
-def _taken(weighed: dict[str, Any], name: str, *, asked: bool, by: str, note: str, summary: str) -> Result:
-    option = next(option for option in weighed["options"] if option["name"] == name)
+def _question(weighed: Weighed) -> dict[str, Any]:
+    """What a person is asked: the options as they were weighed."""
+    return {
+        "topic": TOPIC,
+        "question": weighed.question,
+        "options": [option.model_dump(mode="json") for option in weighed.options],
+        "plot": weighed.plot_path,
+    }
+
+
+def _taken(weighed: Weighed, name: str, *, asked: bool, by: str, note: str, summary: str) -> Result:
+    option = next(option for option in weighed.options if option.name == name)
     return Result(
         open=False,
         option=name,
-        config=weighed["configs"][name],
+        config=weighed.configs[name],
         asked=asked,
         decided_by=by,
         note=note,
-        latency_ms=option["numbers"].get("latency_ms"),
-        size_mib=option["numbers"].get("size_mib"),
+        latency_ms=option.numbers.get("latency_ms"),
+        size_mib=option.numbers.get("size_mib"),
         summary=summary,
     )
 
@@ -99,33 +102,32 @@ def open_words(goal: Goal) -> str:
 
 def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     found = inputs.need("search_architecture", search_architecture.Result)
-    weighed = done.last("people", "weigh_options")
-    asked: list[Grant] = []
-    if weighed is not None and len(weighed["options"]) > 1:
-        shown = {name: weighed[name] for name in ("question", "options")}
-        asked = [grant("people.choose", topic=TOPIC, plot=weighed["plot_path"], **shown)]
+    weighed = done.last("people.weigh_options", Weighed)
+    asked = [] if weighed is None or len(weighed.options) < 2 else [grant("people.choose", **_question(weighed))]
     return [grant("people.weigh_options", trials_path=found.trials_path), *asked]
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
-    weighed = evidence.last("people", "weigh_options")
+    weighed = evidence.last("people.weigh_options", Weighed)
     if weighed is None:
         return ["the options were not weighed (people weigh_options did not succeed)"]
-    if len(weighed["options"]) == 1:
-        expected = weighed["options"][0]["name"]
+    if len(weighed.options) == 1:
+        expected = weighed.options[0].name
     else:
-        asked = [(a, r) for tool, action, a, r in evidence.calls if (tool, action) == ("people", "choose")]
+        asked = evidence.named("people.choose")
         if not asked:
             return ["nobody was asked (people choose was not called)"]
         arguments, answered = asked[-1]
-        if arguments.get("topic") != TOPIC or _plain(arguments.get("options")) != _plain(weighed["options"]):
+        offered = _question(weighed)["options"]
+        if arguments.get("topic") != TOPIC or _plain(arguments.get("options")) != _plain(offered):
             return ["the question was not asked with exactly the topic tradeoff and the options that were weighed"]
-        if not answered.ok or answered.data is None:
+        choice = returned(answered, Choice)
+        if choice is None:
             return [] if result.open else ["nobody chose: open must be true"]
-        expected = str(answered.data["chosen"])
+        expected = choice.chosen
     if result.open or result.option != expected:
         return [f"the choice was {expected!r}, not {result.option!r}"]
-    config = weighed["configs"][expected]
+    config = weighed.configs[expected]
     return [] if result.config == config else [f"config must be exactly that of the option {expected}: {config}"]
 
 

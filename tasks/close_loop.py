@@ -10,9 +10,11 @@ from tasks import (
     restore_champion,
     train_challenger,
 )
-from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, call, data_of
+from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, call, expect, succeed
 from tasks.decision import decided
 from tools.core.grants import Grant, grant
+from tools.integrations.mlflow.spec import Champion, Retirement
+from tools.integrations.serving.spec import ServingStatus
 
 CALLS: dict[str, tuple[str, ...]] = {
     "mlflow.get_champion": (),
@@ -31,8 +33,7 @@ def runbook(inputs: Inputs) -> Runbook:
     name = goal.registered_model
     before = inputs.need("establish_champion", establish_champion.Result)
     challenger = inputs.get("register_challenger", register_challenger.Result)
-    champion = data_of((yield call("mlflow", "get_champion", name=name)), "reading the champion")
-    version = int(champion["version"])
+    version = expect((yield call("mlflow", "get_champion", name=name)), Champion, "reading the champion").version
     chosen = inputs.get("choose_tradeoff", choose_tradeoff.Result)
     if chosen is not None and chosen.open:
         return Result(
@@ -51,14 +52,14 @@ def runbook(inputs: Inputs) -> Runbook:
     done = inputs.need("release", release.Result)
     loser, inconclusive = _loser(before, challenger, version), _inconclusive(inputs)
     if not inconclusive:
-        data_of(
+        succeed(
             (yield call("mlflow", "retire_version", name=name, version=loser, reason=judged.summary)),
             "retiring the version that lost",
         )
-    serving = data_of((yield call("serving", "status")), "reading what production serves")
-    if serving["running"] and str(serving["champion_version"]) != str(version):
+    serving = expect((yield call("serving", "status")), ServingStatus, "reading what production serves")
+    if serving.running and str(serving.champion_version) != str(version):
         raise TaskFailedError(
-            f"the registry names version {version} as champion, but production serves {serving['champion_version']}"
+            f"the registry names version {version} as champion, but production serves {serving.champion_version}"
         )
     restored = inputs.get("restore_champion", restore_champion.Result)
     story = restored.summary if restored else done.summary
@@ -82,20 +83,20 @@ def _inconclusive(inputs: Inputs) -> bool:
 def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     found = [grant("mlflow.get_champion"), grant("serving.status")]
     challenger = inputs.get("register_challenger", register_challenger.Result)
-    champion = done.latest("mlflow.get_champion", "version")
+    champion = done.last("mlflow.get_champion", Champion)
     if challenger is None or champion is None or _inconclusive(inputs):
         return found
     before = inputs.need("establish_champion", establish_champion.Result)
-    return [*found, grant("mlflow.retire_version", version=_loser(before, challenger, int(champion)))]
+    return [*found, grant("mlflow.retire_version", version=_loser(before, challenger, champion.version))]
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
-    champion = evidence.last("mlflow", "get_champion")
+    champion = evidence.last("mlflow.get_champion", Champion)
     if champion is None:
         return ["the champion was not read back from the registry"]
-    if result.champion_version != champion["version"]:
-        return [f"champion_version is {result.champion_version}, the registry says {champion['version']}"]
-    retired = evidence.last("mlflow", "retire_version")
-    if result.retired_version is not None and (retired is None or retired["version"] != result.retired_version):
+    if result.champion_version != champion.version:
+        return [f"champion_version is {result.champion_version}, the registry says {champion.version}"]
+    retired = evidence.last("mlflow.retire_version", Retirement)
+    if result.retired_version is not None and (retired is None or retired.version != result.retired_version):
         return [f"version {result.retired_version} was not retired"]
     return []

@@ -7,9 +7,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks import establish_champion, version_data
-from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
+from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, expect
 from tasks.common import slices
 from tools.core.grants import Grant, grant
+from tools.integrations.evidently.spec import DriftReport
+from tools.integrations.judge.drift_spec import DriftJudgement
+from tools.integrations.mlflow.spec import ColumnImportance
 
 FALSE_ALARMS = 0.01  # of one run, all judgements together: expected once in 100 runs
 MIN_ROWS = 50  # fewer rows without a label are not judged by themselves
@@ -52,7 +55,7 @@ def runbook(inputs: Inputs) -> Runbook:
     goal, paths = inputs.goal, slices(inputs)
     champion = inputs.need("establish_champion", establish_champion.Result)
     skipped = goal.dropped
-    report = data_of(
+    report = expect(
         (
             yield call(
                 "evidently",
@@ -64,9 +67,10 @@ def runbook(inputs: Inputs) -> Runbook:
                 seed=inputs.seed,
             )
         ),
+        DriftReport,
         "describing drift",
     )
-    weighed = data_of(
+    weighed = expect(
         (
             yield call(
                 "mlflow",
@@ -79,11 +83,12 @@ def runbook(inputs: Inputs) -> Runbook:
                 seed=inputs.seed,
             )
         ),
+        ColumnImportance,
         "measuring what the champion needs",
     )
     # A champion that needs no column (it guesses) gives nothing to weigh by.
-    weights = {"importance": weighed["importance_path"]} if weighed["used_columns"] else {}
-    judged: list[dict[str, Any]] = []
+    weights = {"importance": weighed.importance_path} if weighed.used_columns else {}
+    judged: list[DriftJudgement] = []
     parts = _parts(inputs, paths)
     for current, excluded in parts:
         answer = yield call(
@@ -95,13 +100,16 @@ def runbook(inputs: Inputs) -> Runbook:
             alpha=FALSE_ALARMS / len(parts),  # together they raise a false alarm as rarely as one would
             **weights,
         )
-        judged.append(data_of(answer, "judging drift"))
+        judged.append(expect(answer, DriftJudgement, "judging drift"))
     worst = _worst(judged)
     return Result(
         **_decided(judged),
-        moved=[MovedColumn(**{key: column[key] for key in MovedColumn.model_fields}) for column in worst["moved"]],
-        evidently_drift=report["dataset_drift"],
-        report_path=report["report_path"],
+        moved=[
+            MovedColumn(column=found.column, effect=found.effect, importance=found.importance, change=found.change)
+            for found in worst.moved
+        ],
+        evidently_drift=report.dataset_drift,
+        report_path=report.report_path,
         summary=_summary(judged, worst, report),
     )
 
@@ -116,29 +124,32 @@ def _parts(inputs: Inputs, paths: dict[str, str]) -> list[tuple[str, list[str]]]
     return parts
 
 
-def _worst(judged: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _worst(judged: Sequence[DriftJudgement]) -> DriftJudgement:
     """The judgement to act on; the first one where they are alike."""
-    return max(judged, key=lambda found: (found["drifted"], found["harm"]))
+    return max(judged, key=lambda found: (found.drifted, found.harm))
 
 
-def _decided(judged: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _decided(judged: Sequence[DriftJudgement]) -> dict[str, Any]:
     """The fields of the result that follow from the judgements."""
     worst = _worst(judged)
-    alpha = sum(found["false_alarm_probability"] for found in judged)
+    alpha = sum(found.false_alarm_probability for found in judged)
     return {
-        **{name: worst[name] for name in ("drifted", "severity", "harm", "share_drifted")},
+        "drifted": worst.drifted,
+        "severity": worst.severity,
+        "harm": worst.harm,
+        "share_drifted": worst.share_drifted,
         "false_alarm_probability": alpha,
         "checks_between_false_alarms": 1 / alpha,
     }
 
 
-def _summary(judged: Sequence[dict[str, Any]], worst: dict[str, Any], report: dict[str, Any]) -> str:
+def _summary(judged: Sequence[DriftJudgement], worst: DriftJudgement, report: DriftReport) -> str:
     where = "In the rows that wait for their label: " if worst is not judged[0] else ""
-    told = f"{where}{worst['message']}"
-    if report["dataset_drift"] == worst["drifted"]:
+    told = f"{where}{worst.message}"
+    if report.dataset_drift == worst.drifted:
         return told
-    preset = f"{report['drifted_columns']} of {len(report['columns'])} columns beyond Evidently's thresholds"
-    verdict = "drift" if report["dataset_drift"] else "no drift"
+    preset = f"{report.drifted_columns} of {len(report.columns)} columns beyond Evidently's thresholds"
+    verdict = "drift" if report.dataset_drift else "no drift"
     return f"{told} Evidently's preset says {verdict} ({preset}), which decides nothing."
 
 
@@ -149,7 +160,7 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
         grant("evidently.detect_drift", reference=paths["reference_all"], current=paths["current_all"]),
         grant("mlflow.column_importance", model_uri=champion.model_uri, data=paths["reference_holdout"]),
     ]
-    weighed = done.last("mlflow", "column_importance")
+    weighed = done.last("mlflow.column_importance", ColumnImportance)
     if weighed is None:
         return found
     parts = _parts(inputs, paths)
@@ -160,15 +171,15 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
             current=current,
             exclude=excluded,
             alpha=FALSE_ALARMS / len(parts),
-            importance=weighed["importance_path"] if weighed["used_columns"] else None,
+            importance=weighed.importance_path if weighed.used_columns else None,
         )
         for current, excluded in parts
     ]
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
-    report = evidence.last("evidently", "detect_drift")
-    calls = evidence.all("judge", "judge_drift")
+    report = evidence.last("evidently.detect_drift", DriftReport)
+    calls = evidence.all("judge.judge_drift", DriftJudgement)
     missing = [
         f"{what} ({name} did not succeed)"
         for found, what, name in (
@@ -185,9 +196,9 @@ def guardrail(result: Result, evidence: Evidence) -> list[str]:
         said = getattr(result, name)
         if said != value and not (isinstance(value, float) and abs(said - value) <= 1e-3 * max(1.0, abs(value))):
             problems.append(f"{name} is {said}, the judge's answers make it {value}")
-    moved = {column["column"] for column in _worst(list(latest.values()))["moved"]}
+    moved = {column.column for column in _worst(list(latest.values())).moved}
     if {column.column for column in result.moved} != moved:
         problems.append(f"moved must be exactly the columns {sorted(moved)}")
-    if result.evidently_drift != report["dataset_drift"]:
-        problems.append(f"evidently_drift is {result.evidently_drift}, Evidently returned {report['dataset_drift']}")
+    if result.evidently_drift != report.dataset_drift:
+        problems.append(f"evidently_drift is {result.evidently_drift}, Evidently returned {report.dataset_drift}")
     return problems

@@ -2,10 +2,11 @@
 
 from pydantic import Field
 
-from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
+from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, expect, succeed
 from tasks.common import slices, training
 from tools.core.grants import Grant, grant
 from tools.core.results import Status
+from tools.integrations.mlflow.spec import Champion, RegisteredVersion, TrainedModel
 
 CALLS: dict[str, tuple[str, ...]] = {
     "mlflow.get_champion": (),
@@ -26,47 +27,47 @@ def runbook(inputs: Inputs) -> Runbook:
     name = goal.registered_model
     found = yield call("mlflow", "get_champion", name=name)
     if found.status is not Status.NO_DATA:
-        champion = data_of(found, "reading the champion")
+        champion = expect(found, Champion, "reading the champion")
         return Result(
-            version=champion["version"],
-            model_uri=champion["model_uri"],
+            version=champion.version,
+            model_uri=champion.model_uri,
             trained_now=False,
-            summary=f"Version {champion['version']} of {name} is the champion.",
+            summary=f"Version {champion.version} of {name} is the champion.",
         )
-    trained = data_of(
-        (yield training(inputs, [slices(inputs)["reference"]], "baseline")),
-        "training a baseline",
+    trained = expect(
+        (yield training(inputs, [slices(inputs)["reference"]], "baseline")), TrainedModel, "training a baseline"
     )
-    registered = data_of(
+    registered = expect(
         (
             yield call(
                 "mlflow",
                 "register_model",
-                model_uri=trained["model_uri"],
+                model_uri=trained.model_uri,
                 name=name,
                 note="baseline trained on the reference data",
             )
         ),
+        RegisteredVersion,
         "registering the baseline",
     )
-    data_of(
+    succeed(
         (
             yield call(
                 "mlflow",
                 "promote_version",
                 name=name,
-                version=registered["version"],
+                version=registered.version,
                 reason="first champion: there was none",
             )
         ),
         "making the baseline the champion",
     )
     return Result(
-        version=registered["version"],
-        model_uri=registered["model_uri"],
+        version=registered.version,
+        model_uri=registered.model_uri,
         trained_now=True,
         summary=f"There was no champion of {name}: a baseline was trained on the reference data and is version "
-        f"{registered['version']}.",
+        f"{registered.version}.",
     )
 
 
@@ -75,23 +76,20 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     if not done.ended("mlflow.get_champion", Status.NO_DATA):
         return found
     found.append(grant("mlflow.train_model", train=[slices(inputs)["reference"]]))
-    if (trained := done.latest("mlflow.train_model", "model_uri")) is not None:
-        found.append(grant("mlflow.register_model", model_uri=trained))
-    if (version := done.latest("mlflow.register_model", "version")) is not None:
-        found.append(grant("mlflow.promote_version", version=version))
+    if (trained := done.last("mlflow.train_model", TrainedModel)) is not None:
+        found.append(grant("mlflow.register_model", model_uri=trained.model_uri))
+    if (registered := done.last("mlflow.register_model", RegisteredVersion)) is not None:
+        found.append(grant("mlflow.promote_version", version=registered.version))
     return found
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
-    known = [
-        found
-        for found in (evidence.last("mlflow", "get_champion"), evidence.last("mlflow", "register_model"))
-        if found is not None
-    ]
+    champion = evidence.last("mlflow.get_champion", Champion)
+    known = [found for found in (champion, evidence.last("mlflow.register_model", RegisteredVersion)) if found]
     if not known:
         return ["neither an existing champion was read nor a baseline registered"]
-    if (result.version, result.model_uri) not in {(item["version"], item["model_uri"]) for item in known}:
+    if (result.version, result.model_uri) not in {(item.version, item.model_uri) for item in known}:
         return [f"version {result.version} with {result.model_uri!r} is not what the registry returned"]
-    if evidence.last("mlflow", "get_champion") is None and not evidence.succeeded("mlflow", "promote_version"):
+    if champion is None and not evidence.succeeded("mlflow.promote_version"):
         return ["a baseline was registered but not promoted to champion"]
     return []

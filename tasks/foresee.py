@@ -1,20 +1,31 @@
 """Look ahead: when will the champion's quality become harmful, and is a replacement ready by then?"""
 
-from collections.abc import Generator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from pydantic import Field
 
 from tasks import establish_champion
-from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, ToolCall, call, data_of
+from tasks.base import (
+    Evidence,
+    Inputs,
+    Runbook,
+    Steps,
+    TaskFailedError,
+    TaskResult,
+    ToolCall,
+    call,
+    expect,
+    returned,
+    succeed,
+)
 from tasks.common import scoring, slices, training
 from tasks.goal import Goal
 from tools.core.grants import Grant, grant, one_of
-from tools.core.results import Status, ToolResult
+from tools.integrations.judge.outlook_spec import ScoreSeries, ThresholdForecast
+from tools.integrations.mlflow.spec import Backup, Evaluation, RegisteredVersion, TrainedModel, VersionInfo, Versions
 
 MIN_TREND = 0.8  # probability that a level moves; one that only lies near its threshold is no reason to act
 MAX_CANDIDATES = 3  # registered versions that are tried as backup before one is trained
-Step = Generator[ToolCall, ToolResult, Any]
 
 
 CALLS: dict[str, tuple[str, ...]] = {
@@ -61,34 +72,37 @@ def runbook(inputs: Inputs) -> Runbook:
     goal = inputs.goal
     paths = slices(inputs)
     champion = inputs.need("establish_champion", establish_champion.Result)
-    before = data_of(
+    before = expect(
         (yield _evaluate(goal, champion.model_uri, paths["reference_holdout"])),
+        Evaluation,
         "evaluating the champion on the reference holdout",
     )
-    now = data_of(
-        (yield _evaluate(goal, champion.model_uri, paths["current_all"])), "evaluating the champion on the current data"
+    now = expect(
+        (yield _evaluate(goal, champion.model_uri, paths["current_all"])),
+        Evaluation,
+        "evaluating the champion on the current data",
     )
-    measure, threshold = yield from _harmful(goal, before["scores_path"])
-    found, span = yield from _forecast(inputs, now["scores_path"], measure, threshold)
+    measure, threshold = yield from _harmful(goal, before.scores_path)
+    found, span = yield from _forecast(inputs, now.scores_path, measure, threshold)
     drift, _ = yield from _forecast(
-        inputs, now["scores_path"], "drift", goal.watch.max_drift, reference=before["scores_path"], span=span
+        inputs, now.scores_path, "drift", goal.watch.max_drift, reference=before.scores_path, span=span
     )
     act = _coming(found)
     backup, told = None, ""
     if act:
-        backup, told = yield from _prepare_backup(inputs, champion, str(found["message"]))
+        backup, told = yield from _prepare_backup(inputs, champion, found.message)
     return Result(
         act=act,
-        outlook=found["outlook"],
+        outlook=found.outlook,
         measure=measure,
         threshold=threshold,
-        probability=found["probability"],
-        trend=found["trend"],
-        expected_in=found["expected_in_s"],
-        expected_from=_after(found, "earliest_at_s"),
-        expected_until=_after(found, "latest_at_s"),
-        unit=found["unit"],
-        drift_outlook=drift["outlook"],
+        probability=found.probability,
+        trend=found.trend,
+        expected_in=found.expected_in_s,
+        expected_from=_after(found, found.earliest_at_s),
+        expected_until=_after(found, found.latest_at_s),
+        unit=found.unit,
+        drift_outlook=drift.outlook,
         backup_version=backup,
         summary=_summary(measure, found, drift, told),
     )
@@ -98,22 +112,22 @@ def _evaluate(goal: Goal, model_uri: str, data: str) -> ToolCall:
     return call("mlflow", "evaluate_model", model_uri=model_uri, data=data, **scoring(goal))
 
 
-def _harmful(goal: Goal, reference: str) -> Step:
+def _harmful(goal: Goal, reference: str) -> Steps[tuple[str, float]]:
     """What is watched, and the level at which it is harmful: the goal's minimum, or so much more loss than before."""
     if goal.constraints.min_metric is not None:
         return goal.metric, goal.constraints.min_metric
     series = yield call("judge", "score_series", scores=reference, measure="loss", task=goal.task)
-    before = data_of(series, "measuring the loss on the reference holdout")["overall"]
-    return "loss", before * (1 + goal.watch.max_loss_increase)
+    before = expect(series, ScoreSeries, "measuring the loss on the reference holdout")
+    return "loss", before.overall * (1 + goal.watch.max_loss_increase)
 
 
 def _forecast(
     inputs: Inputs, scores: str, measure: str, threshold: float, *, reference: str = "", span: float | None = None
-) -> Step:
+) -> Steps[tuple[ThresholdForecast, float]]:
     """The forecast of a measure of the scores, and the period they cover."""
     goal = inputs.goal
     clock = goal.data.time_column
-    series = data_of(
+    series = expect(
         (
             yield call(
                 "judge",
@@ -125,22 +139,24 @@ def _forecast(
                 **({"times": f"{slices(inputs)['current_all']}:{clock}"} if clock else {}),
             )
         ),
+        ScoreSeries,
         f"making a series of the {measure}",
     )
-    found = data_of(
+    found = expect(
         (
             yield call(
                 "judge",
                 "forecast_threshold",
-                series=series["series_path"],
+                series=series.series_path,
                 threshold=threshold,
-                horizon_s=_horizon(goal, series["unit"], series["span"] if span is None else span),
-                side="below" if series["higher_is_better"] else "above",
+                horizon_s=_horizon(goal, series.unit, series.span if span is None else span),
+                side="below" if series.higher_is_better else "above",
             )
         ),
+        ThresholdForecast,
         f"forecasting the {measure}",
     )
-    return found, series["span"]
+    return found, series.span
 
 
 def _horizon(goal: Goal, unit: str, span: float) -> float:
@@ -153,18 +169,19 @@ def _horizon(goal: Goal, unit: str, span: float) -> float:
     return ahead[0]
 
 
-def _coming(found: dict[str, Any]) -> bool:
-    return found["outlook"] == "crossing" and found["trend"] >= MIN_TREND
+def _coming(found: ThresholdForecast) -> bool:
+    """Whether it is expected to cross, and moves there."""
+    return found.outlook == "crossing" and found.trend is not None and found.trend >= MIN_TREND
 
 
-def _after(found: dict[str, Any], when: str) -> float | None:
+def _after(found: ThresholdForecast, when: float | None) -> float | None:
     """An end of the interval, counted like `expected_in_s` from the newest reading."""
-    if found[when] is None or found["expected_at_s"] is None:
+    if when is None or found.expected_at_s is None or found.expected_in_s is None:
         return None
-    return found[when] - (found["expected_at_s"] - found["expected_in_s"])
+    return when - (found.expected_at_s - found.expected_in_s)
 
 
-def _prepare_backup(inputs: Inputs, champion: establish_champion.Result, reason: str) -> Step:
+def _prepare_backup(inputs: Inputs, champion: establish_champion.Result, reason: str) -> Steps[tuple[int, str]]:
     """Have a version stand by that loads, scores the newest rows, and does so no worse than the champion.
 
     The previous champion first, then other versions, newest first; where none is good enough, the goal's default model
@@ -172,38 +189,42 @@ def _prepare_backup(inputs: Inputs, champion: establish_champion.Result, reason:
     """
     goal = inputs.goal
     newest = slices(inputs)["live"]
-    now = data_of((yield _evaluate(goal, champion.model_uri, newest)), "evaluating the champion on the newest rows")
-    listed = data_of((yield call("mlflow", "list_versions", name=goal.registered_model)), "listing the versions")
-    for version in _candidates(listed["versions"], champion.version):
-        scored = yield _evaluate(goal, version["model_uri"], newest)
-        if scored.status is Status.OK and not _worse(goal, data_of(scored, "")["value"], now["value"]):
-            return (yield from _stand_by(inputs, version["version"], data_of(scored, "")["value"], reason))
-    trained = data_of(
-        (yield training(inputs, [slices(inputs)["train"]], "backup")),
-        "training a backup",
+    now = expect(
+        (yield _evaluate(goal, champion.model_uri, newest)),
+        Evaluation,
+        "evaluating the champion on the newest rows",
     )
-    scored = data_of((yield _evaluate(goal, trained["model_uri"], newest)), "checking the backup on the newest rows")
-    registered = data_of(
+    listed = expect(
+        (yield call("mlflow", "list_versions", name=goal.registered_model)), Versions, "listing the versions"
+    )
+    for version in _candidates(listed.versions, champion.version):
+        scored = returned((yield _evaluate(goal, version.model_uri, newest)), Evaluation)
+        if scored is not None and not _worse(goal, scored.value, now.value):
+            return (yield from _stand_by(inputs, version.version, scored.value, reason))
+    trained = expect((yield training(inputs, [slices(inputs)["train"]], "backup")), TrainedModel, "training a backup")
+    scored = expect(
+        (yield _evaluate(goal, trained.model_uri, newest)), Evaluation, "checking the backup on the newest rows"
+    )
+    registered = expect(
         (
             yield call(
                 "mlflow",
                 "register_model",
-                model_uri=trained["model_uri"],
+                model_uri=trained.model_uri,
                 name=goal.registered_model,
                 note="backup trained on the newest training rows",
             )
         ),
+        RegisteredVersion,
         "registering the backup",
     )
-    return (yield from _stand_by(inputs, registered["version"], scored["value"], reason))
+    return (yield from _stand_by(inputs, registered.version, scored.value, reason))
 
 
-def _candidates(versions: list[dict[str, Any]], champion: int) -> list[dict[str, Any]]:
+def _candidates(versions: list[VersionInfo], champion: int) -> list[VersionInfo]:
     """Versions that the registry would promote, the likeliest first. `versions` are newest first."""
-    usable = [
-        v for v in versions if v["version"] != champion and (not v["retired"] or "previous_champion" in v["aliases"])
-    ]
-    usable.sort(key=lambda v: ("previous_champion" not in v["aliases"], "backup" not in v["aliases"]))
+    usable = [v for v in versions if v.version != champion and (not v.retired or "previous_champion" in v.aliases)]
+    usable.sort(key=lambda v: ("previous_champion" not in v.aliases, "backup" not in v.aliases))
     return usable[:MAX_CANDIDATES]
 
 
@@ -211,20 +232,20 @@ def _worse(goal: Goal, value: float, than: float) -> bool:
     return value > than if goal.minimize else value < than
 
 
-def _stand_by(inputs: Inputs, version: int, value: float, reason: str) -> Step:
+def _stand_by(inputs: Inputs, version: int, value: float, reason: str) -> Steps[tuple[int, str]]:
     name = inputs.goal.registered_model
-    data_of(
+    succeed(
         (yield call("mlflow", "set_backup", name=name, version=version, reason=reason)), "having the backup stand by"
     )
     return version, f"Version {version} stands by as the backup: {inputs.goal.metric} {value:.4f} on the newest rows."
 
 
-def _summary(measure: str, found: dict[str, Any], drift: dict[str, Any], backup: str) -> str:
-    told = f"{measure}: {found['message']}"
-    if found["outlook"] == "crossing" and not _coming(found):
+def _summary(measure: str, found: ThresholdForecast, drift: ThresholdForecast, backup: str) -> str:
+    told = f"{measure}: {found.message}"
+    if found.outlook == "crossing" and not _coming(found):
         told += " But no trend is proven: it lies near the threshold, which the tests of its quality judge."
-    if drift["outlook"] == "crossed" or _coming(drift):
-        told += f" Drift of the output: {drift['message']}"
+    if drift.outlook == "crossed" or _coming(drift):
+        told += f" Drift of the output: {drift.message}"
     return f"{told} {backup}".strip()
 
 
@@ -232,16 +253,17 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     paths = slices(inputs)
     champion = inputs.need("establish_champion", establish_champion.Result).model_uri
     evaluate = "mlflow.evaluate_model"
-    before = done.latest(evaluate, "scores_path", model_uri=champion, data=paths["reference_holdout"])
-    now = done.latest(evaluate, "scores_path", model_uri=champion, data=paths["current_all"])
+    reference = done.last(evaluate, Evaluation, model_uri=champion, data=paths["reference_holdout"])
+    current = done.last(evaluate, Evaluation, model_uri=champion, data=paths["current_all"])
     found = [grant(evaluate, model_uri=champion, data=paths[name]) for name in ("reference_holdout", "current_all")]
-    if before is None or now is None:
+    if reference is None or current is None:
         return found
+    before, now = reference.scores_path, current.scores_path
     found.append(grant("judge.score_series", scores=before, measure="loss"))
     measure, threshold = inputs.goal.metric, inputs.goal.constraints.min_metric
     if threshold is None:
-        measure, level = "loss", done.latest("judge.score_series", "overall", scores=before, measure="loss")
-        threshold = None if level is None else level * (1 + inputs.goal.watch.max_loss_increase)
+        measure, level = "loss", done.last("judge.score_series", ScoreSeries, scores=before, measure="loss")
+        threshold = None if level is None else level.overall * (1 + inputs.goal.watch.max_loss_increase)
     clock = inputs.goal.data.time_column
     times = {"times": f"{paths['current_all']}:{clock}"} if clock else {}
     found += [
@@ -249,7 +271,7 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
         grant("judge.score_series", scores=now, measure="drift", reference=before, **times),
     ]
     found += _granted_forecasts(inputs, done, {measure: threshold, "drift": inputs.goal.watch.max_drift}, now)
-    forecasts = done.all("judge", "forecast_threshold")
+    forecasts = done.all("judge.forecast_threshold", ThresholdForecast)
     if threshold is not None and any(given["threshold"] == threshold and _coming(seen) for given, seen in forecasts):
         found += _granted_backup(inputs, done, champion)
     return found
@@ -259,15 +281,15 @@ def _granted_forecasts(
     inputs: Inputs, done: Evidence, thresholds: Mapping[str, float | None], scores: str
 ) -> list[Grant]:
     """A forecast for each series that was made of the current scores, over the horizon of the first."""
-    made = [(given, data) for given, data in done.all("judge", "score_series") if given["scores"] == scores]
+    made = [(given, data) for given, data in done.all("judge.score_series", ScoreSeries) if given["scores"] == scores]
     watched = [data for given, data in made if given["measure"] != "drift"] or [data for _, data in made]
     return [
         grant(
             "judge.forecast_threshold",
-            series=data["series_path"],
+            series=data.series_path,
             threshold=thresholds[given["measure"]],
-            horizon_s=_horizon(inputs.goal, data["unit"], watched[-1]["span"]),
-            side="below" if data["higher_is_better"] else "above",
+            horizon_s=_horizon(inputs.goal, data.unit, watched[-1].span),
+            side="below" if data.higher_is_better else "above",
         )
         for given, data in made
         if thresholds.get(given["measure"]) is not None
@@ -277,44 +299,40 @@ def _granted_forecasts(
 def _granted_backup(inputs: Inputs, done: Evidence, champion: str) -> list[Grant]:
     """What prepares a backup: only a version that was tried on the newest rows, or was trained for it, may stand by."""
     newest, evaluate = slices(inputs)["live"], "mlflow.evaluate_model"
-    now = done.latest(evaluate, "value", model_uri=champion, data=newest)
-    versions = (done.last("mlflow", "list_versions") or {"versions": []})["versions"]
+    now = done.last(evaluate, Evaluation, model_uri=champion, data=newest)
+    listed = done.last("mlflow.list_versions", Versions)
     current = inputs.need("establish_champion", establish_champion.Result).version
-    candidates = {v["version"]: v["model_uri"] for v in _candidates(versions, current)}
-    trained = done.latest("mlflow.train_model", "model_uri")
+    candidates = {v.version: v.model_uri for v in _candidates(listed.versions if listed else [], current)}
+    made = done.last("mlflow.train_model", TrainedModel)
+    trained = None if made is None else made.model_uri
     tried = [champion, *candidates.values(), *([trained] if trained else [])]
     found = [grant(evaluate, model_uri=uri, data=newest) for uri in dict.fromkeys(tried)]
     found += [grant("mlflow.list_versions"), grant("mlflow.train_model", train=[slices(inputs)["train"]])]
     good = [
         version
         for version, uri in candidates.items()
-        if (value := done.latest(evaluate, "value", model_uri=uri, data=newest)) is not None
+        if (scored := done.last(evaluate, Evaluation, model_uri=uri, data=newest)) is not None
         and now is not None
-        and not _worse(inputs.goal, value, now)
+        and not _worse(inputs.goal, scored.value, now.value)
     ]
-    if trained is not None and done.latest(evaluate, "value", model_uri=trained, data=newest) is not None:
+    if trained is not None and done.last(evaluate, Evaluation, model_uri=trained, data=newest) is not None:
         found.append(grant("mlflow.register_model", model_uri=trained))
-        good += [
-            data["version"] for given, data in done.all("mlflow", "register_model") if given["model_uri"] == trained
-        ]
+        registered = done.all("mlflow.register_model", RegisteredVersion)
+        good += [data.version for given, data in registered if given["model_uri"] == trained]
     return [*found, grant("mlflow.set_backup", version=one_of(*good))] if good else found
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
-    forecasts = [
-        (arguments, found.data)
-        for tool, action, arguments, found in evidence.calls
-        if (tool, action) == ("judge", "forecast_threshold") and found.ok and found.data is not None
-    ]
+    forecasts = evidence.all("judge.forecast_threshold", ThresholdForecast)
     mine = [found for arguments, found in forecasts if arguments.get("threshold") == result.threshold]
     if not mine:
         return [f"nothing was forecast with threshold {result.threshold} (judge forecast_threshold)"]
     problems: list[str] = []
-    if result.outlook not in {found["outlook"] for found in mine}:
-        problems.append(f"outlook is {result.outlook!r}, the judge said {mine[-1]['outlook']!r}")
+    if result.outlook not in {found.outlook for found in mine}:
+        problems.append(f"outlook is {result.outlook!r}, the judge said {mine[-1].outlook!r}")
     if result.act != _coming(mine[-1]):
-        problems.append(f"act is {result.act}, but the judge said: {mine[-1]['message']}")
-    backup = evidence.last("mlflow", "set_backup")
-    if result.act and (backup is None or backup["version"] != result.backup_version):
+        problems.append(f"act is {result.act}, but the judge said: {mine[-1].message}")
+    backup = evidence.last("mlflow.set_backup", Backup)
+    if result.act and (backup is None or backup.version != result.backup_version):
         problems.append("a crossing is expected, but the named backup does not stand by (mlflow set_backup)")
     return problems

@@ -3,15 +3,15 @@
 For a runbook that watches production: `seen = yield from production_outlook(inputs.goal, metrics_url, bound)`.
 """
 
-from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
-from tasks.base import Evidence, ToolCall, call, data_of
+from tasks.base import Evidence, Steps, call, expect
 from tasks.goal import Goal
 from tools.core.grants import Grant, grant
-from tools.core.results import Status, ToolResult
+from tools.core.results import Status
+from tools.integrations.judge.outlook_spec import BurnRates, ThresholdForecast
+from tools.integrations.prometheus.spec import QueryResult, RangeResult
 
 LOOKBACK_S = 4 * 3600.0
 HORIZON_S = 2 * 3600.0
@@ -24,8 +24,6 @@ ERROR_SHARE = (
     'sum(rate(mlops_requests_total{{instance="{at}"}}[5m]))'
 )
 MEMORY_MIB = f'sum(process_resident_memory_bytes{{{{instance="{{at}}"}}}}) / {MIB}'
-
-Step = Generator[ToolCall, ToolResult, Any]
 
 
 @dataclass(frozen=True)
@@ -40,9 +38,7 @@ class ProductionOutlook:
     alert: str | None
 
 
-def production_outlook(
-    goal: Goal, metrics_url: str, max_error_rate: float
-) -> Generator[ToolCall, ToolResult, ProductionOutlook]:
+def production_outlook(goal: Goal, metrics_url: str, max_error_rate: float) -> Steps[ProductionOutlook]:
     """Forecast the serving engine's error share and memory over the next two hours, from the last four.
 
     Args:
@@ -59,9 +55,11 @@ def production_outlook(
         told.append("Error share: no error was counted.")
     else:
         yield from _look("Error share", errors, max_error_rate, warnings, told)
-        burn = data_of((yield call("judge", "burn_rate", series=errors, slo=goal.watch.slo)), "measuring the burn rate")
-        alert = burn["severity"]
-        (warnings if alert else told).append(burn["message"])
+        burn = expect(
+            (yield call("judge", "burn_rate", series=errors, slo=goal.watch.slo)), BurnRates, "measuring the burn rate"
+        )
+        alert = burn.severity
+        (warnings if alert else told).append(burn.message)
     if goal.watch.max_memory_mib is not None:
         memory = yield from _series(MEMORY_MIB.format(at=at))
         if memory is None:
@@ -71,31 +69,31 @@ def production_outlook(
     return ProductionOutlook(tuple(warnings), tuple(told), alert)
 
 
-def _series(expr: str) -> Step:
+def _series(expr: str) -> Steps[str | None]:
     """The file of a metric over the last hours; None when there is no such series."""
     newest = yield call("prometheus", "query", expr=expr)
     if newest.status is Status.NO_DATA:
         return None
-    now = data_of(newest, f"querying {expr}")["timestamp_s"]
+    now = expect(newest, QueryResult, f"querying {expr}").timestamp_s
     found = yield call("prometheus", "query_range", expr=expr, start=now - LOOKBACK_S, end=now, step=STEP_S)
-    return None if found.status is Status.NO_DATA else data_of(found, f"querying {expr}")["path"]
+    return None if found.status is Status.NO_DATA else expect(found, RangeResult, f"querying {expr}").path
 
 
-def _look(name: str, series: str, bound: float, warnings: list[str], told: list[str]) -> Step:
+def _look(name: str, series: str, bound: float, warnings: list[str], told: list[str]) -> Steps[None]:
     looked = yield call("judge", "forecast_threshold", series=series, threshold=bound, horizon_s=HORIZON_S)
     if looked.status is Status.NO_DATA:
         told.append(f"{name}: no finite reading.")
         return
-    found = data_of(looked, f"forecasting {name}")
-    coming = found["outlook"] == "crossing" and found["trend"] >= MIN_TREND
-    (warnings if coming or found["outlook"] == "crossed" else told).append(f"{name}: {found['message']}")
+    found = expect(looked, ThresholdForecast, f"forecasting {name}")
+    coming = found.outlook == "crossing" and found.trend is not None and found.trend >= MIN_TREND
+    (warnings if coming or found.outlook == "crossed" else told).append(f"{name}: {found.message}")
 
 
 def grants(goal: Goal, done: Evidence, max_error_rate: float) -> list[Grant]:
     """The calls that look ahead: any metric may be read; forecasts are of what was read, against the goal's bounds."""
     found = [grant("prometheus.query"), grant("prometheus.query_range")]
     bounds = (max_error_rate, *([goal.watch.max_memory_mib] if goal.watch.max_memory_mib is not None else []))
-    for series in dict.fromkeys(data["path"] for _, data in done.all("prometheus", "query_range")):
+    for series in dict.fromkeys(data.path for _, data in done.all("prometheus.query_range", RangeResult)):
         found.append(grant("judge.burn_rate", series=series))
         found += [
             grant("judge.forecast_threshold", series=series, threshold=bound, horizon_s=HORIZON_S) for bound in bounds

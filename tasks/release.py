@@ -1,7 +1,7 @@
 """Do what the judge said, or what was chosen where it was not sure: promote in serving and registry, or roll back."""
 
 from tasks import canary, establish_champion, register_challenger, settle_canary
-from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, call, data_of
+from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, call, succeed
 from tasks.decision import decided
 from tools.core.grants import Grant, grant, way_back
 
@@ -29,7 +29,7 @@ def runbook(inputs: Inputs) -> Runbook:
     settled = inputs.get("settle_canary", settle_canary.Result)
     open_story = f" {settled.summary}" if settled else ""
     if judged.verdict != "promote":
-        data_of((yield call("serving", "rollback_canary")), "rolling the canary back")
+        succeed((yield call("serving", "rollback_canary")), "rolling the canary back")
         return Result(
             promoted=False,
             champion_version=champion.version,
@@ -41,7 +41,7 @@ def runbook(inputs: Inputs) -> Runbook:
     if not promoted.ok:
         # A person may have refused, or the engine may be gone: nobody must be left with a canary.
         yield call("serving", "rollback_canary")
-        data_of(promoted, "promoting the canary in serving")
+        succeed(promoted, "promoting the canary in serving")
     reason = f"{judged.summary}{open_story}"
     registered = yield call(
         "mlflow", "promote_version", name=name, version=challenger.version, reason=reason, digest=judged_model
@@ -85,13 +85,11 @@ def guardrail(result: Result, evidence: Evidence) -> list[str]:
         if judged.verdict != "promote":
             return [f"promoted is true, but it was decided: {judged.verdict}"]
         missing = [
-            what
-            for what in (("serving", "promote_canary"), ("mlflow", "promote_version"))
-            if not evidence.succeeded(*what)
+            what for what in ("serving.promote_canary", "mlflow.promote_version") if not evidence.succeeded(what)
         ]
-        return [f"promoted is true, but {tool} {action} did not succeed" for tool, action in missing]
+        return [f"promoted is true, but {what.replace('.', ' ')} did not succeed" for what in missing]
     if judged.verdict == "promote":
         return ["it was decided to promote, but the challenger was not promoted"]
-    if not evidence.succeeded("serving", "rollback_canary"):
+    if not evidence.succeeded("serving.rollback_canary"):
         return ["the canary was not rolled back"]
     return []

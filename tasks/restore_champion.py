@@ -1,7 +1,7 @@
 """Bring the previous champion back when production is not healthy after a promotion."""
 
 from tasks import establish_champion, watch_production
-from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
+from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, succeed
 from tools.core.grants import Grant, way_back
 
 ATOMIC = True
@@ -22,11 +22,11 @@ def runbook(inputs: Inputs) -> Runbook:
     champion = inputs.need("establish_champion", establish_champion.Result)
     name = inputs.goal.registered_model
     watched = inputs.get("watch_production", watch_production.Result)
-    data_of(
+    succeed(
         (yield call("serving", "deploy_model", model_uri=champion.model_uri, version=str(champion.version), name=name)),
         "serving the previous champion again",
     )
-    data_of(
+    succeed(
         (
             yield call(
                 "mlflow",
@@ -54,6 +54,6 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
-    needed = (("serving", "deploy_model"), ("mlflow", "promote_version"))
-    missing = [f"{tool} {action}" for tool, action in needed if not evidence.succeeded(tool, action)]
+    needed = ("serving.deploy_model", "mlflow.promote_version")
+    missing = [what.replace(".", " ") for what in needed if not evidence.succeeded(what)]
     return [f"restored is true, but {what} did not succeed" for what in missing] if result.restored else []

@@ -1,15 +1,16 @@
 """Search model family, training window and architecture; every trial goes to MLflow and Weights & Biases."""
 
-from collections.abc import Generator
 from typing import Any
 
 from pydantic import Field
 
 from tasks import assess_champion, version_data
-from tasks.base import Evidence, Inputs, Runbook, TaskFailedError, TaskResult, ToolCall, call, data_of
+from tasks.base import Evidence, Inputs, Runbook, Steps, TaskFailedError, TaskResult, call, expect, returned, succeed
 from tasks.common import constrained, training, training_files
 from tools.core.grants import Grant, grant
-from tools.core.results import ToolResult
+from tools.integrations.mlflow.spec import TrainedModel
+from tools.integrations.optuna.spec import Asked, BestTrial
+from tools.modeling.search import SearchResult
 
 WARMS = ("serving",)
 
@@ -41,7 +42,7 @@ def runbook(inputs: Inputs) -> Runbook:
     goal = inputs.goal
     if not goal.train.builtin:
         return (yield from _search_own_trainer(inputs))
-    found = data_of(
+    found = expect(
         (
             yield call(
                 "optuna",
@@ -58,23 +59,24 @@ def runbook(inputs: Inputs) -> Runbook:
                 window=inputs.need("assess_champion", assess_champion.Result).window,
             )
         ),
+        SearchResult,
         "searching the architecture",
     )
     for tracker, place in (("mlflow", "experiment"), ("wandb", "project")):
-        data_of(
-            (yield call(tracker, "log_trials", trials_path=found["trials_path"], **{place: goal.name})),
+        succeed(
+            (yield call(tracker, "log_trials", trials_path=found.trials_path, **{place: goal.name})),
             f"logging the trials to {tracker}",
         )
     return Result(
-        config=found["best_config"],
-        value=found["best_value"],
-        trials=found["completed"],
-        trials_path=found["trials_path"],
-        summary=found["message"],
+        config=found.best_config,
+        value=found.best_value,
+        trials=found.completed,
+        trials_path=found.trials_path,
+        summary=found.message,
     )
 
 
-def _search_own_trainer(inputs: Inputs) -> Generator[ToolCall, ToolResult, Result]:
+def _search_own_trainer(inputs: Inputs) -> Steps[Result]:
     """Ask Optuna, train with the goal's own trainer, tell Optuna: the trainer stays a black box."""
     goal = inputs.goal
     if not goal.train.space:
@@ -84,7 +86,7 @@ def _search_own_trainer(inputs: Inputs) -> Generator[ToolCall, ToolResult, Resul
     study = _study(inputs)
     direction = "minimize" if goal.minimize else "maximize"
     for index in range(goal.budget.search_trials):
-        asked = data_of(
+        asked = expect(
             (
                 yield call(
                     "optuna",
@@ -96,20 +98,21 @@ def _search_own_trainer(inputs: Inputs) -> Generator[ToolCall, ToolResult, Resul
                     seed=inputs.seed,
                 )
             ),
+            Asked,
             "asking for parameters",
         )
-        trained = yield training(inputs, training_files(inputs), f"trial-{index}", config=asked["params"])
-        value = trained.data["validation_value"] if trained.ok and trained.data else None
-        told = {"value": value} if value is not None else {}
-        data_of((yield call("optuna", "tell", study=study, index=index, **told)), "reporting a trial")
-    best = data_of((yield call("optuna", "best_trial", study=study)), "reading the best trial")
-    if not best["completed"]:
+        trial = training(inputs, training_files(inputs), f"trial-{index}", config=asked.params)
+        trained = returned((yield trial), TrainedModel)
+        told = {} if trained is None or trained.validation_value is None else {"value": trained.validation_value}
+        succeed((yield call("optuna", "tell", study=study, index=index, **told)), "reporting a trial")
+    best = expect((yield call("optuna", "best_trial", study=study)), BestTrial, "reading the best trial")
+    if not best.completed:
         raise TaskFailedError(f"none of {goal.budget.search_trials} trials of the goal's own trainer succeeded")
     return Result(
-        config=best["params"],
-        value=best["value"],
-        trials=best["completed"],
-        summary=f"Best of {best['completed']} trials of the goal's own trainer: {goal.metric} {best['value']:.4f}.",
+        config=best.params,
+        value=best.value,
+        trials=best.completed,
+        summary=f"Best of {best.completed} trials of the goal's own trainer: {goal.metric} {best.value:.4f}.",
     )
 
 
@@ -124,8 +127,8 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
         return _granted_trials(inputs, done) if goal.train.space else []
     window = inputs.need("assess_champion", assess_champion.Result).window
     found = [grant("optuna.search", paths=training_files(inputs), trials=goal.budget.search_trials, window=window)]
-    if (trials := done.latest("optuna.search", "trials_path")) is not None:
-        found += [grant(f"{tracker}.log_trials", trials_path=trials) for tracker in ("mlflow", "wandb")]
+    if (searched := done.last("optuna.search", SearchResult)) is not None:
+        found += [grant(f"{tracker}.log_trials", trials_path=searched.trials_path) for tracker in ("mlflow", "wandb")]
     return found
 
 
@@ -134,25 +137,26 @@ def _granted_trials(inputs: Inputs, done: Evidence) -> list[Grant]:
     study, files = _study(inputs), training_files(inputs)
     found = [grant("optuna.ask", study=study), grant("optuna.best_trial", study=study)]
     trained = [(given.get("config"), result) for given, result in done.named("mlflow.train_model")]
-    for given, asked in done.all("optuna", "ask"):
-        found.append(grant("mlflow.train_model", train=files, config=asked["params"]))
-        results = [result for config, result in trained if config == asked["params"]]
+    for given, asked in done.all("optuna.ask", Asked):
+        found.append(grant("mlflow.train_model", train=files, config=asked.params))
+        results = [result for config, result in trained if config == asked.params]
         if results:
-            value = (results[-1].data or {}).get("validation_value")
+            last = returned(results[-1], TrainedModel)
+            value = None if last is None else last.validation_value
             found.append(grant("optuna.tell", study=study, index=given["index"], value=value))
     return found
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
     if not evidence.inputs.goal.train.builtin:
-        best = evidence.last("optuna", "best_trial")
-        expected = best["params"] if best else {}
+        best = evidence.last("optuna.best_trial", BestTrial)
+        expected = best.params if best else {}
     else:
-        found = evidence.last("optuna", "search")
+        found = evidence.last("optuna.search", SearchResult)
         if found is None:
             return ["nothing was searched (optuna search did not succeed)"]
-        missing = [t for t in ("mlflow", "wandb") if not evidence.succeeded(t, "log_trials")]
+        missing = [t for t in ("mlflow", "wandb") if not evidence.succeeded(f"{t}.log_trials")]
         if missing:
             return [f"the trials were not logged to {' and '.join(missing)}"]
-        expected = found["best_config"]
+        expected = found.best_config
     return [] if result.config == expected else [f"config must be exactly the best one found: {expected}"]

@@ -7,10 +7,11 @@ the champion stays, which is the safe state.
 from typing import Any, Literal
 
 from tasks import canary, establish_champion, register_challenger
-from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
+from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, expect, returned
 from tasks.common import unanswered
 from tools.core.grants import Grant, grant
 from tools.core.results import Status
+from tools.integrations.people.spec import Choice
 
 TOPIC = "canary_deadline"
 KEEP, PROMOTE = "keep_champion", "promote"
@@ -59,13 +60,13 @@ def runbook(inputs: Inputs) -> Runbook:
     if answered.status in (Status.NEEDS_APPROVAL, Status.DENIED):
         told = unanswered("`canary.at_deadline` in the goal (keep_champion, promote)", "The champion stays.")
         return Result(choice=KEEP, open=True, decided_by="", note="", summary=f"{answered.message}. {told}")
-    choice = data_of(answered, "asking a person")
+    choice = expect(answered, Choice, "asking a person")
     return Result(
-        choice=choice["chosen"],
+        choice=PROMOTE if choice.chosen == PROMOTE else KEEP,
         open=False,
-        decided_by=choice["decided_by"],
-        note=choice["note"],
-        summary=choice["message"],
+        decided_by=choice.decided_by,
+        note=choice.note,
+        summary=choice.message,
     )
 
 
@@ -82,7 +83,7 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
-    asked = [(a, r) for tool, action, a, r in evidence.calls if (tool, action) == ("people", "choose")]
+    asked = evidence.named("people.choose")
     if not asked:
         return ["nobody was asked (people choose was not called)"]
     arguments, answered = asked[-1]
@@ -90,7 +91,7 @@ def guardrail(result: Result, evidence: Evidence) -> list[str]:
     named = {o.get("name"): o.get("title") for o in offered} if isinstance(offered, list) else {}
     if arguments.get("topic") != TOPIC or named != TITLES:
         return [f"the question must have the topic {TOPIC} and exactly the options (name: title) {TITLES}"]
-    if answered.ok and answered.data is not None:
-        chosen = answered.data["chosen"]
+    if (choice := returned(answered, Choice)) is not None:
+        chosen = choice.chosen
         return [] if not result.open and result.choice == chosen else [f"the choice was {chosen!r}: {result.choice!r}"]
     return [] if result.open and result.choice == KEEP else ["nobody chose, so the champion stays"]

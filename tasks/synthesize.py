@@ -3,8 +3,9 @@
 from pydantic import Field
 
 from tasks import check_data
-from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
+from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, expect
 from tools.core.grants import Grant, grant
+from tools.integrations.synthetic.spec import GeneratedRows, QualityReport
 
 CALLS: dict[str, tuple[str, ...]] = {
     "synthetic.generate_rows": (),
@@ -21,7 +22,7 @@ class Result(TaskResult):
 def runbook(inputs: Inputs) -> Runbook:
     goal = inputs.goal
     train = inputs.need("check_data", check_data.Result).slices["train"]
-    made = data_of(
+    made = expect(
         (
             yield call(
                 "synthetic",
@@ -33,35 +34,37 @@ def runbook(inputs: Inputs) -> Runbook:
                 seed=inputs.seed,
             )
         ),
+        GeneratedRows,
         "making synthetic rows",
     )
-    quality = data_of(
+    quality = expect(
         (
             yield call(
-                "synthetic", "score_quality", real=train, synthetic=made["path"], target=goal.target, seed=inputs.seed
+                "synthetic", "score_quality", real=train, synthetic=made.path, target=goal.target, seed=inputs.seed
             )
         ),
+        QualityReport,
         "scoring the synthetic rows",
     )
     return Result(
-        rows_path=made["path"],
-        rows=made["rows"],
-        quality=quality["overall"],
-        summary=f"{made['rows']} synthetic rows made; overall quality {quality['overall']:.3f} of 1.",
+        rows_path=made.path,
+        rows=made.rows,
+        quality=quality.overall,
+        summary=f"{made.rows} synthetic rows made; overall quality {quality.overall:.3f} of 1.",
     )
 
 
 def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     train = inputs.need("check_data", check_data.Result).slices["train"]
-    made = done.latest("synthetic.generate_rows", "path")
-    scored = [] if made is None else [grant("synthetic.score_quality", real=train, synthetic=made)]
+    made = done.last("synthetic.generate_rows", GeneratedRows)
+    scored = [] if made is None else [grant("synthetic.score_quality", real=train, synthetic=made.path)]
     return [grant("synthetic.generate_rows", data=train), *scored]
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
-    made = evidence.last("synthetic", "generate_rows")
+    made = evidence.last("synthetic.generate_rows", GeneratedRows)
     if made is None:
         return ["no rows were made (synthetic generate_rows did not succeed)"]
-    if not evidence.succeeded("synthetic", "score_quality"):
+    if not evidence.succeeded("synthetic.score_quality"):
         return ["the quality of the rows was not scored"]
-    return [] if result.rows_path == made["path"] else [f"rows_path is {result.rows_path!r}, made was {made['path']!r}"]
+    return [] if result.rows_path == made.path else [f"rows_path is {result.rows_path!r}, made was {made.path!r}"]

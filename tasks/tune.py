@@ -9,9 +9,10 @@ from typing import Any
 from pydantic import Field
 
 from tasks import choose_tradeoff, search_architecture
-from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
+from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, expect, succeed
 from tasks.common import constrained, training_files
 from tools.core.grants import Grant, grant
+from tools.modeling.search import SearchResult
 
 SLACK = 1.25  # latencies and sizes within this factor count as equal, as on the search's front
 MIB = 2**20
@@ -43,13 +44,13 @@ def start_of(inputs: Inputs) -> dict[str, Any]:
     return chosen.config if chosen else inputs.need("search_architecture", search_architecture.Result).config
 
 
-def given_up(inputs: Inputs, tuned: dict[str, Any]) -> str:
+def given_up(inputs: Inputs, tuned: SearchResult) -> str:
     """What the best tuned config loses of what was chosen, in words; empty when nothing."""
     chosen = inputs.get("choose_tradeoff", choose_tradeoff.Result)
-    front = tuned.get("pareto") or []  # best value first: the first is the tuned config
+    front = tuned.pareto  # best value first: the first is the tuned config
     if chosen is None or not front:
         return ""
-    latency, size = front[0]["latency_ms"], front[0]["size_bytes"] / MIB
+    latency, size = front[0].latency_ms, front[0].size_bytes / MIB
     lost: list[str] = []
     objectives = inputs.goal.objectives
     if "latency" in objectives and chosen.latency_ms and latency > SLACK * chosen.latency_ms:
@@ -71,7 +72,7 @@ def runbook(inputs: Inputs) -> Runbook:
             summary="The goal's own trainer was searched as a whole: there is nothing left to tune.",
         )
     engine = engine_of(inputs)
-    tuned = data_of(
+    tuned = expect(
         (
             yield call(
                 engine,
@@ -88,21 +89,22 @@ def runbook(inputs: Inputs) -> Runbook:
                 **constrained(goal),
             )
         ),
+        SearchResult,
         f"tuning with {engine}",
     )
-    data_of(
-        (yield call("mlflow", "log_trials", trials_path=tuned["trials_path"], experiment=goal.name)),
+    succeed(
+        (yield call("mlflow", "log_trials", trials_path=tuned.trials_path, experiment=goal.name)),
         "logging the trials to mlflow",
     )
     lost = given_up(inputs, tuned)
     if lost:
         return Result(
             config=start,
-            value=tuned["start_value"],
+            value=tuned.start_value,
             engine=engine,
             summary=f"The chosen config stays: tuning for {goal.metric} alone came to {lost}.",
         )
-    return Result(config=tuned["best_config"], value=tuned["best_value"], engine=engine, summary=tuned["message"])
+    return Result(config=tuned.best_config, value=tuned.best_value, engine=engine, summary=tuned.message)
 
 
 def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
@@ -114,20 +116,20 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
         "config": start_of(inputs),
     }
     engines = [engine for engine in ENGINES if engine in inputs.installed or engine == engine_of(inputs)]
-    trials = [path for engine in engines if (path := done.latest(f"{engine}.tune", "trials_path")) is not None]
+    tuned = [done.last(f"{engine}.tune", SearchResult) for engine in engines]
     return [
         *(grant(f"{engine}.tune", **bound) for engine in engines),
-        *(grant("mlflow.log_trials", trials_path=path) for path in trials),
+        *(grant("mlflow.log_trials", trials_path=found.trials_path) for found in tuned if found is not None),
     ]
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
     if not evidence.inputs.goal.train.builtin:
         return []
-    found = [t for t in (evidence.last("ray", "tune"), evidence.last("hyperopt", "tune")) if t is not None]
+    found = [t for name in ("ray", "hyperopt") if (t := evidence.last(f"{name}.tune", SearchResult)) is not None]
     if not found:
         return ["nothing was tuned (neither hyperopt nor ray tune succeeded)"]
-    allowed = [start_of(evidence.inputs) if given_up(evidence.inputs, t) else t["best_config"] for t in found]
+    allowed = [start_of(evidence.inputs) if given_up(evidence.inputs, t) else t.best_config for t in found]
     if result.config not in allowed:
         return [f"config must be exactly the best one found: {allowed[0]}"]
     return []

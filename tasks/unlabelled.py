@@ -6,22 +6,18 @@ training again would mend, and the rows that could show otherwise have no labels
 said early, with its interval, and acted on when labels come.
 """
 
-from collections.abc import Generator
-from typing import Any
-
 from tasks import version_data
-from tasks.base import Evidence, Inputs, ToolCall, call, data_of
+from tasks.base import Evidence, Inputs, Steps, call, expect
 from tasks.common import scoring, slices
 from tasks.goal import Goal
 from tools.core.grants import Grant, grant
-from tools.core.results import ToolResult
+from tools.integrations.judge.champion_spec import PerformanceEstimate
+from tools.integrations.mlflow.spec import ScoredRows
 
 MIN_ROWS = 100  # fewer give no interval worth having
 
 
-def estimate(
-    inputs: Inputs, model_uri: str, reference_scores: str
-) -> Generator[ToolCall, ToolResult, dict[str, Any] | None]:
+def estimate(inputs: Inputs, model_uri: str, reference_scores: str) -> Steps[PerformanceEstimate | None]:
     """The judge's estimate of the champion's metric on the rows without a label; None where there are too few.
 
     Args:
@@ -31,30 +27,24 @@ def estimate(
     if files is None:
         return None
     shared = {name: value for name, value in scoring(goal).items() if name != "metric"}
-    scored = data_of(
-        (
-            yield call(
-                "mlflow",
-                "score_rows",
-                model_uri=model_uri,
-                data=files,
-                **shared,
-            )
-        ),
+    scored = expect(
+        (yield call("mlflow", "score_rows", model_uri=model_uri, data=files, **shared)),
+        ScoredRows,
         "scoring the rows without a label",
     )
-    return data_of(
+    return expect(
         (
             yield call(
                 "judge",
                 "estimate_performance",
                 reference_scores=reference_scores,
-                current_scores=scored["scores_path"],
+                current_scores=scored.scores_path,
                 metric=goal.metric,
                 task=goal.task,
                 seed=inputs.seed,
             )
         ),
+        PerformanceEstimate,
         "estimating the champion on the rows without a label",
     )
 
@@ -64,8 +54,9 @@ def grants(inputs: Inputs, done: Evidence, model_uri: str, reference_scores: str
     if (paths := _files(inputs)) is None:
         return []
     found = [grant("mlflow.score_rows", model_uri=model_uri, data=paths)]
-    if (scored := done.latest("mlflow.score_rows", "scores_path", model_uri=model_uri)) is not None:
-        found.append(grant("judge.estimate_performance", reference_scores=reference_scores, current_scores=scored))
+    if (scored := done.last("mlflow.score_rows", ScoredRows, model_uri=model_uri)) is not None:
+        scores = {"reference_scores": reference_scores, "current_scores": scored.scores_path}
+        found.append(grant("judge.estimate_performance", **scores))
     return found
 
 
@@ -78,20 +69,20 @@ def _files(inputs: Inputs) -> list[str] | None:
     return [paths["current_all"], paths[version_data.UNLABELLED]]
 
 
-def to_watch(goal: Goal, estimated: dict[str, Any] | None) -> str | None:
+def to_watch(goal: Goal, estimated: PerformanceEstimate | None) -> str | None:
     """The reason to watch, as a sentence: the whole interval is worse than the goal's minimum, or without one worse
     than the metric was. None: no reason."""
     if estimated is None:
         return None
     stated = goal.constraints.min_metric
-    floor = estimated["reference_value"] if stated is None else stated
+    floor = estimated.reference_value if stated is None else stated
     name = "it was before" if stated is None else "the goal's minimum"
-    fell = estimated["estimated_low"] > floor if goal.minimize else estimated["estimated_high"] < floor
+    fell = estimated.estimated_low > floor if goal.minimize else estimated.estimated_high < floor
     if not fell:
         return None
-    doubt = "; the labels that are there contradict the estimate" if estimated["trusted"] is False else ""
+    doubt = "; the labels that are there contradict the estimate" if estimated.trusted is False else ""
     return (
-        f"Watch: on {estimated['rows']} rows without a label the estimated {goal.metric} is "
-        f"{estimated['estimated_low']:.4f} to {estimated['estimated_high']:.4f}, all of it worse than {name} "
+        f"Watch: on {estimated.rows} rows without a label the estimated {goal.metric} is "
+        f"{estimated.estimated_low:.4f} to {estimated.estimated_high:.4f}, all of it worse than {name} "
         f"({floor:.4f}){doubt}."
     )

@@ -4,9 +4,10 @@ from typing import Any
 
 from pydantic import Field
 
-from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
+from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, expect
 from tasks.goal import Goal
 from tools.core.grants import Grant, grant
+from tools.integrations.dvc.spec import StagedData, VersionedData
 
 CALLS: dict[str, tuple[str, ...]] = {
     "dvc.stage_data": (),
@@ -37,39 +38,32 @@ SLICES = ("reference", "reference_holdout", "train", "holdout", "live", "referen
 
 def runbook(inputs: Inputs) -> Runbook:
     goal = inputs.goal
-    staged = data_of(
-        (
-            yield call(
-                "dvc",
-                "stage_data",
-                target=goal.target,
-                **_where(goal),
-            )
-        ),
-        "staging the data",
+    staged = expect(
+        (yield call("dvc", "stage_data", target=goal.target, **_where(goal))), StagedData, "staging the data"
     )
-    paths = _paths(staged)
-    versioned = data_of(
+    paths = paths_of(staged)
+    versioned = expect(
         (yield call("dvc", "version_data", paths=list(paths.values()), name=goal.name, message="staged for a run")),
+        VersionedData,
         "versioning the data",
     )
-    rows = staged["rows"]
+    rows = staged.rows
     apart = f", {rows[UNLABELLED]} more whose labels have not arrived," if UNLABELLED in paths else ""
     return Result(
-        version=versioned["version"],
+        version=versioned.version,
         rows=rows,
         **paths,
         summary=(
             f"{rows['reference_all']} reference and {rows['current_all']} current rows{apart} staged and versioned as "
-            f"{str(versioned['version'])[:12]}."
+            f"{versioned.version[:12]}."
         ),
     )
 
 
 def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
-    staged = done.last("dvc", "stage_data")
+    staged = done.last("dvc.stage_data", StagedData)
     versioned = (
-        [] if staged is None else [grant("dvc.version_data", paths=[*_paths(staged).values()], name=inputs.goal.name)]
+        [] if staged is None else [grant("dvc.version_data", paths=[*paths_of(staged).values()], name=inputs.goal.name)]
     )
     return [grant("dvc.stage_data", **_where(inputs.goal)), *versioned]
 
@@ -85,23 +79,24 @@ def _where(goal: Goal) -> dict[str, Any]:
     return {"reference": data.reference, "current": data.current, **shared}
 
 
-def _paths(staged: dict[str, Any]) -> dict[str, str]:
+def paths_of(staged: StagedData) -> dict[str, str]:
     """Slice -> path, of those that were staged."""
-    return {name: str(staged[name]) for name in (*SLICES, UNLABELLED) if staged.get(name)}
+    paths = {name: str(getattr(staged, name)) for name in SLICES}
+    return paths | ({UNLABELLED: staged.unlabelled} if staged.unlabelled else {})
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
-    versioned = evidence.last("dvc", "version_data")
+    versioned = evidence.last("dvc.version_data", VersionedData)
     if versioned is None:
         return ["no data was versioned (dvc version_data did not succeed)"]
-    staged = evidence.last("dvc", "stage_data")
+    staged = evidence.last("dvc.stage_data", StagedData)
     if staged is None:
         return ["no data was staged (dvc stage_data did not succeed)"]
     problems = [
-        f"{name} is {getattr(result, name)!r}, staged was {staged[name]!r}"
+        f"{name} is {getattr(result, name)!r}, staged was {getattr(staged, name)!r}"
         for name in (*SLICES, UNLABELLED)
-        if getattr(result, name) != staged.get(name)
+        if getattr(result, name) != getattr(staged, name)
     ]
-    if result.version != versioned["version"]:
-        problems.append(f"version is {result.version!r}, DVC returned {versioned['version']!r}")
+    if result.version != versioned.version:
+        problems.append(f"version is {result.version!r}, DVC returned {versioned.version!r}")
     return problems

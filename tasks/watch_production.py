@@ -1,17 +1,19 @@
 """Watch production after the release, on the traffic that is left; a new champion is on probation meanwhile."""
 
-from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field
 
 from tasks import canary, outlook, version_data
-from tasks.base import Evidence, Inputs, Runbook, TaskResult, ToolCall, call, data_of
+from tasks.base import Evidence, Inputs, Runbook, Steps, TaskResult, call, expect, succeed
 from tasks.decision import decided
 from tasks.outlook import production_outlook
 from tools.core.grants import Grant, grant
-from tools.core.results import Status, ToolResult
+from tools.core.results import Status
+from tools.integrations.judge.canary_spec import ProbationVerdict
+from tools.integrations.prometheus.spec import Watched
+from tools.integrations.serving.spec import ServingStatus, Traffic
 
 WATCH_S = 2.0
 LOOKBACK_S = 60.0
@@ -49,45 +51,46 @@ class Result(TaskResult):
 
 
 def runbook(inputs: Inputs) -> Runbook:
-    status = data_of((yield call("serving", "status")), "reading what production serves")
-    if not status["running"]:
+    status = expect((yield call("serving", "status")), ServingStatus, "reading what production serves")
+    if not status.running or status.metrics_url is None:
         return Result(healthy=False, error_rate=None, latency_p95_ms=None, summary="Production does not answer.")
-    target = status["metrics_url"]
+    target = status.metrics_url
     # Counters tell nothing by themselves: this reading is what the later one is compared with.
     baseline = yield call("prometheus", "watch", target=target, seconds=0.0)
     if baseline.status is not Status.NO_DATA:
-        data_of(baseline, "reading the metrics")
-    on_probation = bool(status["former_version"])
+        succeed(baseline, "reading the metrics")
+    on_probation = bool(status.former_version)
     unanswered, found = yield from _traffic(inputs, on_probation)
-    watched = data_of(
+    watched = expect(
         (yield call("prometheus", "watch", target=target, seconds=WATCH_S, interval=1.0, lookback=LOOKBACK_S)),
+        Watched,
         "watching production",
     )
     ahead = yield from production_outlook(inputs.goal, target, _max_error_rate(inputs))
     problems = _problems(inputs, watched)
     if unanswered:
         problems.append(f"{unanswered} requests got no answer")
-    if found is not None and found["verdict"] == "restore":
-        problems.append(f"harm is proven on requests after those the canary was judged on: {found['reasons'][0]}")
+    if found is not None and found.verdict == "restore":
+        problems.append(f"harm is proven on requests after those the canary was judged on: {found.reasons[0]}")
     if on_probation and not problems:
         # Otherwise the former champion stays loaded: bringing it back then takes no time.
-        data_of((yield call("serving", "end_probation")), "ending the probation")
-    rate = watched["error_rate"]
-    measured = "" if rate is None else f" Error rate {rate:.4f} over {watched['requests']:.0f} requests."
-    told = "" if found is None or found["verdict"] == "restore" else f" Probation: {found['reasons'][0]}"
+        succeed((yield call("serving", "end_probation")), "ending the probation")
+    rate = watched.error_rate
+    measured = "" if rate is None else f" Error rate {rate:.4f} over {watched.requests:.0f} requests."
+    told = "" if found is None or found.verdict == "restore" else f" Probation: {found.reasons[0]}"
     story = "Production is healthy." if not problems else f"Production is not healthy: {'; '.join(problems)}"
     return Result(
         healthy=not problems,
         error_rate=rate,
-        latency_p95_ms=watched["latency_p95_ms"],
-        probation=found["verdict"] if found is not None else None,
-        probation_reasons=found["reasons"] if found is not None else [],
+        latency_p95_ms=watched.latency_p95_ms,
+        probation=found.verdict if found is not None else None,
+        probation_reasons=found.reasons if found is not None else [],
         warnings=list(ahead.warnings),
         summary=" ".join([f"{story.rstrip('.')}.{measured}{told}", *(f"Warning: {w}" for w in ahead.warnings)]),
     )
 
 
-def _traffic(inputs: Inputs, on_probation: bool) -> Generator[ToolCall, ToolResult, tuple[int, dict[str, Any] | None]]:
+def _traffic(inputs: Inputs, on_probation: bool) -> Steps[tuple[int, ProbationVerdict | None]]:
     """Send what is left of the live slice and judge what was not judged before the promotion.
 
     Returns:
@@ -98,21 +101,22 @@ def _traffic(inputs: Inputs, on_probation: bool) -> Generator[ToolCall, ToolResu
     start, unanswered, batch, done, found = load.start, 0, WATCH_BATCH, 0, None
     while True:
         arguments = _batch(inputs, load, start, batch, done)
-        sent = data_of((yield call("serving", "send_traffic", **arguments)), "sending traffic")
-        start, batch, done = sent["next_start"], batch + 1, done + sent["requests"]
-        unanswered += sent["failed_requests"]
+        sent = expect((yield call("serving", "send_traffic", **arguments)), Traffic, "sending traffic")
+        start, batch, done = sent.next_start, batch + 1, done + sent.requests
+        unanswered += sent.failed_requests
         if on_probation and (table := canary.label_table(inputs, sent)) is not None:
-            data_of((yield call("serving", "record_labels", **table)), "recording labels")
+            succeed((yield call("serving", "record_labels", **table)), "recording labels")
         if on_probation and (load.fresh or delay):
             first = _first_unjudged(inputs)
             shared = canary.judging(goal)
-            found = data_of(
-                (yield call("judge", "judge_probation", evidence=sent["evidence_path"], start=first, **shared)),
+            found = expect(
+                (yield call("judge", "judge_probation", evidence=sent.evidence_path, start=first, **shared)),
+                ProbationVerdict,
                 "judging the probation",
             )
-            if found["verdict"] == "restore":
+            if found.verdict == "restore":
                 break
-        if not sent["rows_left"] or done >= load.limit:
+        if not sent.rows_left or done >= load.limit:
             break
     return unanswered, found
 
@@ -122,13 +126,13 @@ def _max_error_rate(inputs: Inputs) -> float:
     return MAX_ERROR_RATE if stated is None else stated
 
 
-def _problems(inputs: Inputs, watched: dict[str, Any]) -> list[str]:
+def _problems(inputs: Inputs, watched: Watched) -> list[str]:
     problems: list[str] = []
     bound = _max_error_rate(inputs)
-    if watched["error_rate"] is None:
+    if watched.error_rate is None:
         problems.append("no request was measured")
-    elif watched["error_rate"] > bound:
-        problems.append(f"error rate {watched['error_rate']:.4f} is above {bound:g}")
+    elif watched.error_rate > bound:
+        problems.append(f"error rate {watched.error_rate:.4f} is above {bound:g}")
     return problems
 
 
@@ -172,19 +176,20 @@ def _first_unjudged(inputs: Inputs) -> int:
 
 def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     found = [grant("serving.status")]
-    status = next(iter(done.all("serving", "status")), None)  # the first: it says whether there is a probation
-    if status is None or not status[1]["running"]:
+    # The first: it says whether there is a probation.
+    status = next((data for _, data in done.all("serving.status", ServingStatus)), None)
+    if status is None or not status.running:
         return found
-    target, on_probation = status[1]["metrics_url"], bool(status[1]["former_version"])
+    target, on_probation = status.metrics_url, bool(status.former_version)
     load = _load(inputs, on_probation)
-    sent = [data for _, data in done.all("serving", "send_traffic")]
-    start, requests = (sent[-1]["next_start"] if sent else load.start), sum(data["requests"] for data in sent)
+    sent = [data for _, data in done.all("serving.send_traffic", Traffic)]
+    start, requests = (sent[-1].next_start if sent else load.start), sum(data.requests for data in sent)
     found += [
         grant("prometheus.watch", target=target, seconds=0.0),
         grant("prometheus.watch", target=target, seconds=WATCH_S, interval=1.0, lookback=LOOKBACK_S),
         *outlook.grants(inputs.goal, done, _max_error_rate(inputs)),
     ]
-    if any(judged["verdict"] == "restore" for _, judged in done.all("judge", "judge_probation")):
+    if any(judged.verdict == "restore" for _, judged in done.all("judge.judge_probation", ProbationVerdict)):
         return found  # harm is proven: nothing more is sent, judged or ended
     if requests < load.limit:
         found.append(canary.next_batch(_batch(inputs, load, start, WATCH_BATCH + len(sent), requests)))
@@ -192,7 +197,7 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
         return found
     found += canary.granted_labels(inputs, sent[-1])
     if load.fresh or inputs.goal.canary.label_delay_requests:
-        path = sent[-1]["evidence_path"]
+        path = sent[-1].evidence_path
         found.append(grant("judge.judge_probation", evidence=path, start=_first_unjudged(inputs)))
     if _may_end(inputs, done, load):
         found.append(grant("serving.end_probation"))
@@ -201,21 +206,21 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
 
 def _may_end(inputs: Inputs, done: Evidence, load: _Load) -> bool:
     """A probation ends once it was judged, where it can be, and nothing speaks against the new champion."""
-    judged = done.last("judge", "judge_probation")
-    watched = [data for given, data in done.all("prometheus", "watch") if given["seconds"] > 0]
+    judged = done.last("judge.judge_probation", ProbationVerdict)
+    watched = [data for given, data in done.all("prometheus.watch", Watched) if given["seconds"] > 0]
     judgeable = load.fresh or bool(inputs.goal.canary.label_delay_requests)
     if not watched or _problems(inputs, watched[-1]) or (judgeable and judged is None):
         return False
-    return judged is None or judged["verdict"] != "restore"
+    return judged is None or judged.verdict != "restore"
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
-    judged = evidence.last("judge", "judge_probation")
-    if result.probation is not None and (judged is None or judged["verdict"] != result.probation):
-        return [f"probation is {result.probation!r}, the judge said {judged['verdict'] if judged else 'nothing'!r}"]
-    if result.healthy and judged is not None and judged["verdict"] == "restore":
+    judged = evidence.last("judge.judge_probation", ProbationVerdict)
+    if result.probation is not None and (judged is None or judged.verdict != result.probation):
+        return [f"probation is {result.probation!r}, the judge said {judged.verdict if judged else 'nothing'!r}"]
+    if result.healthy and judged is not None and judged.verdict == "restore":
         return ["healthy is true, but the judge found harm in the probation"]
-    watched = evidence.last("prometheus", "watch")
+    watched = evidence.last("prometheus.watch", Watched)
     if watched is None:
         return [] if not result.healthy else ["healthy is true, but production was not watched"]
     if result.healthy and _problems(evidence.inputs, watched):

@@ -7,8 +7,10 @@ import pytest
 from tasks import canary, check_data, establish_champion, register_challenger, train_challenger
 from tasks.base import Inputs, ToolCall
 from tasks.goal import Goal
+from tests.helpers.results import data_like
 from tools.core.results import Status, ToolResult
 from tools.core.waiting import Wait
+from tools.registry import load_spec
 
 SLICES = {"live": "live.parquet"}
 
@@ -49,19 +51,20 @@ def played(stated: Goal, recorded: list[int], verdicts: list[str]) -> list[str]:
             continue
         assert isinstance(wanted, ToolCall)
         seen.append(wanted.action)
-        data: dict[str, Any] = {"message": ""}
+        stated: dict[str, Any] = {}
         match wanted.action:
             case "send_traffic":
-                data |= {"next_start": 300, "rows_left": 0, "evidence_path": "e", "labels_path": None}
+                stated = {"next_start": 300, "rows_left": 0, "evidence_path": "e", "labels_path": None}
             case "record_labels":
-                data |= {"recorded": next(news)}
+                stated = {"recorded": next(news)}
             case "judge_canary":
                 numbers = {"requests": 300, "champion_value": None, "challenger_value": None, "held": False}
                 numbers |= {"champion_digest": "", "challenger_digest": "", "evidence_digest": ""}
-                data |= {"verdict": next(said), "reasons": ["because"], "measure": "roc_auc", **numbers}
+                stated = {"verdict": next(said), "reasons": ["because"], "measure": "roc_auc", **numbers}
             case _:
                 pass
-        answer = ToolResult(status=Status.OK, data=data)
+        model = load_spec(wanted.tool).action(wanted.action).result
+        answer = ToolResult(status=Status.OK, data=data_like(model, **stated))
 
 
 def test_it_waits_until_new_labels_decide() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, data_of
+from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, expect
 from tests.helpers import shop
 from tests.helpers.tiny_project import CONFIG
 from tools import registry
@@ -38,36 +38,36 @@ def grants(_: Inputs, __: Evidence) -> list[Grant]:
 
 
 def opening(_: Inputs) -> Runbook:
-    lamp = data_of((yield call("shop", "light", brightness=3)), "lighting")
-    first = data_of((yield call("shop", "ship", item="a")), "shipping")
+    lamp = expect((yield call("shop", "light", brightness=3)), shop.Lamp, "lighting")
+    first = expect((yield call("shop", "ship", item="a")), shop.Shipped, "shipping")
     yield call("shop", "note", item="n")
-    return Result(told=[lamp["message"], first["message"]], summary="Opened.")
+    return Result(told=[lamp.message, first.message], summary="Opened.")
 
 
 def selling(_: Inputs) -> Runbook:
     lamp = yield call("shop", "lamp")
-    second = data_of((yield call("shop", "ship", item="b")), "shipping")
+    second = expect((yield call("shop", "ship", item="b")), shop.Shipped, "shipping")
     yield call("shop", "light", brightness=9)
     yield call("shop", "note", item="n")
     chosen = yield call("shop", "pick", topic="colour", question="Which?", options=OPTIONS)
-    colour = data_of(chosen, "choosing")["text"]
-    third = data_of((yield call("shop", "ship", item=colour.split()[0])), "shipping")
-    return Result(told=[lamp.message, second["message"], colour, third["message"]], summary="Sold.")
+    colour = expect(chosen, shop.Told, "choosing").text
+    third = expect((yield call("shop", "ship", item=colour.split()[0])), shop.Shipped, "shipping")
+    return Result(told=[lamp.message, second.message, colour, third.message], summary="Sold.")
 
 
 def waiting(_: Inputs) -> Runbook:
-    before = data_of((yield call("shop", "stock")), "looking")
+    before = expect((yield call("shop", "stock")), shop.Stock, "looking")
     yield Wait("labels", "labels of the letters are to come", path=str(PATHS["labels"]), seen_ns=0)
-    after = data_of((yield call("shop", "lamp")), "looking")
+    after = expect((yield call("shop", "lamp")), shop.Lamp, "looking")
     yield call("shop", "note", item="late")
-    return Result(told=[before["message"], after["message"]], summary="Waited.")
+    return Result(told=[before.message, after.message], summary="Waited.")
 
 
 def closing(_: Inputs) -> Runbook:
-    lamp = data_of((yield call("shop", "lamp")), "looking")
+    lamp = expect((yield call("shop", "lamp")), shop.Lamp, "looking")
     yield call("shop", "dark")
-    stock = data_of((yield call("shop", "stock")), "looking")
-    return Result(told=[lamp["message"], *stock["shipped"]], summary="Closed.")
+    stock = expect((yield call("shop", "stock")), shop.Stock, "looking")
+    return Result(told=[lamp.message, *stock.shipped], summary="Closed.")
 
 
 PATHS: dict[str, Path] = {}

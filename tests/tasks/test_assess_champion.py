@@ -12,7 +12,9 @@ from tasks import assess_champion, check_data, detect_drift, establish_champion,
 from tasks.base import Evidence, Inputs, Runbook, TaskResult
 from tasks.goal import Goal
 from tests.conftest import Project
+from tests.helpers.results import data_like
 from tools.core.results import ToolResult
+from tools.integrations.judge.champion_spec import RetrainingDecision, RetrainingPlan
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -138,9 +140,13 @@ def test_the_assessment_names_cost_forecast_and_window_and_a_dearer_retraining_i
 def test_it_acts_when_worse_and_paying_and_learnable_or_below_the_minimum(
     decided: bool, breached: bool, pays: bool, enough: bool, act: bool
 ) -> None:
-    plan = {"pays": pays, "enough_rows": enough}
-    assert assess_champion.acts({"act": decided, "breached_minimum": breached}, plan) is act
+    plan = RetrainingPlan.model_validate(data_like(RetrainingPlan, pays=pays, enough_rows=enough))
+    assert assess_champion.acts(decision(decided, breached), plan) is act
 
 
 def test_without_a_plan_the_decision_stands() -> None:
-    assert assess_champion.acts({"act": True, "breached_minimum": False}, None) is True
+    assert assess_champion.acts(decision(True, False), None) is True
+
+
+def decision(act: bool, breached: bool) -> RetrainingDecision:
+    return RetrainingDecision.model_validate(data_like(RetrainingDecision, act=act, breached_minimum=breached))

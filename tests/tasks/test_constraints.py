@@ -9,6 +9,8 @@ from pydantic import ValidationError
 from tasks.common import constrained
 from tasks.goal import FAIRNESS_MEASURES, Goal
 from tasks.train_challenger import broken_constraints
+from tests.helpers.results import data_like
+from tools.integrations.mlflow.spec import Evaluation
 from tools.modeling.constraints import read_constraints
 from tools.modeling.data import TASKS
 from tools.modeling.fairness import MEASURES
@@ -53,7 +55,8 @@ def test_a_goal_states_what_its_searches_keep_to() -> None:
 def test_a_challenger_beyond_the_gap_or_without_one_breaks_the_goal() -> None:
     def broken(gap: float | None, max_gap: float | None) -> list[str]:
         goal = Goal.model_validate({**GOAL, "fairness": {"column": "gender", "max_gap": max_gap}})
-        return broken_constraints(goal, {**EVALUATION, "fairness_gap": gap})
+        seen = Evaluation.model_validate(data_like(Evaluation, **{**EVALUATION, "fairness_gap": gap}))
+        return broken_constraints(goal, seen)
 
     assert broken(0.2, 0.1) == ["fairness gap 0.200 by gender is above the goal's 0.1"]
     assert broken(None, 0.1) == ["the fairness gap by gender cannot be computed on these rows"]

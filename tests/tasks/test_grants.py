@@ -10,6 +10,7 @@ import pytest
 from tasks import release
 from tasks.base import Evidence, Inputs, load_task
 from tasks.goal import Goal
+from tests.helpers.results import data_like
 from tools.core.arguments import bound_arguments
 from tools.core.contract import Effect
 from tools.core.results import Status, ToolResult
@@ -49,7 +50,9 @@ def test_some_tasks_change_production_and_most_do_not() -> None:
 
 def made(call: str, status: Status = Status.OK, **data: Any) -> tuple[str, str, dict[str, Any], ToolResult]:
     server, _, action = call.partition(".")
-    return (server, action, {}, ToolResult(status=status, data=data or None))
+    model = load_spec(server).action(action).result
+    result = ToolResult(status=status, data=data_like(model, **data) if status is Status.OK else None)
+    return (server, action, {}, result)
 
 
 def granted(task: str, results: dict[str, Any], *calls: Any) -> dict[str, dict[str, Any]]:
@@ -90,9 +93,7 @@ def test_a_release_promotes_the_challenger_in_serving_first_and_goes_back_only_w
     assert then["mlflow.promote_version"] == {"version": 2, "digest": "d1"} and "serving.rollback_canary" not in then
     refused = granted("release", RESULTS, made("serving.promote_canary", Status.DENIED))
     assert "serving.rollback_canary" in refused and "mlflow.promote_version" not in refused
-    half = granted(
-        "release", RESULTS, made("serving.promote_canary", x=1), made("mlflow.promote_version", Status.FAILED)
-    )
+    half = granted("release", RESULTS, made("serving.promote_canary"), made("mlflow.promote_version", Status.FAILED))
     assert half["serving.deploy_model"]["version"] == "1"
 
 

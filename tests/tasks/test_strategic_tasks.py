@@ -19,17 +19,20 @@ from tasks import (
 from tasks.base import Evidence, Inputs, TaskResult, ToolCall
 from tasks.decision import decided
 from tasks.goal import Goal
+from tests.helpers.results import data_like
 from tools.core.results import Status, ToolResult
+from tools.integrations.people.spec import Choice, Weighed
+from tools.modeling.search import SearchResult
 
 OPTIONS = [
     {"name": "quality", "title": "Best", "consequences": "Slow.", "numbers": {"latency_ms": 9.0}, "preferences": []},
     {"name": "latency", "title": "Fast", "consequences": "Worse.", "numbers": {"latency_ms": 1.0, "size_mib": 0.1},
      "preferences": ["balanced"]},
 ]  # fmt: skip
-WEIGHED = {
-    "question": "Which?", "options": OPTIONS, "configs": {"quality": {"family": "b"}, "latency": {"family": "l"}},
-    "plot_path": "p.svg", "message": "2 options.",
-}  # fmt: skip
+WEIGHED = data_like(
+    Weighed, question="Which?", options=OPTIONS, configs={"quality": {"family": "b"}, "latency": {"family": "l"}},
+    plot_path="p.svg", message="2 options.",
+)  # fmt: skip
 ONE = {**WEIGHED, "question": "", "options": OPTIONS[:1], "message": "One option."}
 
 
@@ -46,7 +49,7 @@ def ok(**data: Any) -> ToolResult:
 
 
 def chosen(name: str, by: str = "ann", note: str = "why") -> ToolResult:
-    return ok(chosen=name, decided_by=by, note=note, message=f"{name}. Chosen by {by}: {note}.")
+    return ok(**data_like(Choice, chosen=name, decided_by=by, note=note, message=f"{name}. Chosen by {by}: {note}."))
 
 
 UNANSWERED = ToolResult(status=Status.NEEDS_APPROVAL, message="the goal states no preference; nobody answered x")
@@ -132,8 +135,9 @@ class TestTradeoff:
             {"search_architecture": SEARCHED, "choose_tradeoff": picked, **checked()},
         )
         best = {"family": "l", "params": {"trees": 900}}
-        tuned = ok(best_config=best, best_value=0.91, start_value=0.88, trials_path="t", message="Best.",
-                   pareto=[{"latency_ms": latency, "size_bytes": 2**20}])  # fmt: skip
+        point = {"trial": 1, "family": "l", "value": 0.91, "latency_ms": latency, "size_bytes": 2**20}
+        values = {"best_config": best, "best_value": 0.91, "start_value": 0.88}
+        tuned = ok(**data_like(SearchResult, trials_path="t", message="Best.", pareto=[point], **values))
         result, evidence = play(tune, given, {"tune": tuned, "log_trials": ok()})
         assert isinstance(result, tune.Result)
         assert evidence.calls[0][2]["config"] == {"family": "l"}

@@ -4,6 +4,8 @@ from typing import Any
 
 from tasks.goal import Goal
 from tasks.unlabelled import to_watch
+from tests.helpers.results import data_like
+from tools.integrations.judge.champion_spec import PerformanceEstimate
 
 
 def goal(**extra: Any) -> Goal:
@@ -13,8 +15,9 @@ def goal(**extra: Any) -> Goal:
     )
 
 
-def estimated(low: float, high: float, trusted: bool | None = True) -> dict[str, Any]:
-    return {"reference_value": 0.8, "estimated_low": low, "estimated_high": high, "rows": 500, "trusted": trusted}
+def estimated(low: float, high: float, trusted: bool | None = True) -> PerformanceEstimate:
+    stated = {"reference_value": 0.8, "estimated_low": low, "estimated_high": high, "rows": 500, "trusted": trusted}
+    return PerformanceEstimate.model_validate(data_like(PerformanceEstimate, **stated))
 
 
 def test_only_an_estimate_wholly_beyond_the_floor_is_watched() -> None:
