@@ -212,8 +212,11 @@ class Run:
         return typed.model_dump(mode="json", exclude_none=True) == made
 
     def _listen(self, record: Record) -> None:
-        """Keep the arguments with which calls are really made: evidence is what the journal says."""
-        if record["kind"] == "intent":
+        """Keep the arguments with which calls are really made: evidence is what the journal says.
+
+        A call that a person let happen with other arguments begins with those.
+        """
+        if record["kind"] in ("intent", "recalled") or (record["kind"] == "begun" and "arguments" in record):
             with self._lock:
                 self._arguments[record["call_id"]] = record["arguments"]
 

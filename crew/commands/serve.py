@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crew.commands.console import CommandError, ProjectOption, place_of, say
+from crew.commands.console import CommandError, Place, ProjectOption, place_of, say
 from crew.commands.ending import end_at_once
 
 if TYPE_CHECKING:
+    from tasks.goal import Goal
     from tools.core.gateway import Gateway
+
+DEFAULT_GOAL = "config/goal.yaml"
 
 
 def serve(
@@ -33,6 +36,9 @@ def serve(
     no_token: Annotated[
         bool, typer.Option("--no-token", help="Ask for no token, on loopback: anybody on this machine may call.")
     ] = False,
+    goal: Annotated[
+        str, typer.Option("--goal", metavar="FILE", help="The goal that binds the calls.", show_default=DEFAULT_GOAL)
+    ] = "",
     integration: Annotated[
         list[str] | None, typer.Option("--integration", metavar="NAME", help="Offer only these (repeat it).")
     ] = None,
@@ -40,6 +46,7 @@ def serve(
 ) -> int:
     """Offer every allowed action as an MCP tool: each call passes the policy, approvals, journal and redaction.
 
+    The goal binds what decides or opens something, as it does for agents: its target, metric, limits, trainer and data.
     HTTP clients must send a bearer token: MLOPS_SERVER_TOKEN, or the one that is made and shown at the start. Calls
     that need a person wait for `mlops-crew approve` in another terminal.
     """
@@ -52,6 +59,7 @@ def serve(
     import anyio
 
     from tools.core.gateway_server import GatewayServer
+    from tools.core.grants import Scope
     from tools.core.http_door import open_door, serve_http
     from tools.core.server import serve_stdio
     from tools.core.stable import watch
@@ -65,12 +73,17 @@ def serve(
     if http is not None:
         names = allow_host or ()
         door = open_door(place.env, place.home, host=host, port=http, no_token=no_token, names=names)
-    gateway = open_gateway(place.project, env=place.env)
+    bound = _goal(place, goal)
+    gateway = open_gateway(
+        place.project, env=place.env, data=bound.files if bound else (), data_roots=bound.data.roots if bound else ()
+    )
     _end_on_signals(gateway)
     watch(gateway)
     try:
-        server = GatewayServer(gateway, integration, version=importlib.metadata.version("mlops-crew"))
+        scope = Scope(bound.bound(seed=0) if bound else {})
+        server = GatewayServer(gateway, integration, version=importlib.metadata.version("mlops-crew"), scope=scope)
         _tell(f"Journal: {gateway.journal.path}")
+        _tell(f"Calls are bound to the goal {bound.name}" if bound else "No goal: calls that need one are refused")
         _tell(f"Tools: {server.count}, of {', '.join(server.names)}")
         _tell("Calls that need a person wait for: mlops-crew approve ID")
         if door is None:
@@ -108,3 +121,11 @@ def _end_on_signals(gateway: "Gateway") -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, on_signal)
+
+
+def _goal(place: Place, given: str) -> "Goal | None":
+    """The goal that binds the calls; None where none is named and the project has none."""
+    from crew.goal import load_goal
+
+    path = place.project / (given or DEFAULT_GOAL)
+    return load_goal(path, place.env) if given or path.is_file() else None

@@ -54,8 +54,9 @@ class TestEdits:
     def test_the_call_is_made_as_it_was_approved_and_both_are_journalled(self, tmp_path: Path) -> None:
         with make_gateway(tmp_path, policy=ASK_ADD) as gateway:
             thread = answer(tmp_path, lambda s, a: s.decide(a.id, "approved", by="ann", edited={"trials": 3}))
-            assert gateway.call("fake", {"action": "add", "trials": 8}).ok
+            result = gateway.call("fake", {"action": "add", "trials": 8})
             thread.join()
+            assert result.ok and "approved by ann with trials=3 instead of 8" in result.message
             assert gateway._usage.used["trials"] == 3
         assert decided(gateway)[0]["edited"] == {"before": {"trials": 8}, "after": {"trials": 3}}
         assert effects(tmp_path, "add") == 1

@@ -143,3 +143,11 @@ def test_what_has_no_embedded_form_and_no_library_says_how_to_install_it() -> No
 def test_an_embedded_integration_and_somebody_elses_server_are_usable() -> None:
     stack = make({"mcpServers": {"other": {"command": "srv"}}})
     assert stack.usable("fake") is None and stack.usable("other") is None
+
+
+def test_the_project_cannot_say_where_the_signing_keys_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLOPS_KEYS", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    (tmp_path / ".env").write_text("MLOPS_KEYS=/tmp/known\nXDG_STATE_HOME=/tmp/known\nWANDB_PROJECT=mine\n")
+    env = read_env(tmp_path)
+    assert env["WANDB_PROJECT"] == "mine" and not {"MLOPS_KEYS", "XDG_STATE_HOME"} & env.keys()

@@ -202,6 +202,7 @@ class Consent:
         spec = call.definition
         fields = spec.args.model_fields if spec is not None and call.asked is None else {}
         undo = getattr(spec, "undo", None)
+        undo = getattr(undo, "action", undo)  # its name, or how it is made from the call
         return Facts(
             summary=spec.summary if spec is not None else "",
             effect=call.effect.value,

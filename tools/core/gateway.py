@@ -61,6 +61,7 @@ _log = logging.getLogger(__name__)
 
 ATTEMPTS = 3  # of reads and idempotent calls that failed with a passing fault
 BACKOFF_S = 0.3
+MAX_WAIT_S = 30.0  # that a server may ask for before a repetition
 THIRD_PARTY_TIMEOUT_S = 120.0
 
 
@@ -259,7 +260,10 @@ class Gateway:
             return self._finish(call_id, failure(error), started, attempts=0)
         past = self.recall.take(call, self._redactor.data(call.arguments))
         if past is not None and past.result is not None and not self.recall.is_made_again(past, self.action_of):
-            self.journal.publish({"kind": "recalled", "call_id": past.id, "server": past.server, "action": past.action})
+            self.journal.publish(
+                {"kind": "recalled", "call_id": past.id, "server": past.server, "action": past.action,
+                 "arguments": past.edited or past.arguments}
+            )  # fmt: skip
             return past.result
         decision = self._decide(call)
         if past is not None:
@@ -341,6 +345,8 @@ class Gateway:
             raise
         finally:
             del self._under_way[call.id]
+        if call.arguments != wanted:  # whoever called must not believe that what it asked for was done
+            result = result.model_copy(update={"message": f"{result.message} ({decision.rule})".strip()})
         finished = self._finish(call.id, result, started, attempts)
         self._unlock_production(call, finished)
         return finished
@@ -551,7 +557,10 @@ class Gateway:
                 or self._stopped(call)
             ):
                 return result, attempt
-            await anyio.sleep(BACKOFF_S * attempt)
+            wait_s = (result.error.wait_s if result.error else None) or 0.0
+            if wait_s > MAX_WAIT_S:
+                return result, attempt  # the caller is told how long; it may come back then
+            await anyio.sleep(max(BACKOFF_S * attempt, wait_s))
         raise AssertionError("unreachable")
 
     async def _send(self, call: Call, answer: Answer | None) -> ToolResult:

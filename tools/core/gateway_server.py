@@ -19,17 +19,19 @@ import anyio
 import mcp.types as types
 from mcp.server.lowlevel import Server
 
+from tools.core.arguments import bound_arguments
 from tools.core.calls import Caller
 from tools.core.channels import Channel, ElicitChannel, Elicited
 from tools.core.clean import clean_line
-from tools.core.contract import Effect
+from tools.core.contract import Action, Effect
 from tools.core.dispatch import failure
 from tools.core.errors import FinalError, FixableError, RetryableError
 from tools.core.gateway import Gateway
+from tools.core.grants import Scope
 from tools.core.journal import JournalError, Record
 from tools.core.person import person
 from tools.core.policy import ProposedCall
-from tools.core.schema import agent_tool_name
+from tools.core.schema import agent_schema, agent_tool_name
 from tools.core.server import as_mcp, tool_definition
 from tools.core.yamlfile import ConfigError
 
@@ -61,13 +63,22 @@ class GatewayServer:
         gateway: the path of every call; not closed here.
         integrations: which servers of the stack to offer; an outside client can reach no other.
         version: of this program, for the client.
+        scope: what the goal binds in every call; without a goal what it would bind cannot be said.
 
     Raises:
         FixableError: an integration that is not in the stack; names the valid ones.
     """
 
-    def __init__(self, gateway: Gateway, integrations: Iterable[str] | None = None, *, version: str = "") -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        integrations: Iterable[str] | None = None,
+        *,
+        version: str = "",
+        scope: Scope | None = None,
+    ) -> None:
         self._gateway = gateway
+        self._scope = scope or Scope()
         self.names = tuple(integrations) if integrations is not None else gateway.stack.names
         for name in self.names:
             if name not in gateway.stack.names:
@@ -100,7 +111,7 @@ class GatewayServer:
             for action in spec.actions:
                 if self._possible(name, action.name, action.effect):
                     public = agent_tool_name(name, action.name)
-                    definition = tool_definition(action, public)
+                    definition = self._shown(action, tool_definition(action, public))
                     if action.effect is Effect.RISKY:
                         asks = f"{action.summary} A person is asked first."
                         definition = definition.model_copy(update={"description": asks})
@@ -125,6 +136,11 @@ class GatewayServer:
                     found[public] = _Offer(server, tool["name"], _foreign_definition(public, tool, effect))
         return found
 
+    def _shown(self, action: Action, definition: types.Tool) -> types.Tool:
+        """Without the arguments that the goal binds: a client need not, and cannot, say them."""
+        stated = [name for name, kind in bound_arguments(action.args).items() if kind.name not in self._scope.values]
+        return definition.model_copy(update={"inputSchema": agent_schema(action, stated)})
+
     def _possible(self, server: str, action: str, effect: Effect) -> bool:
         """Whether the policy could let the call happen; what it never does is not offered."""
         real = self._gateway.stack.is_real(server)
@@ -144,7 +160,14 @@ class GatewayServer:
             return as_mcp(failure(RetryableError(f"{CALLS_AT_ONCE} calls of this client are under way; wait for one")))
         # The journal tells our call's records apart by its task.
         task = f"request {next(self._numbers)}"
-        caller = Caller(role=ROLE, task=task, granted=self._granted, session=session, channels=self._elicitation())
+        caller = Caller(
+            role=ROLE,
+            task=task,
+            granted=self._granted,
+            session=session,
+            channels=self._elicitation(),
+            scope=self._scope,
+        )
         self._under_way[session] += 1
         try:
             with self._reported(task):

@@ -25,6 +25,7 @@ from tools.core.pins import PINS_FILE, Pins
 from tools.core.schema import agent_tool_name
 from tools.core.yamlfile import ConfigError, load_yaml_model
 
+NOT_FROM_FILE = ("MLOPS_KEYS", "XDG_STATE_HOME", "HOME")
 SERVER_TOKEN = "MLOPS_SERVER_TOKEN"
 TOKENS_FOLDER = "server-tokens"
 LONGEST_TIMEOUT_S = 3600.0
@@ -272,10 +273,15 @@ def _expand(value: str, env: Mapping[str, str]) -> str:
 
 
 def read_env(project: Path) -> dict[str, str]:
-    """The environment, with `.env` of the project below it."""
+    """The environment, with `.env` of the project below it, but for what says where the signing keys are: who may
+    write into the project must not be able to bring keys along."""
     from dotenv import dotenv_values
 
-    from_file = {key: value for key, value in dotenv_values(project / ".env").items() if value is not None}
+    from_file = {
+        key: value
+        for key, value in dotenv_values(project / ".env").items()
+        if value is not None and key not in NOT_FROM_FILE
+    }
     return {**from_file, **os.environ}
 
 

@@ -35,7 +35,7 @@ class Any_:  # noqa: N801 - shown as ANY
         return "ANY"
 
 
-ANY = Any_()
+ANY: Any = Any_()
 
 
 @dataclass(frozen=True)
