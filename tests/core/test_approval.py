@@ -181,7 +181,7 @@ def test_a_risky_call_waits_for_another_terminal_and_happens_once(tmp_path: Path
         assert gateway.call("fake", {"action": "drop"}).ok
         thread.join()
     kinds = [record["kind"] for record in gateway.journal.records()]
-    assert kinds == ["intent", "approval_requested", "approval_decided", "outcome"]
+    assert kinds == ["intent", "approval_requested", "approval_decided", "begun", "outcome"]
     assert effects(tmp_path, "drop") == 1
 
 

@@ -54,7 +54,7 @@ def test_below_autonomous_a_person_chooses_whatever_the_goal_states(
         thread.join()
     assert result.data == {"text": "latency by ann: users wait"}, result
     kinds = [record["kind"] for record in gateway.journal.records()]
-    assert kinds == ["intent", "approval_requested", "approval_decided", "outcome"]
+    assert kinds == ["intent", "approval_requested", "approval_decided", "begun", "outcome"]
     assert (decided(gateway)["state"], decided(gateway)["chosen"]) == ("chosen", "latency")
 
 

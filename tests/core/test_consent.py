@@ -14,7 +14,7 @@ from tests.core.fake import effects, make_gateway
 from tests.core.test_approval import SUPERVISED, answer
 from tools.core import channels, consent
 from tools.core.approval import Approval, ApprovalError, ApprovalStore, Edited
-from tools.core.calls import Caller
+from tools.core.calls import PERSON, Caller
 from tools.core.channels import ElicitChannel, Elicited
 from tools.core.consent import state_text
 from tools.core.gateway import Gateway
@@ -57,7 +57,7 @@ class TestEdits:
             result = gateway.call("fake", {"action": "add", "trials": 8})
             thread.join()
             assert result.ok and "approved by ann with trials=3 instead of 8" in result.message
-            assert gateway._usage.used["trials"] == 3
+            assert 3 in gateway._usage.used(PERSON)["trials"].values()
         assert decided(gateway)[0]["edited"] == {"before": {"trials": 8}, "after": {"trials": 3}}
         assert effects(tmp_path, "add") == 1
 
@@ -179,6 +179,7 @@ class TestSpending:
             thread = answer(tmp_path, lambda _s, _a: suspend.set())
             assert gateway.call("fake", {"action": "drop"}).status is Status.NEEDS_APPROVAL
             thread.join()
+        gateway.journal.close()
         (asked,) = store.pending()
         store.decide(asked.id, "approved", by="ann")
         with make_gateway(tmp_path, policy={**SUPERVISED, "approval_timeout_s": 0.2}) as resumed:
@@ -197,6 +198,7 @@ class TestSpending:
             thread = answer(home, lambda _s, _a: suspend.set())
             gateway.call("fake", {"action": "drop"})
             thread.join()
+        gateway.journal.close()
         store_of(home).decide(store_of(home).pending()[0].id, "approved", by="ann")
         with make_gateway(home, policy=short, run_id="another") as other:
             assert other.call("fake", {"action": "drop"}).status is Status.NEEDS_APPROVAL
@@ -206,6 +208,7 @@ class TestSpending:
         answers = iter([False, True])
         with make_gateway(tmp_path, policy=SUPERVISED, prompt=lambda *_: next(answers)) as gateway:
             assert gateway.call("fake", {"action": "drop"}).status is Status.DENIED
+        gateway.journal.close()
         with make_gateway(tmp_path, policy=SUPERVISED, prompt=lambda *_: next(answers)) as gateway:
             assert gateway.call("fake", {"action": "drop"}).ok
 

@@ -58,20 +58,18 @@ def test_a_client_with_forms_shows_the_question_and_its_answer_counts(
     assert "fake.drop" in shown[0] and effects(tmp_path, "drop") == happens
 
 
-def test_a_client_with_forms_chooses(tmp_path: Path) -> None:
-    options = [{"name": n, "title": n, "consequences": f"{n}\x1b[2J follows"} for n in ("one", "two")]
+def test_a_client_cannot_put_a_question_of_its_own_to_people(tmp_path: Path) -> None:
+    options = [{"name": n, "title": n, "consequences": f"{n} follows"} for n in ("one", "two")]
 
-    async def answer(_context: Any, params: types.ElicitRequestFormParams) -> types.ElicitResult:
-        assert params.requestedSchema["properties"]["option"]["enum"] == ["one", "two"]
-        assert "\x1b" not in params.message
-        return types.ElicitResult(action="accept", content={"option": "two", "note": "faster"})
+    async def answer(_context: Any, _params: types.ElicitRequestFormParams) -> types.ElicitResult:
+        raise AssertionError("nobody may be asked")
 
     async def do(session: ClientSession) -> None:
+        assert "fake_pick" not in {tool.name for tool in (await session.list_tools()).tools}
         question = {"topic": "tradeoff", "question": "Which?", "options": options}
-        result = await session.call_tool("fake_pick", question)
-        assert result.structuredContent is not None and "two by" in result.structuredContent["data"]["text"]
+        assert (await session.call_tool("fake_pick", question)).isError
 
-    assert of(play(tmp_path, do, answer), "approval_decided")[0]["chosen"] == "two"
+    assert of(play(tmp_path, do, answer), "approval_requested") == []
 
 
 def test_a_client_without_forms_is_told_where_to_answer(tmp_path: Path) -> None:

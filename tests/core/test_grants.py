@@ -34,6 +34,7 @@ def test_what_is_bound_is_filled_in() -> None:
         "name": "churn",
         "version": 2,
         "reason": "better",
+        "digest": "",
     }
 
 

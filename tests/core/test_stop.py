@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.core import fake
-from tests.core.fake import effects, make_gateway
+from tests.core.fake import accept, effects, make_gateway
 from tools.core.calls import PERSON, Caller
 from tools.core.contract import Effect
 from tools.core.errors import RetryableError
@@ -111,10 +111,11 @@ def test_nobody_is_asked_about_a_call_that_is_held(tmp_path: Path) -> None:
 
 
 def test_a_tool_of_somebody_else_is_held_unless_it_is_classified_as_a_read(tmp_path: Path) -> None:
-    StopSwitch(tmp_path).pull("ann")
     stack = {"mcpServers": {"other": {"command": sys.executable, "args": ["-m", "tests.core.third_party"]}}}
     policy = {"autonomy": "autonomous", "integrations": {"other": {"allow": "*", "effects": {"typed": "read"}}}}
     with make_gateway(tmp_path, stack=stack, policy=policy) as gateway:
+        accept(gateway, "other")
+        StopSwitch(tmp_path).pull("ann")
         assert gateway.call("other", {"action": "typed"}).ok
         assert gateway.call("other", {"action": "write"}).status is Status.DENIED
 

@@ -482,8 +482,12 @@ class Gateway:
     def _held(self, server: str, action: str, call_id: str) -> str:
         """The stop, looked at again when a call's turn has come: it may have waited behind a long one."""
         call = self._under_way.get(call_id)
-        # One that is no longer waited for may have been a write; nobody would see it happen.
-        return self._stopped(call) if call is not None else f"{server}.{action} is no longer waited for"
+        if call is not None:
+            return self._stopped(call)
+        # A write that is no longer waited for must not happen unseen. Reads look a call up that was cut off.
+        known = self.action_of(server, action)
+        is_read = known is not None and known.effect is Effect.READ
+        return "" if is_read else f"{server}.{action} is no longer waited for"
 
     def _proposed(self, call: Call) -> ProposedCall:
         preference, preferred = self._consent.preference(call)

@@ -102,13 +102,11 @@ class GatewayServer:
         found: dict[str, _Offer] = {}
         for name in self.names:
             spec = self._gateway.stack.spec(name)
-            if (
-                spec is None
-                or self._gateway.stack.usable(name) is not None
-                or any(action.asks for action in spec.actions)
-            ):
+            if spec is None or self._gateway.stack.usable(name) is not None:
                 continue
             for action in spec.actions:
+                if action.asks:  # only a task of the crew puts questions to people
+                    continue
                 if self._possible(name, action.name, action.effect):
                     public = agent_tool_name(name, action.name)
                     definition = self._shown(action, tool_definition(action, public))
