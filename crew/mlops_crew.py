@@ -157,7 +157,7 @@ class MlopsCrew:
             autonomy=Level(level) if level else None, on_record=on_record, prompt=prompt,
             runbook=started["mode"] == "runbook", patience_s=patience_s,
         )  # fmt: skip
-        crew.run_id, crew._recorded, crew._said = run_id, recorded, dict(said or {})
+        crew.run_id, crew._recorded, crew._said = run_id, recorded, said or {}
         crew._goal_path = Path(started["goal_path"]) if started.get("goal_path") else None
         return crew
 
@@ -293,7 +293,8 @@ class MlopsCrew:
 
     def _journal_start(self, gateway: Gateway) -> None:
         if self._recorded is not None:
-            now = load_goal(self._goal_path, self._env).model_dump(mode="json") if self._is_goal_file() else None
+            path = self._goal_path
+            now = load_goal(path, self._env).model_dump(mode="json") if path is not None and path.is_file() else None
             gateway.journal.append(
                 "run_resumed", run_id=self.run_id, open_task=self._recorded.open_task, versions=_versions(),
                 changed_goal=changed_goal(self._recorded, now),
@@ -306,9 +307,6 @@ class MlopsCrew:
             versions=_versions(), autonomy=_autonomy(self._policy, gateway.stack),
             autonomy_asked=self._autonomy.value if self._autonomy is not None else None,
         )  # fmt: skip
-
-    def _is_goal_file(self) -> bool:
-        return self._goal_path is not None and self._goal_path.is_file()
 
     def _close_run(
         self, journal: Journal, outcome: Outcome, summary: str, exit_code: int, duration_s: float

@@ -7,7 +7,7 @@ copies stand for kills between any two records, and between an effect and its re
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class Cuts:
         self.points: list[int] = []
 
     @contextlib.contextmanager
-    def taken(self) -> Iterator[None]:
+    def taken(self) -> Generator[None]:
         """While a run goes on in this process."""
         append = Journal.append
 
@@ -44,7 +44,7 @@ class Cuts:
             self.records.append(record)
             return record
 
-        Journal.append = copying
+        Journal.append = copying  # pyright: ignore[reportAttributeAccessIssue]
         try:
             yield
         finally:

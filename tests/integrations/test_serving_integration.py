@@ -601,6 +601,42 @@ def test_a_second_engine_on_the_same_state_is_refused(served: Project, models: d
     assert served.ok("serving", "status")["champion_version"] == "1"
 
 
+def test_another_process_sees_the_canary_and_cannot_remove_it(served: Project, models: dict[str, str]) -> None:
+    canary(served, models["churned2"], percent=20.0)
+    other = Project(served.root, data=[Path(models["live"]).parent])
+    status = other.ok("serving", "status")
+    assert (status["running"], status["champion_version"], status["canary_version"]) == (True, "1", "2")
+    assert "Another process" in status["message"] and "20 %" in status["message"]
+    refused = other.call("serving", "rollback_canary")
+    assert refused.error is not None and refused.error.kind == "retry"
+    assert load_state(served.ctx.store("serving")).canary is not None
+    assert served.ok("serving", "status")["canary_percent"] == 20.0
+    served.ok("serving", "rollback_canary")
+
+
+def test_after_a_restart_the_canary_is_gone_and_a_probation_goes_on(project: Project, models: dict[str, str]) -> None:
+    """What a resumed run finds: it starts the canary again itself, and says again that it was promoted."""
+
+    def restart() -> None:
+        project.backends.pop("serving").close()
+
+    project.ok("serving", "deploy_model", model_uri=models["churned1"], version="1", name="churn")
+    canary(project, models["churned2"])
+    restart()
+    again = project.ok("serving", "deploy_model", model_uri=models["churned1"], version="1", name="churn")
+    assert (again["champion_version"], again["canary_version"], again["changed"]) == ("1", None, False)
+    canary(project, models["churned2"])
+    project.ok("serving", "promote_canary", version="2")
+    restart()
+    assert project.ok("serving", "status")["running"] is False
+    promoted = project.ok("serving", "promote_canary", version="2")
+    assert (promoted["champion_version"], promoted["former_version"], promoted["changed"]) == ("2", "1", False)
+    traffic(project, models, rows=10)
+    project.ok("serving", "end_probation")
+    restart()
+    assert project.ok("serving", "promote_canary", version="2")["former_version"] is None
+
+
 def test_nothing_deployed_is_said(project: Project, models: dict[str, str]) -> None:
     assert project.call("serving", "status").status is Status.NO_DATA
     for action in ("promote_canary", "rollback_canary"):
