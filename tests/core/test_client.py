@@ -53,7 +53,7 @@ def test_a_server_that_could_not_be_reached_is_left_alone_for_a_while(
     program = f"open({str(started)!r}, 'a').write('x')"
     server = {"command": sys.executable, "args": ["-c", program]}
     policy = {"integrations": {"other": {"allow": "*", "effects": {"search": "read"}}}}
-    monkeypatch.setattr("tools.core.gateway.BACKOFF_S", 0)
+    monkeypatch.setattr("tools.core.sending.BACKOFF_S", 0)
     with make_gateway(tmp_path, stack={"mcpServers": {"other": server}}, policy=policy) as gateway:
         gateway.stack.pins.accept("other", [{"name": "search", "inputSchema": {}}], by="tester")
         messages = {gateway.call("other", {"action": "search"}).message for _ in range(3)}

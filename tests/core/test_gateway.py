@@ -13,7 +13,6 @@ import pytest
 
 from tests.core import fake
 from tests.core.fake import SECRET, accept, effects, make_gateway
-from tools.core import gateway as gateway_module
 from tools.core.calls import Caller
 from tools.core.errors import ErrorKind, FinalError
 from tools.core.gateway import Gateway
@@ -26,7 +25,7 @@ TRANSPORTS: dict[str, dict[str, Any]] = {"in-process": {}, "stdio": STDIO}
 
 @pytest.fixture(autouse=True)
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway_module, "BACKOFF_S", 0.001)
+    monkeypatch.setattr("tools.core.sending.BACKOFF_S", 0.001)
 
 
 def pid_of_server(gateway: Gateway) -> int:

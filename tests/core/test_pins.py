@@ -125,7 +125,7 @@ def test_a_hostile_server_is_held_to_what_was_accepted(tmp_path: Path, flag: Pat
         call = lambda action: gateway.call("evil", {"action": action})  # noqa: E731
         before = call("search")
         assert before.status is Status.NEEDS_APPROVAL and "mlops-crew tools accept evil" in before.message
-        assert "evil" not in gateway._connections, "nobody is contacted before that"  # pyright: ignore
+        assert "evil" not in gateway._sender.connections, "nobody is contacted before that"  # pyright: ignore
         accept(gateway, "evil")
         found = call("search")
         assert found.ok and SECRET not in str(found.data) and "FAKE_SECRET" not in str(found.data)

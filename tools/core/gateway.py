@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,49 +19,38 @@ from typing import Any
 import anyio
 import anyio.abc
 import anyio.from_thread
-from pydantic import ValidationError
 
-from tools.core.bounds import check_arguments, shorten, spill
+from tools.core.admission import Admission, normal
+from tools.core.bounds import shorten, spill
 from tools.core.calls import PERSON, Call, Caller
 from tools.core.channels import Approver
-from tools.core.client import Connection, ConnectionLostError, RawResult, TimedOutError, definitions
 from tools.core.consent import Consent, state_text
-from tools.core.contract import Action, Answer, Effect
-from tools.core.dispatch import MAX_MESSAGE_CHARS, check_paths, failure, validate_arguments
+from tools.core.contract import Action, Effect
+from tools.core.dispatch import failure
 from tools.core.errors import (
     DeniedError,
     ErrorKind,
     FinalError,
-    FixableError,
     NeedsPersonError,
-    RetryableError,
     ToolError,
     UnknownOutcomeError,
 )
-from tools.core.grants import bind
 from tools.core.journal import Journal
 from tools.core.limits import Usage
 from tools.core.locks import EVERYTHING, LockedError, ProductionLocks
-from tools.core.meta import GatewayKey
 from tools.core.policy import Decision, Level, Policy, ProposedCall, Verdict
 from tools.core.redact import Redactor
 from tools.core.results import ErrorInfo, Status, ToolResult
 from tools.core.roots import Roots, roots_from
-from tools.core.server import IntegrationServer
+from tools.core.sending import Sender
 from tools.core.settle import Past, Recall, Settlement, Settler, last_number, past_calls, still_standing
 from tools.core.stack import Stack
 from tools.core.stop import AtWork, StopSwitch
 from tools.core.waiting import Suspended, Wait
 from tools.core.windows import WindowStore
 from tools.core.writes import idempotency_key
-from tools.core.yamlfile import ConfigError
 
 _log = logging.getLogger(__name__)
-
-ATTEMPTS = 3  # of reads and idempotent calls that failed with a passing fault
-BACKOFF_S = 0.3
-MAX_WAIT_S = 30.0  # that a server may ask for before a repetition
-THIRD_PARTY_TIMEOUT_S = 120.0
 
 
 class Gateway:
@@ -109,7 +97,6 @@ class Gateway:
         self.project = project
         self.home = home
         self._redactor = redactor
-        self._connections: dict[str, Connection] = {}
         # A journal may be continued: its call ids must stay unique, and what it used up stays used.
         records = journal.records()
         self._usage = Usage.from_records(records, policy.file.limits, self._limited, WindowStore(home))
@@ -121,6 +108,21 @@ class Gateway:
         self._count = last_number(records)
         self.recall = Recall(past_calls(records))
         self._settler = Settler(journal, self.recall, self.action_of, self._read)
+        self._stopping = threading.Event()
+        self._admission = Admission(stack, policy, self.roots, self._stopping.is_set)
+        self._sender = Sender(
+            stack=stack,
+            journal=journal,
+            redactor=redactor,
+            project=project,
+            home=home,
+            run_id=run_id,
+            roots=self.roots,
+            is_stopping=self._stopping.is_set,
+            is_held=self._stopped,
+            held=self._held,
+            read_back=self._settler.read_back,
+        )
         self._patience_s = patience_s
         self._locks = locks or ProductionLocks(home, run_id, policy.environment)
         self._is_run = locks is not None
@@ -129,7 +131,6 @@ class Gateway:
         self._closed = False
         self.closed = threading.Event()
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
         self._consent = Consent(
             run_id=run_id,
             approver=approver,
@@ -141,7 +142,6 @@ class Gateway:
             is_suspending=self._is_impatient,
             read_state=self._read_state,
         )
-        self._tasks: anyio.abc.TaskGroup | None = None
         self._exit = ExitStack()
         self._portal: anyio.from_thread.BlockingPortal | None = None
 
@@ -186,7 +186,7 @@ class Gateway:
         """
         level = self.policy.level(server, self.stack.is_real(server))
         if level is Level.AUTONOMOUS and self.stack.config(server).transport == "in-process" and not self.is_stopping:
-            self._start().start_task_soon(self._warm, server)
+            self._start().start_task_soon(self._sender.warm, server)
 
     def stop(self) -> None:
         """Ask every long call to end soon; new calls are refused. Returns at once."""
@@ -215,7 +215,7 @@ class Gateway:
         try:
             if portal is not None:
                 with self._exit:
-                    failed = portal.call(self._close_all)
+                    failed = portal.call(self._sender.close)
                 if failed:
                     raise ExceptionGroup("not everything could be stopped", failed)
         finally:
@@ -240,13 +240,13 @@ class Gateway:
                 if self._closed:
                     raise FinalError("the gateway is closed")
                 self._portal = self._exit.enter_context(anyio.from_thread.start_blocking_portal("asyncio"))
-                self._tasks = self._exit.enter_context(self._portal.wrap_async_context_manager(_task_group()))
+                self._sender.tasks = self._exit.enter_context(self._portal.wrap_async_context_manager(_task_group()))
             return self._portal
 
     async def _call(self, tool: str, arguments: dict[str, Any], caller: Caller) -> ToolResult:
         started = time.monotonic()
         try:
-            call = self._prepare("", tool, arguments, caller)
+            call = self._admission.prepare("", tool, arguments, caller)
         except ToolError as error:
             call_id = self._next_id()
             # Nothing was begun, but an attempt is evidence too.
@@ -337,7 +337,7 @@ class Gateway:
             return self._finish(call.id, failure(error), started, attempts=0)
         self._under_way[call.id] = call
         try:
-            result, attempts = await self._attempt(call, answer)
+            result, attempts = await self._sender.attempt(call, answer)
             self._usage.settle(held, result)
         except BaseException as error:  # the waiting caller was cancelled, or we have a bug: the record says so
             lost = UnknownOutcomeError(f"the call was abandoned ({type(error).__name__}); read the state back")
@@ -403,7 +403,7 @@ class Gateway:
             ToolError: the changed call is not valid, or does not belong to the task.
         """
         given = {**call.arguments, **edits, "action": call.action}
-        changed = self._prepare(call.id, call.server, given, call.caller)
+        changed = self._admission.prepare(call.id, call.server, given, call.caller)
         return changed, self._decide(changed)
 
     async def _read_state(self, call: Call) -> str | None:
@@ -413,51 +413,15 @@ class Gateway:
         if back is None or spec is None:
             return None
         action = spec.action(back.action)
-        arguments = _normal(action, back.arguments(call.arguments))
+        arguments = normal(action, back.arguments(call.arguments))
         read = Call(
             id=call.id, server=call.server, action=action.name, caller=call.caller, arguments=arguments,
             effect=action.effect, limited={}, may_repeat=True, timeout_s=action.timeout_s, definition=action,
         )  # fmt: skip
-        result, _ = await self._attempt(read, None)
+        result, _ = await self._sender.attempt(read, None)
         if result.error is not None and result.status is not Status.NO_DATA:
             raise FinalError(result.message)
         return state_text(result.data, getattr(back, "state", ()))
-
-    def _prepare(self, call_id: str, tool: str, arguments: dict[str, Any], caller: Caller) -> Call:
-        """Validate and bind.
-
-        Raises:
-            FixableError: an unknown tool or action, or wrong arguments.
-            DeniedError: the call does not belong to the task, or asks for another value than a bound one.
-        """
-        if self.is_stopping:
-            raise FinalError("the run is being stopped; no further call is made")
-        check_arguments({"tool": tool, **arguments})
-        if tool not in self.stack.names:
-            raise FixableError(f"unknown tool {tool!r}; valid tools: {', '.join(self.stack.names)}")
-        # A model that must fill every parameter sends null for those it leaves out.
-        given = {key: value for key, value in arguments.items() if value is not None}
-        action_name = given.pop("action", None)
-        spec = self.stack.spec(tool)
-        if spec is None:
-            if not isinstance(action_name, str):
-                raise FixableError(f"{tool}: 'action' must name one of the server's tools, got {action_name!r}")
-            return Call(
-                id=call_id, server=tool, action=action_name, caller=caller, arguments=given,
-                effect=self.policy.effect_of(tool, action_name), limited={}, may_repeat=False,
-                timeout_s=self.stack.timeout_s(tool) or THIRD_PARTY_TIMEOUT_S, definition=None,
-            )  # fmt: skip
-        action = spec.action(str(action_name))
-        if caller.role is not None:
-            given = bind(f"{tool}.{action.name}", action, given, caller.scope, lambda some: _normal(action, some))
-        typed = validate_arguments(action, given)
-        check_paths(action, typed, self.roots)
-        return Call(
-            id=call_id, server=tool, action=action.name, caller=caller,
-            arguments=typed.model_dump(mode="json", exclude_none=True), effect=action.effect, limited=action.limits(),
-            may_repeat=action.effect is Effect.READ or action.idempotent, timeout_s=action.timeout_s, definition=action,
-            asked=typed if action.asks else None,
-        )  # fmt: skip
 
     def _decide(self, call: Call) -> Decision:
         stopped = self._stopped(call)
@@ -520,75 +484,10 @@ class Gateway:
         found = self.action_of(server, action)
         return found.limits() if found is not None else {}
 
-    async def _attempt(self, call: Call, answer: Answer | None) -> tuple[ToolResult, int]:
-        """Call, and repeat what may be repeated. Nothing else in the project repeats a call.
-
-        A write whose outcome is unknown is read back first.
-        """
-        begun = datetime.now(UTC).isoformat(timespec="seconds")
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                result = await self._send(call, answer)
-            except RetryableError as error:  # it did not begin
-                result = failure(error)
-            except (TimedOutError, ConnectionLostError) as error:
-                if call.effect is Effect.READ:
-                    result = failure(RetryableError(str(error)))
-                else:
-                    result = failure(
-                        UnknownOutcomeError(f"{error}; read the state back before repeating (begun {begun})")
-                    )
-                if isinstance(error, TimedOutError):
-                    # It may still be under way, so only that it happened settles it.
-                    settled = await self._settler.read_back(call)
-                    return (settled if settled is not None and settled.ok else result), attempt
-            except ToolError as error:
-                result = failure(error)
-            except ConfigError as error:  # how the server is reached is read at its first call
-                result = failure(NeedsPersonError(str(error)))
-            passing = result.error is not None and result.error.kind is ErrorKind.RETRY
-            unknown = result.status is Status.UNKNOWN
-            if unknown and not self.is_stopping and (settled := await self._settler.read_back(call)) is not None:
-                if settled.ok:
-                    return settled, attempt
-                unknown = settled.status is Status.FAILED  # it did not happen; a read that does not tell ends it
-                if not unknown:
-                    return result, attempt
-            if (
-                not (call.may_repeat and (passing or unknown))
-                or attempt == ATTEMPTS
-                or self.is_stopping
-                or self._stopped(call)
-            ):
-                return result, attempt
-            wait_s = (result.error.wait_s if result.error else None) or 0.0
-            if wait_s > MAX_WAIT_S:
-                return result, attempt  # the caller is told how long; it may come back then
-            await anyio.sleep(max(BACKOFF_S * attempt, wait_s))
-        raise AssertionError("unreachable")
-
-    async def _send(self, call: Call, answer: Answer | None) -> ToolResult:
-        async def on_progress(progress: float, total: float | None, message: str | None) -> None:
-            self.journal.publish(
-                {"kind": "progress", "call_id": call.id, "server": call.server, "action": call.action, "done": progress,
-                 "total": total, "message": self._redactor.text(message or "")}
-            )  # fmt: skip
-
-        assert self._tasks is not None
-        connection = self._connection(call.server)
-        if call.definition is None:
-            listed = await connection.list_tools(self._tasks)
-            self.stack.pins.check(call.server, call.action, definitions(listed))
-        raw = await connection.call(
-            self._tasks, call.action, call.arguments, run_id=self.run_id, call_id=call.id,
-            timeout_s=call.timeout_s, on_progress=on_progress, answer=answer, key=call.key,
-        )  # fmt: skip
-        return _typed(call, raw)
-
     async def _make_again(self, past: Past) -> ToolResult:
         started = time.monotonic()
         try:
-            call = self._prepare(
+            call = self._admission.prepare(
                 past.id, past.server, {**past.arguments, "action": past.action}, Caller(task=past.task)
             )
         except ToolError as error:
@@ -598,13 +497,13 @@ class Gateway:
     async def _read(self, server: str, action: str, arguments: Mapping[str, Any]) -> ToolResult:
         """A read that the gateway makes of its own accord, if the policy lets anybody make it."""
         try:
-            call = self._prepare("", server, {**arguments, "action": action}, PERSON)
+            call = self._admission.prepare("", server, {**arguments, "action": action}, PERSON)
         except ToolError as error:
             return failure(error)
         decision = self._decide(call)
         if decision.verdict is not Verdict.ALLOW:
             return failure(DeniedError(decision.rule))
-        return (await self._attempt(call, None))[0]
+        return (await self._sender.attempt(call, None))[0]
 
     def action_of(self, server: str, action: str) -> Action | None:
         """An action that a journal names; None where it is no longer known, or a third party's."""
@@ -628,33 +527,6 @@ class Gateway:
         what = f"{call.name} waits for a person; answer with: {how}"
         return Wait("person", what, approval=str(asked["id"]), until_ts=float(asked["expires_ts"]))
 
-    async def _warm(self, server: str) -> None:
-        connection = self._connection(server)
-        try:
-            await anyio.to_thread.run_sync(connection.own_server().warm)
-        except Exception as error:  # noqa: BLE001 - the call that needs it will fail the same way, and tell
-            _log.info("getting %s ready failed: %s", server, error)
-
-    def _connection(self, name: str) -> Connection:
-        if name not in self._connections:
-            self._connections[name] = Connection(
-                name, self.stack.config(name), lambda key: self._make_server(name, key)
-            )
-        return self._connections[name]
-
-    def _make_server(self, name: str, key: GatewayKey) -> IntegrationServer:
-        return IntegrationServer(
-            self.stack.load_spec(name),
-            env=self.stack.env,
-            project=self.project,
-            home=self.home,
-            run_id=self.run_id,
-            is_stopping=self._stopping.is_set,
-            gateway_key=key,
-            held=lambda action, call_id: self._held(name, action, call_id),
-            roots=self.roots,
-        )
-
     def _next_id(self) -> str:
         with self._lock:
             self._count += 1
@@ -677,52 +549,9 @@ class Gateway:
         )  # fmt: skip
         return clean
 
-    async def _close_all(self) -> list[Exception]:
-        async with anyio.create_task_group() as closing:
-            for connection in self._connections.values():
-                closing.start_soon(connection.close)
-        failed: list[Exception] = []
-        for connection in self._connections.values():
-            if connection.server is not None:
-                try:
-                    await anyio.to_thread.run_sync(connection.server.close)
-                except Exception as error:  # noqa: BLE001 - the others must be stopped all the same
-                    failed.append(error)
-        return failed
-
 
 @asynccontextmanager
 async def _task_group() -> AsyncGenerator[anyio.abc.TaskGroup]:
     """A task group made inside the event loop that will run it."""
     async with anyio.create_task_group() as group:
         yield group
-
-
-def _normal(action: Action, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return validate_arguments(action, arguments).model_dump(mode="json", exclude_none=True)
-
-
-def _typed(call: Call, raw: RawResult) -> ToolResult:
-    """The server's answer as a checked `ToolResult`."""
-    if call.definition is None:
-        return _from_third_party(raw)
-    if raw.structured is None:
-        raise FinalError(f"{call.server}.{call.action} returned no result: {raw.text or 'no text'}")
-    try:
-        result = ToolResult.model_validate(raw.structured)
-        if result.ok:
-            call.definition.result.model_validate(result.data)
-    except ValidationError as error:
-        raise FinalError(
-            f"{call.server}.{call.action} returned something else than it promises: {error.errors()[0]['msg']}"
-        ) from error
-    return result
-
-
-def _from_third_party(raw: RawResult) -> ToolResult:
-    data = raw.structured if raw.structured is not None else {"text": raw.text}
-    if raw.is_error:
-        text = raw.text[:MAX_MESSAGE_CHARS] or "the server reported an error without a text"
-        error = ErrorInfo(kind=ErrorKind.FIXABLE, message=text)
-        return ToolResult(status=Status.FAILED, message=text, error=error, content=raw.blocks)
-    return ToolResult(status=Status.OK, data=data, content=raw.blocks)
