@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.core.test_settle import ROLE, open_shop
 from tools.core.locks import EVERYTHING, LockedError, ProductionLocks, give_up, list_locks
 
 
@@ -104,3 +105,22 @@ def test_a_link_in_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic"):
         ProductionLocks(tmp_path, "run").acquire("churn")
     assert target.read_text() == "mine"
+
+
+def test_a_risky_call_outside_a_run_takes_the_lock_for_as_long_as_what_it_did_lasts(tmp_path: Path) -> None:
+    with open_shop(tmp_path, run_id="one") as one, open_shop(tmp_path, run_id="other") as other:
+        assert one.call("shop", {"action": "ship", "item": "a"}, ROLE).ok
+        assert list(list_locks(tmp_path)) == [], "what is on disk lasts without the process"
+        assert one.call("shop", {"action": "light"}, ROLE).ok
+        refused = other.call("shop", {"action": "ship", "item": "b"}, ROLE)
+        assert refused.error is not None and "another run changes it: run one" in refused.message
+        assert (
+            other.call("shop", {"action": "stock"}, ROLE).ok and other.call("shop", {"action": "note", "item": "n"}).ok
+        )
+        kinds = [record["kind"] for record in other.journal.records()]
+        assert kinds[:2] == ["intent", "outcome"], "it never began"
+        assert one.call("shop", {"action": "dark"}, ROLE).ok
+        assert other.call("shop", {"action": "ship", "item": "b"}, ROLE).ok
+        assert one.call("shop", {"action": "light"}, ROLE).ok
+        one.close()
+        assert other.call("shop", {"action": "ship", "item": "c"}, ROLE).ok

@@ -40,9 +40,11 @@ ASK: dict[str, Any] = {"integrations": {"shop": {"allow": "*", "autonomy": "supe
 
 
 @contextmanager
-def open_shop(home: Path, policy: dict[str, Any] = ALLOW, patience_s: float | None = None) -> Generator[Gateway]:
+def open_shop(
+    home: Path, policy: dict[str, Any] = ALLOW, patience_s: float | None = None, run_id: str = "run"
+) -> Generator[Gateway]:
     redactor = Redactor({}, [])
-    journal = Journal(home / "runs" / "run" / "journal.jsonl", redactor)
+    journal = Journal(home / "runs" / run_id / "journal.jsonl", redactor)
     with Gateway(
         stack=Stack(
             StackFile.model_validate({}), own=["shop"], load_spec=lambda _: shop.SPEC, env={}, project=home, home=home
@@ -53,7 +55,7 @@ def open_shop(home: Path, policy: dict[str, Any] = ALLOW, patience_s: float | No
         redactor=redactor,
         project=home,
         home=home,
-        run_id="run",
+        run_id=run_id,
         patience_s=patience_s,
     ) as gateway:
         yield gateway
