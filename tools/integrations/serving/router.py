@@ -238,10 +238,11 @@ class Router:
             if model == self.state.champion:
                 raise RefusedError(f"version {model.version} already is the champion; a canary must be another model")
             canary = Canary(model, percent, seed)
-            if self.state.canary == canary:
-                _check_digest(self.state.canary.model, model.digest)
+            running = self.state.canary
+            if running is not None and running == canary:
+                _check_digest(running.model, model.digest)
                 return False
-            keep = self._challenger if self.state.canary is not None and self.state.canary.model == model else None
+            keep = self._challenger if running is not None and running.model == model else None
             variant = keep if keep is not None and keep.state == "ready" else await self._load(model, CHALLENGER)
             _check_digest(variant.model, model.digest)
             state = ProductionState(self.state.name, self.state.champion, replace(canary, model=variant.model))
