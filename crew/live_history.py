@@ -195,6 +195,8 @@ def _events(history: History) -> Iterator[Event]:
         if "intent" not in call:
             continue
         intent = call["intent"][1]
+        if "begun" in call and "arguments" in call["begun"][1]:  # a person let it happen with other arguments
+            intent = {**intent, "arguments": call["begun"][1]["arguments"]}
         name = f"{intent.get('server')}.{intent.get('action')}"
         if name not in CHANGES and name not in TELLS:
             continue
