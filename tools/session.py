@@ -14,7 +14,7 @@ from tools.core.channels import Approver, Prompt
 from tools.core.errors import FixableError
 from tools.core.files import private_folder
 from tools.core.gateway import Gateway
-from tools.core.journal import Journal
+from tools.core.journal import Journal, JournalError
 from tools.core.locks import ProductionLocks
 from tools.core.policy import Policy
 from tools.core.redact import Redactor
@@ -95,7 +95,10 @@ def open_gateway(
     env = env if env is not None else read_env(project)
     home = state_folder(project, env)
     run_id = run_id or new_run_id()
-    private_folder(home)
+    try:
+        private_folder(home)
+    except OSError as error:
+        raise JournalError(f"cannot write the journal in {home}: {error.strerror or error}") from error
     roots = roots_from(env, project, home, run_id)
     if data or data_roots:
         roots = Roots(project, home, run_id, (*roots.data, *_goal_roots(project, home, data, data_roots)))

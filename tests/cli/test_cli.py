@@ -139,7 +139,7 @@ def test_a_state_folder_that_cannot_be_written_ends_the_run_before_anything_is_d
     monkeypatch.setenv("MLOPS_HOME", str(tmp_path / "file" / "home"))
     ended = cli("run")
     assert ended.code == 1
-    assert "cannot write the journal" in _unwrapped(ended.err)
+    assert "cannot write the lock" in _unwrapped(ended.err) and "nothing was done" in _unwrapped(ended.err)
 
 
 def test_a_bug_is_one_block_and_its_traceback_is_shown_on_request(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

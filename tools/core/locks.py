@@ -147,8 +147,12 @@ class ProductionLocks:
             return before if before is not None and before.run_id != self._run_id else None
 
     def _open(self, model: str) -> int:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return os.open(self._folder / _name(self._environment, model), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        path = self._folder / _name(self._environment, model)
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise LockedError(f"cannot write the lock {path}: {error.strerror or error}; nothing was done") from error
 
     def _holder(self, model: str, *, suspended: bool = False) -> Holder:
         since = datetime.now(UTC).isoformat(timespec="seconds")
