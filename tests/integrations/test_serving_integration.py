@@ -705,7 +705,7 @@ def test_a_killed_engine_is_a_clear_error_and_the_next_deployment_serves_what_wa
     url = canary(project, models["hanging"], percent=0)["url"]
     leader = project.ok("serving", "status")["pid"]
     assert httpx.post(f"{url}/predict", json={"rows": [{"amount": 1}]}).status_code == 200
-    assert len(group(leader)) >= 5
+    assert len(group(leader)) >= 4  # the engine, the host of models, and two of them
     project.backends["serving"].close()
     assert group(leader) == []
     assert load_state(project.ctx.store("serving")).champion == ModelRef(models["churned1"], "1")
