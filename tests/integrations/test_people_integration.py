@@ -204,6 +204,7 @@ def gateway_over(transport: str, project: Path) -> Iterator[Gateway]:
     (project / "config").mkdir()
     env: Mapping[str, str] = {name: os.environ[name] for name in PASSED if name in os.environ}
     env = {**env, "MLOPS_PROJECT": str(project), "PYTHONPATH": os.getcwd()}
+    env |= {"MLOPS_GATEWAY_KEY": "a-key-that-both-sides-share", "MLOPS_SERVER_TOKEN": "a-token-of-both-sides"}
     policy = Policy(PolicyFile.model_validate({"autonomy": "supervised", "integrations": {"people": {"allow": "*"}}}))
 
     def opened(server: str) -> Gateway:
