@@ -101,7 +101,9 @@ def test_a_model_that_works_finishes_every_task_itself_and_its_tokens_are_counte
     assert finished["tokens"] == {"prompt": 300, "completion": 30}
     assert finished["cost_usd"] == pytest.approx((300 * 1 + 30 * 10) / 1e6)
     assert all(r["role"] == "data_guardian" for r in of(records, "intent"))
-    assert {t["function"]["name"] for t in server.requests[0]["tools"]} >= {"dvc_stage_data", "evidently_detect_drift"}
+    shown = {t["function"]["name"]: t["function"]["parameters"] for t in server.requests[0]["tools"]}
+    assert shown.keys() == {"dvc_stage_data", "dvc_version_data"}  # of this task alone
+    assert set(shown["dvc_version_data"]["properties"]) == {"message"}  # what is bound is not asked for
 
 
 def test_a_hierarchical_run_delegates_through_the_model(play: Play) -> None:
