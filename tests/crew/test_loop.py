@@ -35,7 +35,8 @@ class Played:
         return [r for r in self.records if r["kind"] == kind and all(r.get(k) == v for k, v in fields.items())]
 
     def calls(self) -> list[str]:
-        return [f"{r['server']}.{r['action']}" for r in self.of("intent")]
+        """Of the tasks; a run begins by reading what production is."""
+        return [f"{r['server']}.{r['action']}" for r in self.of("intent") if r["task"]]
 
     def data(self, server: str, action: str) -> list[dict[str, Any]]:
         ids = {r["call_id"] for r in self.of("intent", server=server, action=action)}
