@@ -150,9 +150,8 @@ def test_the_commands_shown_work(shown: Block, folder: Path, environment: dict[s
 
 def test_every_command_named_on_a_page_exists() -> None:
     known = {name for name, _, _ in cli._COMMANDS} | {"policy"}
-    named = {
-        name for text in PAGES.values() for name in re.findall(r"(?:`|\$ |^)mlops-crew ([a-z]+(?:-[a-z]+)*)", text, re.MULTILINE)
-    }
+    command = re.compile(r"(?:`|\$ |^)mlops-crew ([a-z]+(?:-[a-z]+)*)", re.MULTILINE)
+    named = {name for text in PAGES.values() for name in command.findall(text)}
     assert len(named) > 10
     assert named - known == set()
 
