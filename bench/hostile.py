@@ -51,7 +51,9 @@ class Invariants:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=10_000, help="that reach the gateway (default: %(default)s)")
-    parser.add_argument("--per-task", type=int, default=500, help="calls of one task (default: %(default)s)")
+    parser.add_argument(
+        "--per-task", type=int, default=250, help="calls before each of a task's answers (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--case", default="cobalt", choices=play.names())
     options = parser.parse_args()

@@ -43,7 +43,7 @@ class HostileModel:
 
     Args:
         seed: of everything random.
-        calls: of one task, before it answers.
+        calls: before each answer; a refused answer is followed by as many again.
         at_once: calls in one reply.
         marker: a file that exists only if some text of ours was run as a command.
     """
@@ -53,18 +53,22 @@ class HostileModel:
         self._calls = calls
         self._at_once = at_once
         self._marker = marker
+        self._asked = 0  # since the last answer
+        self._made: Counter[str] = Counter()
         self._actions: dict[str, Action] = {
             agent_tool_name(name, action.name): action for name in INTEGRATIONS for action in load_spec(name).actions
         }
 
     def answer(self, messages: Sequence[Message], tools: Sequence[Message]) -> str | list[tuple[str, dict[str, Any]]]:
         """Some calls, or an answer that claims whatever it likes."""
-        made = Counter(call["function"]["name"] for message in messages for call in message.get("tool_calls") or [])
         offered = [tool["function"] for tool in tools if tool["function"]["name"] in self._actions]
-        if not offered or sum(made.values()) >= self._calls:
+        if not offered or self._asked >= self._calls:
+            self._asked = 0
+            self._made.clear()
             return self._random.choice(("{}", "Done.", '{"promoted": true, "verdict": "promote", "usable": true}'))
         seen = _seen(messages)
-        return [self._call(self._random.choice(offered), made, seen) for _ in range(self._at_once)]
+        self._asked += self._at_once
+        return [self._call(self._random.choice(offered), self._made, seen) for _ in range(self._at_once)]
 
     def _call(self, tool: Mapping[str, Any], made: Counter[str], seen: Sequence[Any]) -> tuple[str, dict[str, Any]]:
         name = str(tool["name"])
