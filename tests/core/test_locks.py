@@ -102,7 +102,7 @@ def test_a_link_in_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
     target.write_text("mine")
     (tmp_path / "locks").mkdir()
     os.symlink(target, tmp_path / "locks" / "local--churn.lock")
-    with pytest.raises(OSError, match="symbolic"):
+    with pytest.raises(LockedError, match="symbolic"):
         ProductionLocks(tmp_path, "run").acquire("churn")
     assert target.read_text() == "mine"
 

@@ -90,7 +90,7 @@ def test_a_test_needs_a_plan_and_two_versions(project: Project) -> None:
     assert "plan the test first" in refused(project, "create_test", **DEFINITION, plan="other.json")
     plan = project.ok("judge", "plan_ab_test", mde=0.1, variance=0.2)["plan_path"]
     assert "compares two" in refused(project, "create_test", **{**DEFINITION, "plan": plan, "challenger": "1"})
-    assert "no name of a test" in refused(project, "create_test", **{**DEFINITION, "plan": plan, "test": "../x"})
+    assert "is no name" in refused(project, "create_test", **{**DEFINITION, "plan": plan, "test": "../x"})
     assert project.call("ab_test", "status", test="t").status is Status.NO_DATA
 
 
