@@ -103,8 +103,10 @@ def returned(result: ToolResult, model: type[Returned]) -> Returned | None:
     """
     if not result.ok or result.data is None:
         return None
+    # A result that went through a conversation carries the message of its envelope, which not every model has.
+    data = {key: value for key, value in result.data.items() if key != "message" or key in model.model_fields}
     try:
-        return model.model_validate(result.data)
+        return model.model_validate(data)
     except ValidationError as error:
         if result.data.get("spilled"):
             why = f"it was too large to be handed on and is in {result.data.get('file')}"
