@@ -17,6 +17,7 @@ import yaml
 from crew.mlops_crew import MlopsCrew, RunOutcome
 from tests.helpers.tiny_project import make_project
 from tools.core.journal import JournalError, Record, read_journal
+from tools.core.locks import LockedError
 from tools.core.yamlfile import ConfigError
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
@@ -166,7 +167,7 @@ def test_a_state_folder_that_cannot_be_written_is_an_error_before_anything(
     in_the_way = project / "state"
     in_the_way.write_text("a file where a folder is needed")
     monkeypatch.setenv("MLOPS_HOME", str(in_the_way / "mlops"))
-    with pytest.raises((JournalError, ConfigError, OSError)) as caught:
+    with pytest.raises((JournalError, ConfigError, LockedError)) as caught:
         MlopsCrew(project=project).run()
     assert str(in_the_way) in str(caught.value)
 

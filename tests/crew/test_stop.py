@@ -16,7 +16,7 @@ from tests.helpers.tiny_project import make_project
 from tools.core.journal import read_journal
 from tools.core.stop import StopSwitch
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
 ROOT = Path(__file__).parents[2]
 START_S = 240.0
 
