@@ -20,7 +20,7 @@ from tools.core.journal import JournalError, Record, read_journal
 from tools.core.locks import LockedError
 from tools.core.yamlfile import ConfigError
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")]
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from evals.openai_server import Fault, OpenAIServer, Script
 from tests.helpers.tiny_project import make_project
 from tools.core.journal import Record, read_journal
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")]
 TASKS = ["version_data", "check_data"]
 Play = Callable[..., tuple[RunOutcome, list[Record], OpenAIServer]]
 

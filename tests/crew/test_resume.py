@@ -21,7 +21,7 @@ from tools.core.approval import ApprovalStore
 from tools.core.journal import read_journal
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.filterwarnings("ignore")]  # every cut is a run of its own
 
 
 @pytest.fixture(autouse=True)
