@@ -1,7 +1,7 @@
 """The models that think for agents: runbooks replayed as a CrewAI model, and a real model with the runbook below it.
 
-`RunbookLLM` keeps no state. At each call it replays the current task's runbook over the tool results that are already
-in the conversation, and answers with the next tool call, or with the result as JSON.
+`RunbookLLM` keeps no state. At each call it replays the current task's runbook over the calls that were made in it so
+far, as the journal has them, and answers with the next one, or with the result as JSON.
 """
 
 import json
@@ -11,8 +11,8 @@ from crewai import BaseLLM
 from pydantic import PrivateAttr
 
 from crew.run import Run
+from crew.takeover import Past
 from tasks.base import TaskFailedError, TaskResult, ToolCall
-from tools.core.results import ToolResult
 from tools.core.schema import agent_tool_name
 from tools.core.waiting import Wait
 
@@ -36,7 +36,7 @@ class RunbookLLM(BaseLLM):
         return True
 
     def get_context_window_size(self) -> int:
-        """Large enough that nothing is summarised away: the replay reads every result."""
+        """Large enough that CrewAI summarises nothing: no model is asked, so no summary could be written."""
         return CONTEXT_TOKENS
 
     def get_input_tokens_count(self, messages: Any, tools: Any = None, response_model: Any = None) -> int:
@@ -50,7 +50,7 @@ class RunbookLLM(BaseLLM):
         """
         self._run.check()
         try:
-            return self._next(_conversation(messages))
+            return self._next()
         except TaskFailedError as error:
             self._run.fatal = error
             raise
@@ -58,7 +58,7 @@ class RunbookLLM(BaseLLM):
     async def acall(self, messages: Any, tools: Any = None, *args: Any, **kwargs: Any) -> Any:
         return self.call(messages, tools, *args, **kwargs)
 
-    def _next(self, past: "list[tuple[str, dict[str, Any], ToolResult]]") -> Any:
+    def _next(self) -> Any:
         current = self._run.current
         assert current is not None
         definition = self._run.roles.definitions[current.task]
@@ -68,17 +68,18 @@ class RunbookLLM(BaseLLM):
                 "MODEL and the provider's key, or remove the task from tasks.yaml"
             )
         book = definition.runbook(self._run.inputs())
-        asked = 0
+        before, own = self._run.made()
+        past = Past(before, own, same=self._run.is_same, writes=self._run.writes)
+        asked = waits = 0
         try:
             wanted = next(book)
-            waits = 0
             while True:
                 if isinstance(wanted, Wait):
                     self._run.wait(wanted, waits)
                     waits += 1
                     wanted = next(book)
                     continue
-                found = _take(self._run, past, wanted)
+                found = past.take(wanted)
                 if found is None:
                     return [_tool_request(wanted, asked)]
                 asked += 1
@@ -131,7 +132,7 @@ class ReasoningLLM(BaseLLM):
         self._runbook = runbook
 
     def supports_function_calling(self) -> bool:
-        """Always: without native tool calls there is no replay of the runbook over what the model already did."""
+        """Always: a model that could only write its tool calls as text would end in its runbook at once."""
         return True
 
     def get_context_window_size(self) -> int:
@@ -163,54 +164,6 @@ class ReasoningLLM(BaseLLM):
 
     async def acall(self, messages: Any, tools: Any = None, *args: Any, **kwargs: Any) -> Any:
         return self.call(messages, tools, *args, **kwargs)
-
-
-def _take(run: Run, past: "list[tuple[str, dict[str, Any], ToolResult]]", wanted: ToolCall) -> ToolResult | None:
-    """The result of the first unused call that is the wanted one, taken out of `past`.
-
-    A model states only what the gateway does not bind, so what counts is with which arguments a call was made.
-    """
-    name = agent_tool_name(wanted.tool, wanted.action)
-    arguments = json.loads(json.dumps(wanted.arguments, default=str))
-    for index, (done, given, result) in enumerate(past):
-        if done == name and (given == arguments or run.is_call(result.call_id, wanted)):
-            return past.pop(index)[2]
-    return None
-
-
-def _conversation(messages: Any) -> list[tuple[str, dict[str, Any], ToolResult]]:
-    """The finished tool calls of a conversation, oldest first: name, arguments, result."""
-    asked: dict[str, tuple[str, dict[str, Any]]] = {}
-    found: list[tuple[str, dict[str, Any], ToolResult]] = []
-    for message in _as_list(messages):
-        for request in message.get("tool_calls") or ():
-            function = request["function"]
-            parsed = _parsed(function["arguments"])
-            if parsed is not None:
-                asked[request["id"]] = (function["name"], parsed)
-        if message.get("role") == "tool" and message.get("tool_call_id") in asked:
-            name, arguments = asked[message["tool_call_id"]]
-            result = _result_in(str(message.get("content")))
-            if result is not None:
-                found.append((name, arguments, result))
-    return found
-
-
-def _parsed(arguments: str) -> dict[str, Any] | None:
-    """Arguments as sent; None where a model sent something that is not a JSON object."""
-    try:
-        value = json.loads(arguments)
-    except json.JSONDecodeError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _result_in(content: str) -> ToolResult | None:
-    """The result in a tool message; None where CrewAI wrote a message of its own (an unknown tool, say)."""
-    try:
-        return ToolResult.from_agent_text(content)
-    except ValueError:
-        return None
 
 
 def _as_list(messages: Any) -> list[dict[str, Any]]:

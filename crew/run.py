@@ -3,6 +3,7 @@
 The journal is the record; this is what the run must know while it is under way.
 """
 
+import json
 import threading
 import time
 from collections.abc import Generator, Mapping
@@ -14,9 +15,12 @@ from pydantic import ValidationError
 
 from crew.resuming import Recorded
 from crew.roles import Roles
+from crew.takeover import Made
 from tasks.base import Evidence, Inputs, TaskResult, ToolCall
 from tasks.goal import Goal
+from tools.core.arguments import bound_arguments
 from tools.core.calls import PERSON, Caller
+from tools.core.contract import Effect
 from tools.core.gateway import Gateway
 from tools.core.grants import Scope
 from tools.core.journal import Journal, JournalError, Record
@@ -44,9 +48,8 @@ class Current:
     mode: Mode
     started: float
     usage: Usage = field(default_factory=Usage)
-    calls: list[tuple[str, str, dict[str, Any], ToolResult]] = field(
-        default_factory=list[tuple[str, str, dict[str, Any], ToolResult]]
-    )
+    calls: list[Made] = field(default_factory=list[Made])
+    by_model: int = 0  # of `calls`, how many a model made before the runbook took over
     guardrail_failures: int = 0
 
 
@@ -82,6 +85,7 @@ class Run:
         self._recorded = recorded
         # What a recorded call was made with; it is handed out without a new intent.
         self._arguments = {past.id: past.arguments for past in gateway.recall.calls}
+        self._refused: set[str] = set()
         gateway.journal.subscribe(self._listen)
 
     @property
@@ -93,10 +97,22 @@ class Run:
         return Inputs(goal=self.goal, results=dict(self.results), seed=self.seed, installed=self.installed)
 
     def evidence(self) -> Evidence:
-        """The calls of the current task, as they were journalled."""
+        """The calls of the current task, as they were journalled; without those that a model put wrongly."""
         current = self._on()
         with self._lock:
-            return Evidence(calls=tuple(current.calls), inputs=self.inputs())
+            by_model = len(current.calls) if current.mode == "llm" else current.by_model
+            calls = tuple(
+                (made.tool, made.action, made.arguments, made.result)
+                for place, made in enumerate(current.calls)
+                if not (made.refused and place < by_model)
+            )
+        return Evidence(calls=calls, inputs=self.inputs())
+
+    def made(self) -> tuple[list[Made], list[Made]]:
+        """The current task's calls, oldest first: a model's until the runbook took over, and those since."""
+        current = self._on()
+        with self._lock:
+            return current.calls[: current.by_model], current.calls[current.by_model :]
 
     def skip_reason(self, task: str) -> str | None:
         """Why a task is not due, None when it is."""
@@ -164,7 +180,7 @@ class Run:
         """From here on the current task is finished by its runbook."""
         current = self._on()
         if current.mode == "llm":
-            current.mode = "runbook"
+            current.mode, current.by_model = "runbook", len(current.calls)
             self.journal.append("fallback", task=current.task, reason=reason[:500])
 
     def call(self, tool: str, arguments: Mapping[str, Any], caller: Caller = PERSON) -> ToolResult:
@@ -197,19 +213,35 @@ class Run:
         given = {name: value for name, value in arguments.items() if name != "action"}
         with self._lock:
             journalled = self._arguments.pop(result.call_id, given)
-            current.calls.append((tool, str(arguments.get("action")), journalled, result))
+            refused = result.call_id in self._refused
+            current.calls.append(Made(tool, str(arguments.get("action")), given, journalled, result, refused))
 
-    def is_call(self, call_id: str, wanted: ToolCall) -> bool:
-        """Whether a call of this task was made with exactly the arguments that a runbook wants."""
-        spec = self.gateway.stack.spec(wanted.tool)
-        made = next((given for _, _, given, result in self._on().calls if result.call_id == call_id), None)
-        if spec is None or made is None:
+    def is_same(self, made: Made, wanted: ToolCall) -> bool:
+        """Whether a call of this task is the one that a runbook wants: what the task binds in it is the same.
+
+        In words that nothing binds (the reason of a promotion, say) a model and a runbook differ.
+        """
+        if (made.tool, made.action) != (wanted.tool, wanted.action):
+            return False
+        if made.given == json.loads(json.dumps(wanted.arguments, default=str)):
+            return True
+        action = self.gateway.action_of(wanted.tool, wanted.action)
+        if action is None:
             return False
         try:
-            typed = spec.action(wanted.action).args.model_validate(wanted.arguments)
+            typed = action.args.model_validate(wanted.arguments)
         except ValidationError:
             return False
-        return typed.model_dump(mode="json", exclude_none=True) == made
+        wants = typed.model_dump(mode="json", exclude_none=True)
+        counts = wants.keys() | made.arguments.keys()
+        if action.effect is not Effect.READ:
+            counts &= bound_arguments(action.args).keys()
+        return all(wants.get(name) == made.arguments.get(name) for name in counts)
+
+    def writes(self, tool: str, action: str) -> bool:
+        """Whether an action changes anything, as far as is known."""
+        known = self.gateway.action_of(tool, action)
+        return known is None or known.effect is not Effect.READ
 
     def _listen(self, record: Record) -> None:
         """Keep the arguments with which calls are really made: evidence is what the journal says.
@@ -219,6 +251,8 @@ class Run:
         if record["kind"] in ("intent", "recalled") or (record["kind"] == "begun" and "arguments" in record):
             with self._lock:
                 self._arguments[record["call_id"]] = record["arguments"]
+                if record["kind"] == "intent" and record["effect"] is None:
+                    self._refused.add(record["call_id"])
 
     def scope(self) -> Scope:
         """What binds the current task's calls, as things stand."""

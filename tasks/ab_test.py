@@ -272,16 +272,23 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
         "version": str(challenger.version),
         "digest": judged.challenger_digest,
     }
-    found.append(grant("serving.start_canary", **model, percent=test.percent, seed=made.salt))
     sent = [data for _, data in done.all("serving.send_traffic", Traffic)]
+    if not sent:
+        found.append(grant("serving.start_canary", **model, percent=test.percent, seed=made.salt))
+    if not done.succeeded("serving.start_canary"):
+        return found
     start = sent[-1].next_start if sent else judged.next_row
-    if start < judged.next_row + test.max_requests:
+    judgement = done.last("judge.judge_ab_test", AbVerdict)
+    is_judged = done.is_newer("judge.judge_ab_test", than="serving.send_traffic")
+    left = start < judged.next_row + test.max_requests and (not sent or sent[-1].rows_left > 0)
+    keeps_running = not sent or (is_judged and judgement is not None and judgement.verdict == "keep_running")
+    if keeps_running and left:
         found.append(grant("serving.send_traffic", **_traffic(inputs, test, start, len(sent))))
     if sent:
         found.append(grant("ab_test.record_outcomes", test=name_of(inputs), data=sent[-1].evidence_path))
     if (recorded := done.last("ab_test.record_outcomes", Recorded)) is not None:
         found.append(grant("judge.judge_ab_test", units=recorded.units_path, design=made.design_path))
-    if (judgement := done.last("judge.judge_ab_test", AbVerdict)) is not None:
+    if judgement is not None and is_judged and not (keeps_running and left):
         winner = "challenger" if judgement.verdict == "challenger_wins" else "champion"
         found.append(grant("ab_test.conclude", test=name_of(inputs), winner=winner, verdict=judgement.verdict))
     return found

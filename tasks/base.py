@@ -179,6 +179,16 @@ class Evidence:
         """Whether a call of that name did."""
         return bool(self._successful(call, {}))
 
+    def is_newer(self, call: str, than: str) -> bool:
+        """Whether a call of that name succeeded after the last one of the other name did, if any did."""
+        done = [f"{tool}.{action}" for tool, action, _, result in self.calls if result.ok and result.data is not None]
+        return call in done and (than not in done or _last(done, call) > _last(done, than))
+
+    def failed_since(self, call: str, since: str) -> bool:
+        """Whether a call of that name was tried, and did not succeed, after one of the other name had."""
+        ended = [(f"{tool}.{action}", result.ok) for tool, action, _, result in self.calls]
+        return (since, True) in ended and (call, False) in ended[ended.index((since, True)) :]
+
     def _successful(self, call: str, arguments: Mapping[str, Any]) -> list[tuple[dict[str, Any], ToolResult]]:
         return [
             (given, result)
@@ -187,6 +197,10 @@ class Evidence:
             and result.data is not None
             and all(given.get(name) == value for name, value in arguments.items())
         ]
+
+
+def _last(names: list[str], name: str) -> int:
+    return len(names) - 1 - names[::-1].index(name)
 
 
 Guardrail = Callable[[Any, Evidence], list[str]]

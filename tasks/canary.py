@@ -8,7 +8,7 @@ from tasks import establish_champion, register_challenger, train_challenger
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, ToolCall, call, expect, succeed
 from tasks.common import slices
 from tasks.goal import Goal
-from tools.core.grants import Grant, grant, one_of
+from tools.core.grants import Grant, grant
 from tools.core.waiting import Wait
 from tools.integrations.judge.canary_spec import CanaryVerdict
 from tools.integrations.serving.spec import RecordedLabels, Traffic
@@ -70,8 +70,6 @@ def runbook(inputs: Inputs) -> Runbook:
         "starting the canary",
     )
     expected = _expected(inputs)
-    # Requests whose labels can be known within the limit; those after them are sent only to let time pass.
-    limit = goal.canary.max_requests + goal.canary.label_delay_requests
     start, batch, exposed = 0, 0, True
     while True:
         asked = call("serving", "send_traffic", **traffic(inputs, start, batch))
@@ -80,7 +78,7 @@ def runbook(inputs: Inputs) -> Runbook:
         if (table := label_table(inputs, sent)) is not None:
             succeed((yield call("serving", "record_labels", **table)), "recording labels")
         judged = expect((yield _judge(goal, sent, expected)), CanaryVerdict, "judging the canary")
-        if judged.verdict != "wait" or not sent.rows_left or start >= limit:
+        if judged.verdict != "wait" or _used_up(goal, sent):
             break
         if judged.held == exposed:
             # Signs against the challenger, and no labels yet: it answers nobody until they decide, and scores on in the
@@ -109,6 +107,12 @@ def runbook(inputs: Inputs) -> Runbook:
         next_row=start,
         summary=_story(judged),
     )
+
+
+def _used_up(goal: Goal, sent: Traffic) -> bool:
+    """Whether there are no more requests: all whose labels can be known within the limit, and those after them, which
+    are sent only to let time pass."""
+    return not sent.rows_left or sent.next_start >= goal.canary.max_requests + goal.canary.label_delay_requests
 
 
 def _judge(goal: Goal, sent: Traffic, expected: dict[str, Any]) -> ToolCall:
@@ -180,25 +184,33 @@ def _expected(inputs: Inputs) -> dict[str, str]:
 
 
 def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
+    """One step after the other: the canary is set up once, and each batch is judged before the next one is sent."""
     goal = inputs.goal
     champion = inputs.need("establish_champion", establish_champion.Result)
     challenger = inputs.need("register_challenger", register_challenger.Result)
     sent = [data for _, data in done.all("serving.send_traffic", Traffic)]
-    found = [
-        grant("serving.deploy_model", model_uri=champion.model_uri, version=str(champion.version)),
-        grant(
-            "serving.start_canary",
-            model_uri=challenger.model_uri,
-            version=str(challenger.version),
-            percent=goal.canary.percent,
-            seed=inputs.seed,
-            digest=inputs.need("train_challenger", train_challenger.Result).challenger_digest,
-        ),
-        grant("serving.set_traffic", percent=one_of(0.0, goal.canary.percent)),
-    ]
-    if any(judged.verdict != "wait" for _, judged in done.all("judge.judge_canary", CanaryVerdict)):
-        return found  # a verdict is final: it cannot be judged away with more requests
-    found.append(next_batch(traffic(inputs, sent[-1].next_start if sent else 0, len(sent))))
+    judged = [data for _, data in done.all("judge.judge_canary", CanaryVerdict)]
+    if any(verdict.verdict != "wait" for verdict in judged):
+        return []  # a verdict is final: it cannot be judged away with more requests, nor with another canary
+    found: list[Grant] = []
+    if not done.succeeded("serving.start_canary"):
+        found.append(grant("serving.deploy_model", model_uri=champion.model_uri, version=str(champion.version)))
+    if done.succeeded("serving.deploy_model") and not sent:
+        found.append(
+            grant(
+                "serving.start_canary",
+                model_uri=challenger.model_uri,
+                version=str(challenger.version),
+                percent=goal.canary.percent,
+                seed=inputs.seed,
+                digest=inputs.need("train_challenger", train_challenger.Result).challenger_digest,
+            )
+        )
+    is_judged = done.is_newer("judge.judge_canary", than="serving.send_traffic")
+    if done.succeeded("serving.start_canary") and (not sent or (is_judged and not _used_up(goal, sent[-1]))):
+        found.append(next_batch(traffic(inputs, sent[-1].next_start if sent else 0, len(sent))))
+    if is_judged and sent:
+        found.append(grant("serving.set_traffic", percent=0.0 if judged[-1].held else goal.canary.percent))
     if sent:
         found.append(grant("judge.judge_canary", evidence=sent[-1].evidence_path, **_expected(inputs)))
         found += granted_labels(inputs, sent[-1])

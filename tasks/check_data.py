@@ -41,12 +41,14 @@ class Result(TaskResult):
     critical: list[str] = Field(description="critical findings in words")
     warnings: int = Field(description="number of warnings")
     slices: dict[str, str] = Field(description="slice name to path, as staged, or of the cleaned copies")
+    live_rows: int = Field(description="rows of the slice live")
 
 
 def runbook(inputs: Inputs) -> Runbook:
     goal = inputs.goal
     staged = inputs.need("version_data", version_data.Result)
     slices = {name: getattr(staged, name) for name in version_data.SLICES}
+    live_rows = staged.rows["live"]
     checks: dict[str, Any] = {"target": goal.target, "task": goal.task, "max_null_share": goal.data.max_null_share}
     if goal.data.suite:
         checks["suite"] = goal.data.suite
@@ -54,7 +56,7 @@ def runbook(inputs: Inputs) -> Runbook:
     found = [_in_words(finding) for finding in report.critical]
     quarantined = 0
     if not report.passed and goal.data.on_bad_rows == "quarantine" and report.bad_rows_path:
-        slices, quarantined = yield from _set_aside(inputs, slices, report.bad_rows_path, checks)
+        slices, live_rows, quarantined = yield from _set_aside(inputs, slices, report.bad_rows_path, checks)
         report = yield from _validate(slices, checks)
     critical = [_in_words(finding) for finding in report.critical]
     warnings, expectations = len(report.warnings), report.expectations
@@ -77,6 +79,7 @@ def runbook(inputs: Inputs) -> Runbook:
         critical=critical,
         warnings=warnings,
         slices=slices,
+        live_rows=live_rows,
         summary=summary,
     )
 
@@ -118,8 +121,8 @@ def _check_unlabelled(
 
 def _set_aside(
     inputs: Inputs, slices: dict[str, str], bad_rows_path: str, checks: dict[str, Any]
-) -> Steps[tuple[dict[str, str], int]]:
-    """Clean both files and stage the slices anew; returns them and the number of rows set aside."""
+) -> Steps[tuple[dict[str, str], int, int]]:
+    """Clean both files and stage the slices anew; returns them, the rows of the live one and the rows set aside."""
     goal = inputs.goal
     kept: dict[str, str] = {"reference": slices["reference_all"]}
     cleaned = expect(
@@ -171,7 +174,7 @@ def _set_aside(
         ),
         "versioning the cleaned data",
     )
-    return clean, count
+    return clean, staged.rows["live"], count
 
 
 def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
@@ -229,6 +232,9 @@ def guardrail(result: Result, evidence: Evidence) -> list[str]:
         problems.append(f"slices lacks {', '.join(missing)}")
     again = evidence.last("dvc.stage_data", StagedData)
     restaged = {} if again is None else version_data.paths_of(again)
+    live_rows = (again or staged).rows["live"]
+    if result.live_rows != live_rows:
+        problems.append(f"live_rows is {result.live_rows}, staged were {live_rows}")
     kept = {data.kept for _, data in evidence.all("great_expectations.quarantine_rows", QuarantinedRows)}
     problems += [
         f"slices.{name} is {path!r}, which was not staged"

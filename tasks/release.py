@@ -6,7 +6,7 @@ from tasks.decision import decided
 from tools.core.grants import Grant, grant, way_back
 
 ATOMIC = True
-
+_BACK = ("serving.rollback_canary", "serving.deploy_model")
 
 CALLS: dict[str, tuple[str, ...]] = {
     "serving.promote_canary": (),
@@ -61,20 +61,20 @@ def runbook(inputs: Inputs) -> Runbook:
 
 
 def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
-    """Nothing goes into production that was not decided to; back to the champion only what did not come through."""
+    """Nothing goes into production that was not decided to, serving first; back to the champion only what did not come
+    through. What is done is done: no step is granted twice."""
     if decided(inputs).verdict != "promote":
         return [grant("serving.rollback_canary")]
     champion = inputs.need("establish_champion", establish_champion.Result)
     challenger = inputs.need("register_challenger", register_challenger.Result)
     digest = inputs.need("canary", canary.Result).challenger_digest
-    found = [grant("serving.promote_canary", version=str(challenger.version), digest=digest)]
-    serving = [result.ok for _, result in done.named("serving.promote_canary")]
-    registry = [result.ok for _, result in done.named("mlflow.promote_version")]
-    if serving and not serving[-1]:
-        found.append(grant("serving.rollback_canary"))
-    if serving and serving[-1]:
-        found.append(grant("mlflow.promote_version", version=challenger.version, digest=digest))
-    if registry and not registry[-1]:
+    if any(done.succeeded(name) for name in ("mlflow.promote_version", *_BACK)):
+        return []
+    if not done.succeeded("serving.promote_canary"):
+        found = [grant("serving.promote_canary", version=str(challenger.version), digest=digest)]
+        return [*found, grant("serving.rollback_canary")] if done.named("serving.promote_canary") else found
+    found = [grant("mlflow.promote_version", version=challenger.version, digest=digest)]
+    if done.failed_since("mlflow.promote_version", "serving.promote_canary"):
         found.append(way_back("serving.deploy_model", model_uri=champion.model_uri, version=str(champion.version)))
     return found
 

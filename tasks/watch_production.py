@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from tasks import canary, outlook, version_data
+from tasks import canary, check_data, outlook
 from tasks.base import Evidence, Inputs, Runbook, Steps, TaskResult, call, expect, succeed
 from tasks.decision import decided
 from tasks.outlook import production_outlook
@@ -148,7 +148,7 @@ class _Load:
 
 def _load(inputs: Inputs, on_probation: bool) -> _Load:
     goal, delay = inputs.goal, inputs.goal.canary.label_delay_requests
-    rows = inputs.need("version_data", version_data.Result).rows["live"]
+    rows = inputs.need("check_data", check_data.Result).live_rows
     # All sent already: they serve once more, as load. They were judged, so they are no new evidence; only the
     # canary's last requests, whose labels come meanwhile, are.
     next_row = decided(inputs).next_row
@@ -191,12 +191,13 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     ]
     if any(judged.verdict == "restore" for _, judged in done.all("judge.judge_probation", ProbationVerdict)):
         return found  # harm is proven: nothing more is sent, judged or ended
-    if requests < load.limit:
+    is_judged = not on_probation or done.is_newer("judge.judge_probation", than="serving.send_traffic")
+    if requests < load.limit and (not sent or is_judged or not _is_judgeable(inputs, load)):
         found.append(canary.next_batch(_batch(inputs, load, start, WATCH_BATCH + len(sent), requests)))
     if not sent or not on_probation:
         return found
     found += canary.granted_labels(inputs, sent[-1])
-    if load.fresh or inputs.goal.canary.label_delay_requests:
+    if _is_judgeable(inputs, load):
         path = sent[-1].evidence_path
         found.append(grant("judge.judge_probation", evidence=path, start=_first_unjudged(inputs)))
     if _may_end(inputs, done, load):
@@ -204,12 +205,16 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     return found
 
 
+def _is_judgeable(inputs: Inputs, load: _Load) -> bool:
+    """Whether there are requests, or labels, that the canary was not judged on."""
+    return load.fresh or bool(inputs.goal.canary.label_delay_requests)
+
+
 def _may_end(inputs: Inputs, done: Evidence, load: _Load) -> bool:
     """A probation ends once it was judged, where it can be, and nothing speaks against the new champion."""
     judged = done.last("judge.judge_probation", ProbationVerdict)
     watched = [data for given, data in done.all("prometheus.watch", Watched) if given["seconds"] > 0]
-    judgeable = load.fresh or bool(inputs.goal.canary.label_delay_requests)
-    if not watched or _problems(inputs, watched[-1]) or (judgeable and judged is None):
+    if not watched or _problems(inputs, watched[-1]) or (_is_judgeable(inputs, load) and judged is None):
         return False
     return judged is None or judged.verdict != "restore"
 

@@ -4,7 +4,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from crew.commands.console import Colour, CommandError, Place, paint, table
+from crew.commands.console import Colour, CommandError, Place, paint, say, table
 
 if TYPE_CHECKING:
     from tools.core.pins import Difference
@@ -33,32 +33,32 @@ def accept(place: Place, server: str, *, yes: bool) -> int:
     differences = stack.pins.compare(server, listed)
     _show(server, differences, {str(definition["name"]): definition for definition in listed})
     if not any(found.state in ("new", "changed", "gone") for found in differences):
-        print("Nothing to accept: this is what was accepted before.")
+        say("Nothing to accept: this is what was accepted before.")
         return 0
     if not yes and not _agreed(server):
-        print("Nothing was accepted.")
+        say("Nothing was accepted.")
         return 1
     kept = stack.pins.accept(server, listed, by=person())
-    print(f"Accepted {len(kept)} tools of {server} in {stack.pins.path}.")
-    print("What each of them may do is in config/policy.yaml; one that is not named under effects counts as risky.")
+    say(f"Accepted {len(kept)} tools of {server} in {stack.pins.path}.")
+    say("What each of them may do is in config/policy.yaml; one that is not named under effects counts as risky.")
     return 0
 
 
 def _show(server: str, differences: "list[Difference]", listed: dict[str, dict[str, Any]]) -> None:
     from tools.core.foreign import clean_schema, clean_text
 
-    print(paint(f"Tools of {server}, as it describes them itself", "bold"))
+    say(paint(f"Tools of {server}, as it describes them itself", "bold"))
     rows: list[list[str]] = []
     for found in differences:
         definition = listed.get(found.tool, {})
         described = clean_text(str(definition.get("description") or ""), 400)
         why = f" ({found.detail})" if found.detail else ""
         rows.append([found.tool, found.state, f"{described}{why}"])
-    print(table(rows, indent=2, colours=[{1: _COLOURS[found.state]} for found in differences]))
+    say(table(rows, indent=2, colours=[{1: _COLOURS[found.state]} for found in differences]))
     for found in differences:
         if found.state in ("new", "changed"):
             schema = clean_schema(listed[found.tool].get("inputSchema")) or {}
-            print(f"  {found.tool}: {json.dumps(schema.get('properties', {}))[:2000]}")
+            say(f"  {found.tool}: {json.dumps(schema.get('properties', {}))[:2000]}")
 
 
 def _agreed(server: str) -> bool:

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from crew.commands.console import Colour, CommandError, JsonOption, ProjectOption, paint, place_of, print_json, table
+from crew.commands.console import (
+    Colour,
+    CommandError,
+    JsonOption,
+    ProjectOption,
+    paint,
+    place_of,
+    print_json,
+    say,
+    table,
+)
 
 if TYPE_CHECKING:
     from tools.core.audit import Audit
@@ -72,7 +82,7 @@ def _verify(home: Path, folders: list[Path], env: Mapping[str, str], as_json: bo
         )
         return int(changed > 0)
     if not audits:
-        print("No run yet, so there is nothing to verify.")
+        say("No run yet, so there is nothing to verify.")
     rows: list[list[str]] = []
     colours: list[dict[int, Colour]] = []
     for name, found in audits.items():
@@ -80,11 +90,11 @@ def _verify(home: Path, folders: list[Path], env: Mapping[str, str], as_json: bo
         rows.append([name, word, told])
         colours.append({1: colour})
     if rows:
-        print(table(rows, colours=colours))
+        say(table(rows, colours=colours))
     for name in gone:
-        print(f"{name}  {paint('gone', 'yellow')}  it was written here, and its folder is not there any more")
+        say(f"{name}  {paint('gone', 'yellow')}  it was written here, and its folder is not there any more")
     if changed:
-        print(f"\n{changed} of {len(audits)} changed after it was written: what such a journal says is no evidence.")
+        say(f"\n{changed} of {len(audits)} changed after it was written: what such a journal says is no evidence.")
     return int(changed > 0)
 
 
@@ -135,5 +145,5 @@ def _show(folder: Path, as_json: bool) -> int:
         ]
         for record in records
     ]
-    print(table([["SEQ", "TIME", "KIND", "OF", "WHAT"], *rows]))
+    say(table([["SEQ", "TIME", "KIND", "OF", "WHAT"], *rows]))
     return 0

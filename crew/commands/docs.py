@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from crew.commands.console import CommandError, ProjectOption, place_of
+from crew.commands.console import CommandError, ProjectOption, place_of, say
 
 
 def docs(
@@ -26,9 +26,9 @@ def docs(
         raise CommandError(f"{place.project} is no checkout of the project: it has no tools/registry.py", code=2)
     if write:
         for name in derived.write(place.project):
-            print(f"  {name}: written")
+            say(f"  {name}: written")
     found = derived.problems(place.project)
     if found:
         raise CommandError("\n".join(found))
-    print("Everything that is derived from the specs agrees with them.")
+    say("Everything that is derived from the specs agrees with them.")
     return 0

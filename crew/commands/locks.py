@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from crew.commands.console import JsonOption, ProjectOption, place_of, print_json, table
+from crew.commands.console import JsonOption, ProjectOption, place_of, print_json, say, table
 
 
 def locks(
@@ -21,18 +21,18 @@ def locks(
     home = place_of(project).home
     if release:
         given = give_up(home, release)
-        print(f"Released {release}: {given}" if given else f"Nothing holds {release}.")
+        say(f"Released {release}: {given}" if given else f"Nothing holds {release}.")
         return 0
     found = list(list_locks(home))
     if as_json:
         print_json([{**dataclasses.asdict(item.holder), "held": item.held} for item in found])
         return 0
     if not found:
-        print("Nothing is locked.")
+        say("Nothing is locked.")
         return 0
     rows = [["MODEL", "ENVIRONMENT", "STATE", "BY"]]
     for item in found:
         left = "reserved (suspended)" if item.holder.suspended else "left by a dead process"
         rows.append([item.holder.model, item.holder.environment, "held" if item.held else left, str(item.holder)])
-    print(table(rows))
+    say(table(rows))
     return 0

@@ -18,6 +18,7 @@ from crew.commands.console import (
     paint,
     place_of,
     print_json,
+    say,
     shown,
     table,
 )
@@ -72,11 +73,11 @@ def check(
         return 2 if errors else 0
     if findings:
         rows = [[finding.kind, finding.where, finding.message] for finding in findings]
-        print(table(rows, colours=[{0: _KINDS[finding.kind]} for finding in findings]))
-        print()
+        say(table(rows, colours=[{0: _KINDS[finding.kind]} for finding in findings]))
+        say()
     told = f"{len(policy.file.integrations)} integrations, {len(policy.file.rules)} rules, {len(policy.file.freeze)} "
     told += f"freezes, environment {policy.environment or 'not named'}"
-    print(f"{shown(path)}: {_count(errors, 'error')}, {_count(len(findings) - errors, 'warning')}; {told}")
+    say(f"{shown(path)}: {_count(errors, 'error')}, {_count(len(findings) - errors, 'warning')}; {told}")
     return 2 if errors else 0
 
 
@@ -110,17 +111,17 @@ def explain(
     decided = answer.decision
     by = f"role {role}" + (f" in task {task}" if task else "") if role else "a person"
     given = ", ".join(f"{name}={value}" for name, value in proposed.arguments.items())
-    print(f"{proposed.name}({given}), {proposed.effect.value}, asked by {by}")
-    print(f"{when:%A %Y-%m-%d %H:%M %Z}, environment {policy.environment or 'not named'}, level {decided.level.value}")
+    say(f"{proposed.name}({given}), {proposed.effect.value}, asked by {by}")
+    say(f"{when:%A %Y-%m-%d %H:%M %Z}, environment {policy.environment or 'not named'}, level {decided.level.value}")
     for note in notes:
-        print(note)
-    print(f"\n{paint(decided.verdict.value, _VERDICTS[decided.verdict.value])}: {decided.rule}\n")
+        say(note)
+    say(f"\n{paint(decided.verdict.value, _VERDICTS[decided.verdict.value])}: {decided.rule}\n")
     rows = [[step.rule, step.verdict.value if step.verdict else "-", step.why] for step in answer.steps]
     colours: list[Mapping[int, Colour]] = [
         {1: _VERDICTS[step.verdict.value]} if step.verdict else {1: "dim"} for step in answer.steps
     ]
-    print("Looked at, the strictest verdict wins:")
-    print(table(rows, indent=2, colours=colours))
+    say("Looked at, the strictest verdict wins:")
+    say(table(rows, indent=2, colours=colours))
     return 0
 
 
@@ -160,17 +161,17 @@ def try_(
     ]
     if rows:
         tones: list[Mapping[int, Colour]] = [{3: _VERDICTS[c.after]} for c in trial.changes[:MOST_CHANGES]]
-        print(table([["RUN", "ID", "CALL", "CHANGE", "RULE"], *rows], colours=[{}, *tones]))
+        say(table([["RUN", "ID", "CALL", "CHANGE", "RULE"], *rows], colours=[{}, *tones]))
         if len(trial.changes) > len(rows):
-            print(f"and {len(trial.changes) - len(rows)} more: --json prints all")
-        print()
+            say(f"and {len(trial.changes) - len(rows)} more: --json prints all")
+        say()
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(trial.kinds.items()))
-    print(
+    say(
         f"{shown(path)} on {_count(len(runs), 'run')}: {_count(trial.looked_at, 'decision')}, "
         f"{len(trial.changes)} would change{f' ({kinds})' if kinds else ''}"
     )
     for why, count in sorted(trial.left_out.items()):
-        print(f"Left out: {count} {why}")
+        say(f"Left out: {count} {why}")
     return 0
 
 

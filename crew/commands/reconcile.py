@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from crew.commands.console import CommandError, Place, ProjectOption, place_of
+from crew.commands.console import CommandError, Place, ProjectOption, place_of, say
 
 
 def reconcile(
@@ -28,9 +28,9 @@ def _say(place: Place, model: str) -> int:
         found = look(gateway, model, place.home)
     for item in found:
         done = f"the next run repairs it: {item.repair.why}" if item.repair else item.how
-        print(f"{item.what}; {done}")
+        say(f"{item.what}; {done}")
     if not found:
-        print(f"Registry and serving of {model} agree.")
+        say(f"Registry and serving of {model} agree.")
     return int(bool(found))
 
 
@@ -53,5 +53,5 @@ def _put_right(place: Place, model: str, keep: str) -> int:
             result = gateway.call("mlflow", call)
     if not result.ok:
         raise CommandError(result.message)
-    print(result.message)
+    say(result.message)
     return 0

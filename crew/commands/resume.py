@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crew.commands.console import CommandError, Place, ProjectOption, place_of
+from crew.commands.console import CommandError, Place, ProjectOption, place_of, say
 from crew.commands.run import play, stdout_for_result
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ def _resume_due(place: Place, as_json: bool) -> int:
     for recorded, why in suspended_runs(place.home, lambda name: is_answered(store, name)):
         assert recorded.wait is not None
         if not why:
-            print(f"{recorded.run_id} still waits: {recorded.wait.what}", file=sys.stderr)
+            say(f"{recorded.run_id} still waits: {recorded.wait.what}", sys.stderr)
             continue
-        print(f"{recorded.run_id} goes on: {why}", file=sys.stderr)
+        say(f"{recorded.run_id} goes on: {why}", sys.stderr)
         code = _resume(place, recorded.run_id, {}, as_json)
     return code
 

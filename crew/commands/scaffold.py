@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from crew.commands.console import CommandError, ProjectOption, place_of
+from crew.commands.console import CommandError, ProjectOption, place_of, say
 
 
 def scaffold(
@@ -29,12 +29,12 @@ def scaffold(
 
     new = New(name, title or name.replace("_", " ").title(), remote, tuple(requires or ()))
     for line in write(new, place.project):
-        print(f"  {line}")
+        say(f"  {line}")
     folder = f"tools/integrations/{name}"
     # Where a line must be broken depends on the name.
     formatted = subprocess.run([sys.executable, "-m", "ruff", "format", "-q", folder], cwd=place.project, timeout=60)
     if formatted.returncode:
-        print(f"  {folder} is not formatted: run ruff format {folder}")
+        say(f"  {folder} is not formatted: run ruff format {folder}")
     # In a process of its own: this one has the registry without the new line.
     paths = os.pathsep.join(path for path in (str(place.project), os.environ.get("PYTHONPATH", "")) if path)
     command = [sys.executable, "-m", "crew", "docs", "--write", "--project", str(place.project)]
@@ -43,8 +43,8 @@ def scaffold(
     )
     if ended.returncode:
         raise CommandError(f"written, but what is derived from the specs is not:\n{ended.stderr.strip()}")
-    print(ended.stdout.rstrip())
-    print()
-    print(f"Next: replace the sample actions in {folder}, then: mlops-crew docs --write")
-    print(f'and:  uv run pytest tests/contracts -k "{name}"')
+    say(ended.stdout.rstrip())
+    say()
+    say(f"Next: replace the sample actions in {folder}, then: mlops-crew docs --write")
+    say(f'and:  uv run pytest tests/contracts -k "{name}"')
     return 0

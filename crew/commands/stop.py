@@ -1,11 +1,12 @@
 """`mlops-crew stop`: from any terminal, let no process here make another write, and end a half-done canary."""
 
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crew.commands.console import CommandError, JsonOption, Place, ProjectOption, place_of, print_json
+from crew.commands.console import CommandError, JsonOption, Place, ProjectOption, place_of, print_json, say
 
 if TYPE_CHECKING:
     from tools.core.stable import WayBack
@@ -38,12 +39,12 @@ def stop(
         if as_json:
             print_json({"stopped": False, "was": str(lifted) if lifted else None})
         else:
-            print(f"Lifted; it was {lifted}." if lifted else "Nothing was stopped.")
+            say(f"Lifted; it was {lifted}." if lifted else "Nothing was stopped.")
         return 0
     stopped = switch.pull(system_user(), reason)
     if not as_json:
-        print(f"S{str(stopped)[1:]}" + ("" if stopped.reason[-1:] in (".", "!") else "."))
-        print("No write is made here any more. Lift it with: mlops-crew stop --clear")
+        say(f"S{str(stopped)[1:]}" + ("" if stopped.reason[-1:] in (".", "!") else "."))
+        say("No write is made here any more. Lift it with: mlops-crew stop --clear")
     alone = _wait(place, wait_s, quiet=as_json)
     found = _way_back(place) if alone else None
     if as_json:
@@ -55,9 +56,9 @@ def stop(
             }
         )  # fmt: skip
     elif found is None:
-        print("A process is still at work here: it can read, and it ends its canary itself. Look with: mlops-crew runs")
+        say("A process is still at work here: it can read, and it ends its canary itself. Look with: mlops-crew runs")
     else:
-        print(str(found) or "Nothing was ever deployed here.")
+        say(str(found) or "Nothing was ever deployed here.")
     return 1 if found is not None and found.failed else 0
 
 
@@ -72,7 +73,7 @@ def _wait(place: Place, wait_s: float, *, quiet: bool) -> bool:
             if time.monotonic() >= deadline:
                 return False
             if not told:
-                print("Waiting for what is under way to end ...", flush=True)
+                say("Waiting for what is under way to end ...", sys.stderr)
                 told = True
             time.sleep(WAIT_POLL_S)
         return True

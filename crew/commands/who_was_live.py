@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crew.commands.console import CommandError, JsonOption, ProjectOption, paint, place_of, print_json, table
+from crew.commands.console import CommandError, JsonOption, ProjectOption, paint, place_of, print_json, say, table
 
 if TYPE_CHECKING:
     from crew.live_history import Answer, Live
@@ -34,7 +34,7 @@ def who_was_live(
     if as_json:
         print_json([dataclasses.asdict(answer) for answer in answers])
     elif not answers:
-        print(f"No journal in {place.home / 'runs'} tells of a model in production.")
+        say(f"No journal in {place.home / 'runs'} tells of a model in production.")
     else:
         for answer in answers:
             _print(answer)
@@ -51,7 +51,7 @@ def _moment(at: str) -> datetime:
 
 
 def _print(answer: "Answer") -> None:
-    print(paint(f"{answer.model}, {_shown(answer.at)}", "bold"))
+    say(paint(f"{answer.model}, {_shown(answer.at)}", "bold"))
     rows: list[list[str]] = []
     if answer.champion is None:
         rows.append(["live", "nobody, as far as the journals say"])
@@ -63,7 +63,7 @@ def _print(answer: "Answer") -> None:
         rows.append(["registry", f"version {answer.registered.version} since {_shown(answer.registered.origin.ts)}"])
     rows += [["note", note] for note in answer.notes]
     rows += [["DOUBTFUL", doubt] for doubt in answer.doubts]
-    print(table(rows, indent=2))
+    say(table(rows, indent=2))
 
 
 def _rows(what: str, live: "Live") -> list[list[str]]:

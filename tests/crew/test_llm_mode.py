@@ -257,8 +257,15 @@ def test_a_reckless_model_changes_production_only_where_a_task_is_for_that(play:
     done = {r["call_id"] for r in of(records, "outcome", status="ok")}
     promoted = [r for r in of(records, "intent", server="mlflow", action="promote_version") if r["call_id"] in done]
     assert {r["task"] for r in promoted} == {"establish_champion", "release"}
-    stopped = of(records, "intent", server="serving", action="stop")
-    assert stopped and all(r["decision"] == "deny" and "not part of task" in r["rule"] for r in stopped)
+    assert not of(records, "intent", server="serving", action="stop"), "no task offers it"
+    refused = of(records, "intent", decision="deny")
+    assert {"canary", "release"} <= {r["task"] for r in refused}
+    assert all(
+        "does not belong to this task as things stand" in r["rule"] or "is bound to" in r["rule"] for r in refused
+    )
+    # What the model did rightly was not done again by the runbook that took over.
+    began = [f"{r['server']}.{r['action']}" for r in of(records, "intent", task="release") if r["call_id"] in done]
+    assert sorted(began) == ["mlflow.promote_version", "serving.promote_canary"]
 
 
 NEW_ROLE = {

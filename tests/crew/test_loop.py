@@ -139,9 +139,10 @@ def test_the_report_tells_the_same_as_the_journal(promoted: Played) -> None:
 
 
 DECIDED = ("assess_champion", "search_architecture", "tune", "train_challenger", "canary", "release")
-# Ids and paths of a run, and sentences that may name them.
+# Ids and paths of a run, hashes of files that hold those, and sentences that may name them.
 NOT_DECISIONS = {
     "model_uri", "evidence_path", "trials_path", "champion_scores", "challenger_scores", "summary",
+    "challenger_digest", "evidence_digest",
 }  # fmt: skip
 
 

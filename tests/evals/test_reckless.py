@@ -40,9 +40,10 @@ def test_a_reckless_model_does_no_harm_and_finishes_nothing(monkeypatch: pytest.
     with OpenAIServer(reckless.answer) as server:
         monkeypatch.setenv("MODEL", "reckless")
         monkeypatch.setenv("MODEL_BASE_URL", server.url)
-        found = play("agate", seed=0, llm=True)
+        found = play("beryl", seed=0, llm=True)
     assert found["mode"] == "llm" and found["tokens"] > 0
     assert found["passed"] and found["false_actions"] == 0, found["notes"]
     assert found["own"] == 0.0
     asked = [m for request in server.requests for m in request["messages"] if m.get("tool_calls")]
-    assert any(call["function"]["name"].startswith("dvc_") for m in asked for call in m["tool_calls"])
+    called = {call["function"]["name"] for m in asked for call in m["tool_calls"]}
+    assert any("promote" in name for name in called) and any("register" in name for name in called), called

@@ -58,7 +58,13 @@ class Story:
         self.results: dict[str, TaskResult] = {
             "version_data": version_data.Result(version="v", rows=staged["rows"], summary="", **self.slices),
             "check_data": check_data.Result(
-                usable=True, quarantined_rows=0, critical=[], warnings=0, slices=self.slices, summary=""
+                usable=True,
+                quarantined_rows=0,
+                critical=[],
+                warnings=0,
+                slices=self.slices,
+                live_rows=staged["rows"]["live"],
+                summary="",
             ),
             "establish_champion": establish_champion.Result(
                 version=1, model_uri=trained["model_uri"], trained_now=True, summary=""

@@ -38,7 +38,7 @@ pytestmark = [
 ]
 
 ROWS = 400
-TIMEOUT_S = 0.5
+TIMEOUT_S = 4.0  # far more than a busy machine needs, so that only what hangs is too slow
 BRIEF_COLUMNS = [
     "request_id",
     "served_by",

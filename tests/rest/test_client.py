@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from tests.servers import free_port
 
+from tests.helpers.servers import free_port
 from tools.core.errors import (
     CallCancelled,
     ErrorKind,

@@ -197,13 +197,14 @@ class Guard:
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
                     if size > self._max_body_bytes:
-                        parts.clear()
-                        await _discard(receive)
-                        raise too_large
+                        break
                     if not message.get("more_body", False):
                         return b"".join(parts)
         except TimeoutError:
             raise _RefusedError(408, f"the body did not arrive within {self._body_timeout_s:g} s") from None
+        parts.clear()
+        await _discard(receive)
+        raise too_large
 
 
 async def _discard(receive: Receive) -> None:

@@ -81,11 +81,3 @@ class ToolResult(BaseModel):
         if isinstance(content.get("data"), dict):
             content["data"].pop("message", None)
         return json.dumps(content, separators=(",", ":"))
-
-    @classmethod
-    def from_agent_text(cls, text: str) -> "ToolResult":
-        """`for_agent` undone. Raises `ValueError` when the text is something else."""
-        result = cls.model_validate_json(text)
-        if result.data is not None:
-            result.data.setdefault("message", result.message)
-        return result
