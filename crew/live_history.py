@@ -188,7 +188,7 @@ def _events(history: History) -> Iterator[Event]:
     calls: dict[str, dict[str, tuple[int, Record]]] = {}
     for place, record in enumerate(history.records):
         kind = str(record.get("kind"))
-        if kind in ("intent", "approval_decided", "begun", "outcome", "settled"):
+        if kind in ("intent", "approval_decided", "begun", "outcome", "settled") and not record.get("loads"):
             calls.setdefault(str(record.get("call_id")), {})[kind] = (place, record)
     begins = any("begun" in call for call in calls.values())
     for call in calls.values():

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -547,6 +548,29 @@ def test_shadow_records_that_cannot_be_written_are_an_error_and_answers_go_on(
 
 
 # --- bad input
+
+
+def test_a_model_from_outside_the_store_is_served_only_where_a_person_let_it(
+    served: Project, models: dict[str, str], tmp_path: Path
+) -> None:
+    from mlflow import MlflowClient
+    from mlflow.artifacts import download_artifacts
+
+    stranger = download_artifacts(models["churned2"], dst_path=str(tmp_path), tracking_uri=models["store"])
+    client = MlflowClient(models["store"])
+    client.create_registered_model("strange")
+    uri = f"models:/strange/{client.create_model_version('strange', stranger).version}"
+    for action, more in (("deploy_model", {"name": "churn"}), ("start_canary", {"percent": 5.0})):
+        refused = served.call("serving", action, model_uri=uri, version="7", **more)
+        assert refused.error is not None and refused.error.outside_model == uri, refused
+        assert "lie outside the configured store" in refused.message and "production is unchanged" in refused.message
+    assert served.ok("serving", "status")["champion_version"] == "1"
+    own, served.ctx = served.ctx, replace(served.ctx, outside_models=frozenset({uri}))
+    try:
+        assert served.ok("serving", "start_canary", model_uri=uri, version="7", percent=5.0)["canary_version"] == "7"
+    finally:
+        served.ctx = own
+    served.ok("serving", "rollback_canary")
 
 
 def test_a_model_that_cannot_be_loaded_changes_nothing(served: Project, models: dict[str, str]) -> None:

@@ -45,6 +45,8 @@ class Call:
         definition: None for a third-party tool.
         asked: the question, of a call that asks a person.
         key: of a write, once it begins; the same for a repetition of the same write.
+        outside_models: see `CallContext`.
+        loads: where a person is only asked whether code from outside the store may be loaded for it: which model's.
     """
 
     id: str
@@ -59,6 +61,8 @@ class Call:
     definition: Action | None
     asked: QuestionArgs | None = None
     key: str = ""
+    outside_models: frozenset[str] = frozenset()
+    loads: str = ""
 
     @property
     def name(self) -> str:

@@ -144,8 +144,10 @@ class Connection:
         on_progress: ProgressFnT,
         answer: Answer | None = None,
         key: str = "",
+        outside_models: frozenset[str] = frozenset(),
     ) -> RawResult:
         """Call a tool, once. `answer`: what was chosen, for an action that `asks`. `key`: of a write, see `writes`.
+        `outside_models`: see `CallContext`.
 
         Raises:
             RetryableError: the server could not be reached; the call did not start.
@@ -159,7 +161,7 @@ class Connection:
         self._notifications = 0
         meta: dict[str, Any] = {META_CALL: call_id}  # tells our own request apart, where its connection fails
         if self._key is not None:
-            meta = self._key.sign(tool, arguments, CallMeta(run_id, call_id, timeout_s, answer, key))
+            meta = self._key.sign(tool, arguments, CallMeta(run_id, call_id, timeout_s, answer, key, outside_models))
         request = types.CallToolRequest(
             params=types.CallToolRequestParams(
                 name=tool,

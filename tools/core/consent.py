@@ -159,7 +159,10 @@ class Consent:
         if left is not None:
             self._left.remove(left.id)
         asked = left or await self._question(call, decision, exact)
-        self._journal.append("approval_requested", call_id=call.id, approval=asked.model_dump(), again=bool(left))
+        about = {"loads": call.loads} if call.loads else {}
+        self._journal.append(
+            "approval_requested", call_id=call.id, approval=asked.model_dump(), again=bool(left), **about
+        )
         try:
             decided = await approver.wait(
                 asked, is_stopping=self._is_stopping, is_suspending=self._is_suspending, more=call.caller.channels,
@@ -170,7 +173,7 @@ class Consent:
             why = str(error) if isinstance(error, ApprovalError | NeedsPersonError | OSError) else "the caller gave up"
             self._journal.append(
                 "approval_decided", call_id=call.id, approval_id=asked.id, state="withdrawn", by="nobody", note=why,
-                call_hash=exact,
+                call_hash=exact, **about,
             )  # fmt: skip
             raise
         if decided.state == "pending":
@@ -248,6 +251,8 @@ class Consent:
 
     def _record(self, call: Call, decided: Approval) -> None:
         more: dict[str, Any] = {"chosen": decided.chosen} if call.asked is not None else {}
+        if call.loads:
+            more["loads"] = call.loads
         if decided.edited:
             before = {name: call.arguments.get(name) for name in decided.edited}
             more["edited"] = {"before": before, "after": decided.edited}

@@ -15,6 +15,7 @@ from tools.core.errors import (
     FixableError,
     MissingDependencyError,
     NoDataError,
+    OutsideStoreError,
     RetryableError,
     ToolError,
     UnknownOutcomeError,
@@ -93,10 +94,11 @@ def failure(error: ToolError) -> ToolResult:
             status = Status.FAILED
     message = error.message[:MAX_MESSAGE_CHARS]
     wait_s = error.wait_s if isinstance(error, RetryableError) else None
+    outside = error.model if isinstance(error, OutsideStoreError) else None
     return ToolResult(
         status=status,
         message=message,
-        error=ErrorInfo(kind=error.kind, message=message, tried=error.tried, wait_s=wait_s),
+        error=ErrorInfo(kind=error.kind, message=message, tried=error.tried, wait_s=wait_s, outside_model=outside),
     )
 
 

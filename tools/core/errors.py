@@ -73,7 +73,15 @@ class NeedsPersonError(ToolError):
 
 
 class OutsideStoreError(NeedsPersonError):
-    """A registered model's files lie outside the configured store; a person may let it be loaded."""
+    """A registered model's files lie outside the configured store; a person may let it be loaded.
+
+    Args:
+        model: its address, as it was to be loaded.
+    """
+
+    def __init__(self, message: str, *, model: str, tried: str | None = None) -> None:
+        super().__init__(message, tried=tried)
+        self.model = model
 
 
 class UnknownOutcomeError(ToolError):

@@ -38,6 +38,7 @@ from tools.core.errors import (
 from tools.core.journal import Journal
 from tools.core.limits import Usage
 from tools.core.locks import EVERYTHING, LockedError, ProductionLocks
+from tools.core.outside import OutsideModels
 from tools.core.policy import Decision, Level, Policy, ProposedCall, Verdict
 from tools.core.redact import Redactor
 from tools.core.results import ErrorInfo, Status, ToolResult
@@ -141,6 +142,12 @@ class Gateway:
             is_stopping=self._stopping.is_set,
             is_suspending=self._is_impatient,
             read_state=self._read_state,
+        )
+        self._outside = OutsideModels(
+            policy.file.models.outside_store,
+            self._consent,
+            self._sender.attempt,
+            lambda server: self.policy.level(server, stack.is_real(server)),
         )
         self._exit = ExitStack()
         self._portal: anyio.from_thread.BlockingPortal | None = None
@@ -337,7 +344,7 @@ class Gateway:
             return self._finish(call.id, failure(error), started, attempts=0)
         self._under_way[call.id] = call
         try:
-            result, attempts = await self._sender.attempt(call, answer)
+            result, attempts = await self._outside.attempt(call, answer)
             self._usage.settle(held, result)
         except BaseException as error:  # the waiting caller was cancelled, or we have a bug: the record says so
             lost = UnknownOutcomeError(f"the call was abandoned ({type(error).__name__}); read the state back")

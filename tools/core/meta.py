@@ -22,7 +22,9 @@ META_CALL = "mlops/call_id"
 META_TIMEOUT = "mlops/timeout_s"
 META_ANSWER = "mlops/answer"
 META_KEY = "mlops/idempotency_key"
+META_OUTSIDE = "mlops/outside_models"
 META_PROOF = "mlops/proof"
+_NAMES = (META_RUN, META_CALL, META_TIMEOUT, META_ANSWER, META_KEY, META_OUTSIDE)
 GATEWAY_KEY = "MLOPS_GATEWAY_KEY"
 MIN_KEY_CHARS = 16
 MAX_TIMEOUT_S = 24 * 3600.0
@@ -31,13 +33,14 @@ MAX_TIMEOUT_S = 24 * 3600.0
 @dataclass(frozen=True)
 class CallMeta:
     """What belongs to a call beside its arguments. `answer`: what was chosen, for an action that `asks`. `key`: of a
-    write; see `writes`."""
+    write; see `writes`. `outside_models`: see `CallContext`."""
 
     run_id: str
     call_id: str
     timeout_s: float
     answer: Answer | None = None
     key: str = ""
+    outside_models: frozenset[str] = frozenset()
 
 
 class GatewayKey:
@@ -72,9 +75,7 @@ class GatewayKey:
 
     def read(self, tool: str, arguments: Mapping[str, Any], given: Mapping[str, Any]) -> CallMeta | None:
         """What came with a call; None where its proof is missing or wrong, or a value is none that we send."""
-        named = {
-            name: given[name] for name in (META_RUN, META_CALL, META_TIMEOUT, META_ANSWER, META_KEY) if name in given
-        }
+        named = {name: given[name] for name in _NAMES if name in given}
         proof = given.get(META_PROOF)
         if not isinstance(proof, str) or not proof.isascii():
             return None
@@ -86,9 +87,11 @@ class GatewayKey:
         if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= MAX_TIMEOUT_S:
             return None
         answer, key = named.get(META_ANSWER), named.get(META_KEY, "")
-        if not isinstance(key, str):
+        outside = named.get(META_OUTSIDE, [])
+        if not isinstance(key, str) or not isinstance(outside, list):
             return None
-        return CallMeta(run_id, call_id, float(timeout_s), Answer(**answer) if answer is not None else None, key)
+        said = Answer(**answer) if answer is not None else None
+        return CallMeta(run_id, call_id, float(timeout_s), said, key, frozenset(map(str, outside)))
 
     def _proof(self, tool: str, arguments: Mapping[str, Any], given: Mapping[str, Any]) -> str:
         signed = json.dumps([tool, dict(arguments), dict(given)], sort_keys=True, default=str)
@@ -105,4 +108,6 @@ def _given(meta: CallMeta) -> dict[str, Any]:
         given[META_ANSWER] = asdict(meta.answer)
     if meta.key:
         given[META_KEY] = meta.key
+    if meta.outside_models:
+        given[META_OUTSIDE] = sorted(meta.outside_models)
     return given

@@ -21,7 +21,11 @@ class Status(StrEnum):
 
 
 class ErrorInfo(BaseModel):
-    """Why a call did not return data, for the reader named by `kind`. `wait_s`: seconds that a server asks to wait."""
+    """Why a call did not return data, for the reader named by `kind`.
+
+    `wait_s`: seconds that a server asks to wait. `outside_model`: a model that a person may let be loaded although its
+    files lie outside the configured store.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -29,6 +33,7 @@ class ErrorInfo(BaseModel):
     message: str
     tried: str | None = None
     wait_s: float | None = None
+    outside_model: str | None = None
 
 
 class ToolResult(BaseModel):

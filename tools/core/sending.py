@@ -145,6 +145,7 @@ class Sender:
         raw = await connection.call(
             self.tasks, call.action, call.arguments, run_id=self._run_id, call_id=call.id,
             timeout_s=call.timeout_s, on_progress=on_progress, answer=answer, key=call.key,
+            outside_models=call.outside_models,
         )  # fmt: skip
         return _typed(call, raw)
 

@@ -161,6 +161,7 @@ class IntegrationServer:
             is_cancelled=is_cancelled,
             answer=meta.answer if meta else None,
             idempotency_key=meta.key if meta else "",
+            outside_models=meta.outside_models if meta else frozenset(),
         )
         if self._turns is None:
             self._turns = anyio.CapacityLimiter(1)

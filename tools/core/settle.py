@@ -120,6 +120,8 @@ def past_calls(records: Iterable[Record]) -> list[Past]:
                 )  # fmt: skip
             case "begun" if call_id in found:
                 found[call_id].begun, found[call_id].outcome, found[call_id].settled = record, None, None
+            case "approval_requested" | "approval_decided" if record.get("loads"):
+                pass  # about a model's code, not about the call
             case "approval_requested" if call_id in found:
                 found[call_id].asked = record
             case "approval_decided" if call_id in found:

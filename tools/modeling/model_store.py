@@ -96,6 +96,7 @@ def fetch_model(
         raise OutsideStoreError(
             f"the files of {model_uri} lie outside the configured store, at {_shown(found.location)}; loading them "
             "runs code of whoever put them there: it needs `models: {outside_store: ask}` in the policy, and a person",
+            model=model_uri,
             tried=registry_uri or tracking_uri,
         )
     if found.outside and _host_of(found.location) is not None:

@@ -176,6 +176,13 @@ class IntegrationPolicy(BaseModel):
     to_stable: list[str] | None = None
 
 
+class ModelsPolicy(_Strict):
+    """`outside_store`: what becomes of a registered model whose files lie outside the configured store. Loading it runs
+    the code of whoever put them there: `deny`, or `ask` a person, once for each model and run."""
+
+    outside_store: Literal["deny", "ask"] = "deny"
+
+
 class PolicyFile(BaseModel):
     """`config/policy.yaml`.
 
@@ -194,6 +201,7 @@ class PolicyFile(BaseModel):
     integrations: dict[str, IntegrationPolicy] = Field(default_factory=dict[str, IntegrationPolicy])
     rules: list[Rule] = Field(default_factory=list[Rule])
     freeze: list[Freeze] = Field(default_factory=list[Freeze])
+    models: ModelsPolicy = Field(default_factory=ModelsPolicy)
 
     @model_validator(mode="after")
     def _names_make_sense(self) -> "PolicyFile":

@@ -120,7 +120,7 @@ def make_app(router: Router, token: str) -> Guard:
             except RefusedError as error:
                 return _error(409, str(error))
             except ModelLoadError as error:
-                return _error(422, str(error))
+                return _error(422, str(error), outside=error.outside)
             except OSError as error:
                 _log.error("the production state could not be written: %s", error)
                 return _error(507, f"the production state could not be written: {error.strerror or 'no reason given'}")
@@ -151,8 +151,8 @@ def make_app(router: Router, token: str) -> Guard:
     return Guard(app, names=own_names(HOST), token=token, open_paths=OPEN_PATHS, max_body_bytes=MAX_BODY_BYTES)
 
 
-def _error(status: int, message: str) -> Response:
-    return JSONResponse({"error": message}, status_code=status)
+def _error(status: int, message: str, **more: Any) -> Response:
+    return JSONResponse({"error": message, **more}, status_code=status)
 
 
 async def _body(request: Request) -> dict[str, Any]:

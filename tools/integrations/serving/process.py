@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from tools.core.child_env import child_env
-from tools.core.errors import FinalError, FixableError, NeedsPersonError, RetryableError, ToolError
+from tools.core.errors import FinalError, FixableError, NeedsPersonError, OutsideStoreError, RetryableError, ToolError
 from tools.core.files import open_private
 from tools.integrations.serving.engine import HOST, EngineConfig
 
@@ -116,6 +116,7 @@ class EngineProcess:
 
         Raises:
             FixableError: refused as things stand.
+            OutsideStoreError: the model's files lie outside the store, and nobody let it be loaded.
             FinalError: the model cannot be loaded, or the state not written; production is what it was.
             RetryableError: the engine ended or does not answer.
         """
@@ -129,6 +130,8 @@ class EngineProcess:
         match response.status_code:
             case 409 | 400:
                 raise FixableError(message)
+            case 422 if _says_outside(response):
+                raise OutsideStoreError(f"{message}; production is unchanged", model=str(body["model_uri"]))
             case 422:
                 raise FinalError(f"{message}; production is unchanged")
             case _:
@@ -165,6 +168,14 @@ class EngineProcess:
         """End the engine and its model processes, and wait for them."""
         self._client.close()
         _end(self._process)
+
+
+def _says_outside(response: httpx.Response) -> bool:
+    """Whether the engine refused a model because of where its files are."""
+    try:
+        return bool(response.json().get("outside"))
+    except (ValueError, AttributeError):  # not one of our answers
+        return False
 
 
 def _message(response: httpx.Response) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from tools.core.errors import ToolError
+from tools.core.errors import OutsideStoreError, ToolError
 from tools.integrations.serving.state import ModelRef
 from tools.modeling.model_host import IsolatedModel, ModelHost, ModelLostError
 from tools.modeling.model_process import BAD, ROWS
@@ -56,7 +56,11 @@ class Score:
 
 
 class ModelLoadError(Exception):
-    """The model cannot be loaded; the text says why."""
+    """The model cannot be loaded; the text says why. `outside`: its files lie outside the store, and nobody let it."""
+
+    def __init__(self, message: str, *, outside: bool = False) -> None:
+        super().__init__(message)
+        self.outside = outside
 
 
 class ModelSource:
@@ -86,6 +90,8 @@ class ModelSource:
         try:
             folder = fetch_model(model.uri, self.tracking_uri, self.registry_uri, outside=model.outside)
             loaded = self._host.start(folder, model.uri, LOAD_TIMEOUT_S)
+        except OutsideStoreError as error:
+            raise ModelLoadError(error.message, outside=True) from error
         except ToolError as error:
             raise ModelLoadError(error.message) from error
         if model.digest and loaded.digest != model.digest:
