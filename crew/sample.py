@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+DATA_FILES = ("reference.csv", "current.csv")
 REFERENCE_ROWS = 6_000
 CURRENT_ROWS = 6_000
 REFERENCE_START, REFERENCE_DAYS = "2025-06-01", 365
@@ -66,8 +67,8 @@ def write_sample(folder: Path, seed: int = 7, drift: bool = True) -> Path:
     current = _customers(
         np.random.default_rng(current_seed), CURRENT_ROWS, CURRENT_START, CURRENT_DAYS, DRIFT_DAYS if drift else 0.0
     )
-    reference.to_csv(folder / "reference.csv", index=False)
-    current.to_csv(folder / "current.csv", index=False)
+    for name, table in zip(DATA_FILES, (reference, current), strict=True):
+        table.to_csv(folder / name, index=False)
     text = README.format(
         seed=seed,
         reference_rows=len(reference),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from crew.commands.console import CommandError, Place, ProjectOption, place_of
+from crew.commands.console import CommandError, Place, ProjectOption, place_of, say, shown
 from crew.commands.ending import end_at_once, note_status
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def run(
     note_status(f"running {os.getpid()}")
     place = place_of(project)
     goal_file = _find_goal(place, goal or goal_option)
-    _check_sample(place, goal_file)
+    _have_sample(place, goal_file)
 
     from crew.display import Display, terminal_prompt
     from crew.mlops_crew import MlopsCrew
@@ -108,18 +108,34 @@ def _find_goal(place: Place, given: str) -> Path:
     return here if here.exists() else place.project / path
 
 
-def _check_sample(place: Place, goal_file: Path) -> None:
-    """A goal on the sample data, before it was written, is everybody's first mistake."""
+def _have_sample(place: Place, goal_file: Path) -> None:
+    """Write the simulated sample where a goal is about it and it was never written, and say so.
+
+    Raises:
+        CommandError: the goal names another file in its folder, or one of its files is gone.
+    """
     from crew.goal import load_goal
 
     data = load_goal(goal_file, place.env).data
-    sample = place.project / "sample"
-    for value in (data.reference, data.current, data.source):
-        path = place.project / Path(value).expanduser()
-        if value and path.is_relative_to(sample) and not path.is_file():
-            raise CommandError(
-                f"{goal_file}: the sample data does not exist yet: {path}\nWrite it with: mlops-crew sample", code=2
-            )
+    folder = place.project / "sample"
+    named = [place.project / Path(value).expanduser() for value in (data.reference, data.current, data.source) if value]
+    missing = [path for path in named if path.is_relative_to(folder) and not path.is_file()]
+    if not missing:
+        return
+    from crew.sample import DATA_FILES, write_sample
+
+    own = [folder / name for name in DATA_FILES]
+    if not set(missing) <= set(own) or any(path.exists() for path in own):
+        files = " and ".join(DATA_FILES)
+        raise CommandError(
+            f"{goal_file}: there is no file {shown(missing[0])}; `mlops-crew sample` writes {files} there", code=2
+        )
+    write_sample(folder)
+    say(
+        f"There was no sample data yet: SIMULATED customers of a phone company, who drift over three weeks, were "
+        f"written to {shown(folder)}. For your own data change the section data of {shown(goal_file)}.",
+        sys.stderr,
+    )
 
 
 @contextlib.contextmanager

@@ -111,10 +111,26 @@ def test_a_missing_configuration_file_is_named(cli: Cli, folder: Path, file: str
     assert f"config/{file}: no such file" in _unwrapped(ended.err)
 
 
-def test_a_run_before_the_sample_was_written_says_how_to_write_it(cli: Cli) -> None:
+def test_a_run_before_the_sample_was_written_writes_it_and_says_that_it_is_simulated(cli: Cli, folder: Path) -> None:
+    (folder / "config" / "agents.yaml").unlink()  # so that no run follows
+    ended = cli("run")
+    assert ended.code == 2 and "agents.yaml" in ended.err
+    assert "SIMULATED customers" in _unwrapped(ended.err) and "config/goal.yaml" in _unwrapped(ended.err)
+    assert {path.name for path in (folder / "sample").iterdir()} == {"reference.csv", "current.csv", "README.txt"}
+
+
+@pytest.mark.parametrize("there", [(), ("reference.csv",)], ids=["a misspelt name", "one of two is gone"])
+def test_what_is_not_the_whole_sample_is_not_made_up(cli: Cli, folder: Path, there: tuple[str, ...]) -> None:
+    if not there:
+        edit(folder / "config" / "goal.yaml", "current: sample/current.csv", "current: sample/curent.csv")
+    for name in there:
+        (folder / "sample").mkdir(exist_ok=True)
+        (folder / "sample" / name).write_text("churned\nyes\n")
     ended = cli("run")
     assert ended.code == 2
-    assert "mlops-crew sample" in _unwrapped(ended.err)
+    told = _unwrapped(ended.err)
+    assert ("sample/current.csv" if there else "sample/") in told and "mlops-crew sample" in told
+    assert sorted(path.name for path in (folder / "sample").glob("*")) == sorted(there)
 
 
 def test_a_missing_data_file_is_named_with_its_key(cli: Cli, folder: Path) -> None:
