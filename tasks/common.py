@@ -3,7 +3,7 @@
 from typing import Any
 
 from tasks import check_data, synthesize
-from tasks.base import Inputs, ToolCall, call
+from tasks.base import Inputs, Steps, ToolCall, call
 from tasks.goal import Goal
 
 
@@ -50,3 +50,13 @@ def training(inputs: Inputs, files: list[str], run_name: str, **more: Any) -> To
 def scoring(goal: Goal) -> dict[str, Any]:
     """The arguments every evaluation shares."""
     return {"target": goal.target, "task": goal.task, "metric": goal.metric, "drop": goal.dropped}
+
+
+def log_trials(tracker: str, trials_path: str, **place: str) -> Steps[str]:
+    """Log the trials of a search to a tracker. A tracker that fails is told and ends nothing: the trials are in a file.
+
+    Returns:
+        A sentence that says what was not logged and why; empty where all was.
+    """
+    logged = yield call(tracker, "log_trials", trials_path=trials_path, **place)
+    return "" if logged.ok else f" The trials are not in {tracker}: {logged.message.rstrip('.')}."

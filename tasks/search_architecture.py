@@ -6,7 +6,7 @@ from pydantic import Field
 
 from tasks import assess_champion, version_data
 from tasks.base import Evidence, Inputs, Runbook, Steps, TaskFailedError, TaskResult, call, expect, returned, succeed
-from tasks.common import constrained, training, training_files
+from tasks.common import constrained, log_trials, training, training_files
 from tools.core.grants import Grant, grant
 from tools.integrations.mlflow.spec import TrainedModel
 from tools.integrations.optuna.spec import Asked, BestTrial
@@ -15,6 +15,7 @@ from tools.modeling.search import SearchResult
 WARMS = ("serving",)
 
 
+TRACKERS = {"mlflow": "experiment", "wandb": "project"}  # each with its name for where trials go
 CALLS: dict[str, tuple[str, ...]] = {
     "optuna.search": (),
     "mlflow.log_trials": (),
@@ -62,17 +63,15 @@ def runbook(inputs: Inputs) -> Runbook:
         SearchResult,
         "searching the architecture",
     )
-    for tracker, place in (("mlflow", "experiment"), ("wandb", "project")):
-        succeed(
-            (yield call(tracker, "log_trials", trials_path=found.trials_path, **{place: goal.name})),
-            f"logging the trials to {tracker}",
-        )
+    untold = ""
+    for tracker, place in TRACKERS.items():
+        untold += yield from log_trials(tracker, found.trials_path, **{place: goal.name})
     return Result(
         config=found.best_config,
         value=found.best_value,
         trials=found.completed,
         trials_path=found.trials_path,
-        summary=found.message,
+        summary=f"{found.message}{untold}",
     )
 
 
@@ -128,7 +127,7 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     window = inputs.need("assess_champion", assess_champion.Result).window
     found = [grant("optuna.search", paths=training_files(inputs), trials=goal.budget.search_trials, window=window)]
     if (searched := done.last("optuna.search", SearchResult)) is not None:
-        found += [grant(f"{tracker}.log_trials", trials_path=searched.trials_path) for tracker in ("mlflow", "wandb")]
+        found += [grant(f"{tracker}.log_trials", trials_path=searched.trials_path) for tracker in TRACKERS]
     return found
 
 
@@ -155,8 +154,8 @@ def guardrail(result: Result, evidence: Evidence) -> list[str]:
         found = evidence.last("optuna.search", SearchResult)
         if found is None:
             return ["nothing was searched (optuna search did not succeed)"]
-        missing = [t for t in ("mlflow", "wandb") if not evidence.succeeded(f"{t}.log_trials")]
+        missing = [tracker for tracker in TRACKERS if not evidence.named(f"{tracker}.log_trials")]
         if missing:
-            return [f"the trials were not logged to {' and '.join(missing)}"]
+            return [f"it was not tried to log the trials to {' and '.join(missing)}"]
         expected = found.best_config
     return [] if result.config == expected else [f"config must be exactly the best one found: {expected}"]

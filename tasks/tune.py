@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import Field
 
 from tasks import choose_tradeoff, search_architecture
-from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, expect, succeed
-from tasks.common import constrained, training_files
+from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, expect
+from tasks.common import constrained, log_trials, training_files
 from tools.core.grants import Grant, grant
 from tools.modeling.search import SearchResult
 
@@ -92,19 +92,16 @@ def runbook(inputs: Inputs) -> Runbook:
         SearchResult,
         f"tuning with {engine}",
     )
-    succeed(
-        (yield call("mlflow", "log_trials", trials_path=tuned.trials_path, experiment=goal.name)),
-        "logging the trials to mlflow",
-    )
+    untold = yield from log_trials("mlflow", tuned.trials_path, experiment=goal.name)
     lost = given_up(inputs, tuned)
     if lost:
         return Result(
             config=start,
             value=tuned.start_value,
             engine=engine,
-            summary=f"The chosen config stays: tuning for {goal.metric} alone came to {lost}.",
+            summary=f"The chosen config stays: tuning for {goal.metric} alone came to {lost}.{untold}",
         )
-    return Result(config=tuned.best_config, value=tuned.best_value, engine=engine, summary=tuned.message)
+    return Result(config=tuned.best_config, value=tuned.best_value, engine=engine, summary=f"{tuned.message}{untold}")
 
 
 def grants(inputs: Inputs, done: Evidence) -> list[Grant]:

@@ -7,6 +7,7 @@ import pytest
 
 from crew.roles import Condition
 from tasks import (
+    assess_champion,
     canary,
     choose_tradeoff,
     establish_champion,
@@ -20,7 +21,8 @@ from tasks.base import Evidence, Inputs, TaskResult, ToolCall
 from tasks.decision import decided
 from tasks.goal import Goal
 from tests.helpers.results import data_like
-from tools.core.results import Status, ToolResult
+from tools.core.errors import ErrorKind
+from tools.core.results import ErrorInfo, Status, ToolResult
 from tools.integrations.people.spec import Choice, Weighed
 from tools.modeling.search import SearchResult
 
@@ -146,6 +148,27 @@ class TestTradeoff:
         assert tune.guardrail(result, evidence) == []
         other = result.model_copy(update={"config": best if kept else {"family": "l"}})
         assert tune.guardrail(other, evidence) != []
+
+
+class TestTrackers:
+    DOWN = ToolResult(
+        status=Status.FAILED, message="W&B at wandb.example does not answer.",
+        error=ErrorInfo(kind=ErrorKind.RETRY, message="W&B at wandb.example does not answer."),
+    )  # fmt: skip
+
+    def test_a_tracker_that_is_down_is_told_and_ends_nothing(self) -> None:
+        inputs = Inputs(
+            goal(), {**checked(), "assess_champion": assess_champion.Result.model_construct(window="all", summary="s")}
+        )
+        best = {"family": "l"}
+        found = ok(**data_like(SearchResult, trials_path="t", message="Best.", best_config=best, best_value=0.9))
+        result, evidence = play(search_architecture, inputs, {"search": found, "log_trials": self.DOWN})
+        assert isinstance(result, search_architecture.Result) and result.config == best
+        for tracker in ("mlflow", "wandb"):
+            assert f"The trials are not in {tracker}: W&B at wandb.example does not answer." in result.summary
+        assert search_architecture.guardrail(result, evidence) == []
+        untried = Evidence(tuple(made for made in evidence.calls if made[0] != "wandb"), inputs)
+        assert "wandb" in search_architecture.guardrail(result, untried)[0]
 
 
 def checked() -> dict[str, TaskResult]:
