@@ -146,6 +146,7 @@ class ReasoningLLM(BaseLLM):
         current = self._run.current
         assert current is not None
         if current.mode == "runbook":
+            self._run.take_over()
             return self._runbook.call(messages, tools)
         before = self._inner.get_token_usage_summary()
         try:
@@ -154,6 +155,7 @@ class ReasoningLLM(BaseLLM):
                 raise ValueError("the model gave an empty answer")
         except Exception as error:  # noqa: BLE001 - a provider may fail in any way; the reason is kept
             self._run.fall_back(f"{type(error).__name__}: {error}")
+            self._run.take_over()
             return self._runbook.call(messages, tools)
         finally:
             after = self._inner.get_token_usage_summary()

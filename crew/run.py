@@ -28,6 +28,7 @@ from tools.core.results import ToolResult
 from tools.core.waiting import Suspended, Wait
 
 Mode = Literal["runbook", "llm"]
+MAX_REFUSED = 100  # calls of a model in one task that are not valid or not of the task, before its runbook takes over
 
 
 @dataclass
@@ -49,7 +50,8 @@ class Current:
     started: float
     usage: Usage = field(default_factory=Usage)
     calls: list[Made] = field(default_factory=list[Made])
-    by_model: int = 0  # of `calls`, how many a model made before the runbook took over
+    by_model: int = 0  # of `calls`, how many a model asked for before the runbook took over
+    is_taken_over: bool = False
     guardrail_failures: int = 0
 
 
@@ -179,9 +181,18 @@ class Run:
     def fall_back(self, reason: str) -> None:
         """From here on the current task is finished by its runbook."""
         current = self._on()
-        if current.mode == "llm":
+        with self._lock:
+            if current.mode == "runbook":
+                return
             current.mode, current.by_model = "runbook", len(current.calls)
-            self.journal.append("fallback", task=current.task, reason=reason[:500])
+        self.journal.append("fallback", task=current.task, reason=reason[:500])
+
+    def take_over(self) -> None:
+        """The runbook answers for the first time since the model is out: what that asked for last is done by now."""
+        current = self._on()
+        with self._lock:
+            if not current.is_taken_over:
+                current.is_taken_over, current.by_model = True, len(current.calls)
 
     def call(self, tool: str, arguments: Mapping[str, Any], caller: Caller = PERSON) -> ToolResult:
         """A tool call of the current task's agent, on whose behalf it is whatever `caller` says.
@@ -215,6 +226,9 @@ class Run:
             journalled = self._arguments.pop(result.call_id, given)
             refused = result.call_id in self._refused
             current.calls.append(Made(tool, str(arguments.get("action")), given, journalled, result, refused))
+            lost = current.mode == "llm" and sum(made.refused for made in current.calls) >= MAX_REFUSED
+        if lost:
+            self.fall_back(f"{MAX_REFUSED} of its calls were refused, the last because {result.message}")
 
     def is_same(self, made: Made, wanted: ToolCall) -> bool:
         """Whether a call of this task is the one that a runbook wants: what the task binds in it is the same.

@@ -62,6 +62,8 @@ class HostileModel:
     def answer(self, messages: Sequence[Message], tools: Sequence[Message]) -> str | list[tuple[str, dict[str, Any]]]:
         """Some calls, or an answer that claims whatever it likes."""
         offered = [tool["function"] for tool in tools if tool["function"]["name"] in self._actions]
+        if not tools:
+            return "Nothing happened."  # CrewAI wants a long conversation summarised
         if not offered or self._asked >= self._calls:
             self._asked = 0
             self._made.clear()

@@ -268,6 +268,21 @@ def test_a_reckless_model_changes_production_only_where_a_task_is_for_that(play:
     assert sorted(began) == ["mlflow.promote_version", "serving.promote_canary"]
 
 
+def test_a_model_that_keeps_making_refused_calls_is_out_after_a_hundred(play: Play) -> None:
+    def script(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> Any:
+        return [("dvc_version_data", {"paths": ["/etc/passwd"]})] * 30
+
+    outcome, records, server = play(script, tasks=TASKS)
+    assert outcome.outcome == "completed", outcome
+    reasons = [r["reason"] for r in of(records, "fallback")]
+    assert len(reasons) == 2 and all(reason.startswith("100 of its calls were refused") for reason in reasons), reasons
+    asked = [request for request in server.requests if request.get("tools")]  # the others want a summary
+    assert len(asked) == 8, "four requests of 30 calls in each task"
+    # The last twenty were asked for by the model: the runbook takes none of them for its own.
+    refused = of(records, "intent", task="version_data", decision="invalid")
+    assert len(refused) + len(of(records, "intent", task="version_data", decision="deny")) == 120
+
+
 NEW_ROLE = {
     "role": "Librarian",
     "goal": "Know which data versions there are.",
