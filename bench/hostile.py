@@ -74,9 +74,12 @@ def main() -> int:
 
 def one_run(case: str, seed: int, per_task: int, found: Invariants) -> list[Record]:
     """One run under the hostile model; the records of its journal."""
+    from crew import run
     from crew.mlops_crew import MlopsCrew
     from tools.core.journal import read_journal
     from tools.core.policy import Level
+
+    run.MAX_REFUSED = sys.maxsize  # else a run would end the model's part long before so many calls
 
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlops-crew-hostile-")))
