@@ -14,6 +14,7 @@ from typing import Any, Literal
 from tools.core.contract import CallContext, Integration
 from tools.core.errors import NeedsPersonError, ToolError
 from tools.core.isolation import available
+from tools.core.proxies import may_use_proxy
 from tools.core.redact import Redactor
 from tools.core.stack import ServerConfig, Stack
 from tools.core.yamlfile import ConfigError
@@ -216,7 +217,10 @@ def _model_server(name: str, base_url: str, key: str) -> Check:
     shown = Redactor({}).text(base_url)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        answer = httpx.get(f"{base_url.rstrip('/')}/models", headers=headers, timeout=MODEL_TIMEOUT_S)
+        answer = httpx.get(
+            f"{base_url.rstrip('/')}/models", headers=headers, timeout=MODEL_TIMEOUT_S,
+            trust_env=may_use_proxy(base_url),
+        )  # fmt: skip
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         return Check("model", "broken", f"{name} at {shown}: {why}", "start the server, or correct MODEL_BASE_URL")

@@ -253,7 +253,8 @@ def canary(run: RecordedRun) -> Facts | None:
         if trajectory:
             break
     batches = [
-        {"call": call.id, **{key: call.data.get(key) for key in ("batch", "requests", "failed_requests")},
+        {"call": call.id, **{key: call.data.get(key) for key in ("batch", "requests", "failed_requests", "routed")},
+         "fallbacks": sum(dict(call.data.get("fallbacks") or {}).values()),
          "champion": _variant(call.data.get("champion")), "challenger": _variant(call.data.get("challenger"))}
         for call in run.named("serving.send_traffic")
         if call.start_s >= since and call.data.get("challenger")
@@ -270,6 +271,8 @@ def canary(run: RecordedRun) -> Facts | None:
         ],
         "trajectory": {**trajectory, "looks": dicts(trajectory.get("looks"))},
         "batches": batches,
+        "routed": sum(batch["routed"] or 0 for batch in batches),
+        "fallbacks": sum(batch["fallbacks"] for batch in batches),
     }  # fmt: skip
 
 
