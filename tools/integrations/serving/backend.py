@@ -275,6 +275,7 @@ class ServingBackend(Backend):
             response_p50_ms=float(rows["response_ms"].quantile(0.5)),
             response_p95_ms=float(rows["response_ms"].quantile(0.95)),
             requests_per_s=len(replies) / elapsed_s,
+            took_s=time.perf_counter() - began,
             message=message,
         )
 

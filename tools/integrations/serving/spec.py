@@ -121,6 +121,7 @@ class Traffic(Data):
     response_p50_ms: float  # whole request as the client saw it
     response_p95_ms: float
     requests_per_s: float
+    took_s: float = 0.0  # the whole call, waiting for shadow scores included
     message: str
 
 
