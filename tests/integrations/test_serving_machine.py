@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,7 @@ MACHINES = ["idle", "busy"]
 
 
 @contextmanager
-def machine(kind: str) -> Iterator[None]:
+def machine(kind: str) -> Generator[None]:
     """Keeps every core busy with a process of its own, or none."""
     count = (os.cpu_count() or 1) if kind == "busy" else 0
     spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
