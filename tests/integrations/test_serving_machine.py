@@ -33,13 +33,18 @@ def machine(kind: str) -> Generator[None]:
             process.wait()
 
 
-def judged(project: Project, models: dict[str, str], challenger: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:  # noqa: F811
+def judged(
+    project: Project,  # noqa: F811
+    models: dict[str, str],  # noqa: F811
+    challenger: str,
+    rows: int = BATCH,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Traffic until the judge is sure, or the batches are used up: the last verdict, and what each batch said."""
     project.ok("serving", "deploy_model", model_uri=models["churned1"], version="1", name="churn")
     canary(project, models[challenger], percent=30)
     sent: list[dict[str, Any]] = []
     while True:
-        sent.append(traffic(project, models, rows=BATCH, batch=len(sent), start=BATCH * (len(sent) % 2)))
+        sent.append(traffic(project, models, rows=rows, batch=len(sent), start=rows * (len(sent) % 2)))
         arguments = {"evidence": sent[-1]["evidence_path"], "metric": "accuracy", "task": "binary", "tolerance": 0.2}
         verdict = project.ok("judge", "judge_canary", **arguments)
         if verdict["verdict"] != "wait" or len(sent) == BATCHES:
@@ -72,7 +77,7 @@ def test_a_challenger_that_is_far_slower_is_found_however_busy_the_machine(
     kind: str,
 ) -> None:
     with machine(kind):
-        verdict, _ = judged(project, models, "slow")
+        verdict, _ = judged(project, models, "slow", rows=80)
     assert verdict["verdict"] == "rollback"
     harmed = [check["name"] for check in verdict["checks"] if check["harm_proven"]]
     assert set(harmed) <= {"latency", "fallbacks"} and harmed
