@@ -14,6 +14,7 @@ from typing import Any, Literal
 from tools.core.contract import CallContext, Integration
 from tools.core.errors import NeedsPersonError, ToolError
 from tools.core.isolation import available
+from tools.core.proxies import may_use_proxy
 from tools.core.redact import Redactor
 from tools.core.stack import ServerConfig, Stack
 from tools.core.yamlfile import ConfigError
@@ -52,11 +53,37 @@ class IntegrationCheck(Check):
     reached: bool | None = None
 
 
+def project_jobs(project: Path, home: Path, env: Mapping[str, str]) -> dict[str, Callable[[], list[Check]]]:
+    """Everything but the integrations, by name, to be run one by one: each may take long on a busy machine."""
+    return {
+        "python": lambda: [_python()],
+        "crewai": lambda: [_crewai()],
+        "state folder": lambda: [_state_folder(home)],
+        "disk": lambda: [_disk(home)],
+        "isolation": lambda: [_isolation()],
+        "signing key": lambda: [_signing_key(project, home, env)],
+        "secrets": lambda: _weak_secrets(env),
+        "configuration": lambda: _configuration(project, env),
+        "model": lambda: [_model(env)],
+        "production": lambda: production_checks(project, home, env),
+    }
+
+
 def project_checks(project: Path, home: Path, env: Mapping[str, str]) -> list[Check]:
-    """Everything but the integrations; quick but for a model's server that does not answer."""
-    own = [_python(), _crewai(), _state_folder(home), _disk(home), _isolation(), _signing_key(project, home, env)]
-    own += [*_weak_secrets(env), *_configuration(project, env), _model(env)]
-    return [*own, *production_checks(project, home, env)]
+    """All of them, one after the other."""
+    return [check for job in project_jobs(project, home, env).values() for check in job()]
+
+
+def slow(name: str, timeout_s: float) -> Check:
+    """The finding on a project check that gave no answer."""
+    return Check(name, "warn", no_answer(timeout_s), "it was left out; try again when the machine has time")
+
+
+def no_answer(timeout_s: float) -> str:
+    """What is said of a check that is not done, with what this machine is doing meanwhile."""
+    cores, load = os.cpu_count() or 1, os.getloadavg()[0]
+    busy = f": the machine is busy (load {load:.1f} on {cores} cores)" if load > cores else ""
+    return f"no answer within {timeout_s:g} s{busy}"
 
 
 def _python() -> Check:
@@ -216,7 +243,10 @@ def _model_server(name: str, base_url: str, key: str) -> Check:
     shown = Redactor({}).text(base_url)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        answer = httpx.get(f"{base_url.rstrip('/')}/models", headers=headers, timeout=MODEL_TIMEOUT_S)
+        answer = httpx.get(
+            f"{base_url.rstrip('/')}/models", headers=headers, timeout=MODEL_TIMEOUT_S,
+            trust_env=may_use_proxy(base_url),
+        )  # fmt: skip
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         return Check("model", "broken", f"{name} at {shown}: {why}", "start the server, or correct MODEL_BASE_URL")
@@ -342,7 +372,7 @@ def timed_out(name: str, stack: Stack, env: Mapping[str, str], timeout_s: float)
     real = spec is None or spec.is_real(env)
     found.state = "broken" if real and (spec is None or spec.extra is None) else "warn"
     found.reached = False
-    found.detail = f"no answer within {timeout_s:g} s"
+    found.detail = no_answer(timeout_s)
     given = [setting for setting, value in found.settings.items() if value]
     found.fix = (
         f"check {', '.join(given)}" if given else "the machine may be busy: try mlops-crew doctor --integration " + name

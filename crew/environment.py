@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from tools.core.proxies import bypass_here
 from tools.core.stack import read_env
 
 # CrewAI reads these at import; without them it waits for servers that may not be reachable.
@@ -29,6 +30,7 @@ def prepare(project: Path, home: Path) -> Mapping[str, str]:
     env = read_env(project)
     for name, value in {**QUIET, "CREWAI_STORAGE_DIR": str(home / "crewai"), **env}.items():
         os.environ.setdefault(name, value)
+    bypass_here()
     # Libraries report through logging what the journal and the display already show; without any handler Python would
     # print it on the terminal, and CrewAI would install one of its own.
     if not logging.getLogger().handlers:

@@ -18,7 +18,7 @@ from crew.reconcile import reconcile
 from crew.resuming import Answered, Recorded, changed_goal, pick_up, read_recorded
 from crew.roles import load_roles
 from crew.run import Run
-from crew.stopping import RunStopped, Stopping, end_at_stable
+from crew.stopping import RunStopped, Stopping, end_after_failure, end_at_stable
 from tasks.base import TaskFailedError, TaskResult
 from tasks.goal import Goal
 from tools.core.channels import Prompt
@@ -44,11 +44,12 @@ class RunOutcome:
 
     Args:
         outcome: what was decided.
-        summary: one or two sentences.
+        summary: one or two sentences; of a run that failed after it had changed production, first what that serves.
         exit_code: 0 for every decision the crew may take, 1 failed, 3 data rejected, 4 nobody chose, 5 suspended, 130
             stopped.
         results: task name -> its typed result; tasks that were skipped are not in it.
         report: the HTML report, None when it could not be written.
+        production: what production serves after such a failure; empty otherwise.
     """
 
     run_id: str
@@ -58,6 +59,7 @@ class RunOutcome:
     folder: Path
     report: Path | None = None
     results: dict[str, TaskResult] = field(default_factory=dict[str, TaskResult])
+    production: str = ""
 
 
 class MlopsCrew:
@@ -198,6 +200,7 @@ class MlopsCrew:
         if self._on_record is not None:
             gateway.journal.subscribe(self._on_record)
         outcome: Outcome
+        production = ""
         try:
             self._journal_start(gateway)
             if left is not None:
@@ -213,13 +216,15 @@ class MlopsCrew:
         except RunStopped as stopped:
             outcome, summary, results = "stopped", f"{stopped} {end_at_stable(gateway)}", self._results()
         except (TaskFailedError, ConfigError, ToolError, JournalError) as error:
-            outcome, summary, results = "failed", str(error), self._results()
+            production = end_after_failure(gateway)
+            outcome, summary, results = "failed", f"{production} {error}".strip(), self._results()
         finally:
             self._leaves_something = bool(gateway.in_force)
             gateway.close()
         exit_code = EXIT_CODES.get(outcome, 0)
-        report = self._close_run(gateway.journal, outcome, summary, exit_code, time.monotonic() - started)
-        return RunOutcome(self.run_id, outcome, summary, exit_code, self.folder, report, results)
+        took_s = time.monotonic() - started
+        report = self._close_run(gateway.journal, outcome, summary, exit_code, took_s, production)
+        return RunOutcome(self.run_id, outcome, summary, exit_code, self.folder, report, results, production)
 
     def stop(self) -> None:
         """Ask the run to stop; it ends after the step under way, or after the task where that must not be cut."""
@@ -309,7 +314,7 @@ class MlopsCrew:
         )  # fmt: skip
 
     def _close_run(
-        self, journal: Journal, outcome: Outcome, summary: str, exit_code: int, duration_s: float
+        self, journal: Journal, outcome: Outcome, summary: str, exit_code: int, duration_s: float, production: str
     ) -> Path | None:
         """Record the end and write the report. A disk that is full must not hide how the run ended."""
         from crew.report import write_report
@@ -320,7 +325,7 @@ class MlopsCrew:
             if outcome != "suspended":
                 journal.append(
                     "run_finished", outcome=outcome, summary=summary, exit_code=exit_code,
-                    duration_s=round(duration_s, 3),
+                    duration_s=round(duration_s, 3), **({"production": production} if production else {}),
                 )  # fmt: skip
             return write_report(self.folder).html
         except (JournalError, OSError):

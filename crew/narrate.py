@@ -57,6 +57,7 @@ class Ending:
     exit_code: int
     took_s: float | None
     errors: tuple[str, ...]
+    production: str = ""  # what it serves after a run failed that had changed it
 
 
 @dataclass
@@ -137,6 +138,7 @@ class Narrator:
                     exit_code=int(_float(record.get("exit_code")) or 0),
                     took_s=_float(record.get("duration_s")),
                     errors=tuple(self._errors),
+                    production=_text(record, "production"),
                 )
                 return []
             case _:
@@ -253,7 +255,7 @@ class Narrator:
 
 def ending_text(ending: Ending) -> tuple[str, Tone]:
     """The headline of the block at the end, and its tone."""
-    words, tone = headline(ending.outcome)
+    words, tone = headline(ending.outcome, ending.production)
     is_error = tone == "bad" or (ending.exit_code and ending.outcome != "suspended")
     return (f"ERROR. {words}", "bad") if is_error else (words, tone)
 

@@ -5,7 +5,7 @@ import threading
 from tools.core.errors import ToolError
 from tools.core.gateway import Gateway
 from tools.core.journal import JournalError
-from tools.core.stable import back_to_stable
+from tools.core.stable import back_to_stable, end_shadows
 from tools.core.stop import StopSwitch
 
 
@@ -41,6 +41,20 @@ class Stopping:
         if stop is None:
             return ""
         return f"Stopped by {stop.by} (mlops-crew stop){during}{f': {stop.reason}' if stop.reason else ''}."
+
+
+def end_after_failure(gateway: Gateway) -> str:
+    """What production serves after a run failed that had changed it; empty where the run had changed nothing.
+
+    A canary and the shadow of a former champion end: nobody judges them any more. Never raises.
+    """
+    if not gateway.in_force:
+        return ""
+    try:
+        left = end_shadows(gateway)
+    except (ToolError, JournalError) as error:
+        left = [f"Whether a model is left in the shadow could not be learned: {error}"]
+    return " ".join([end_at_stable(gateway), *left])
 
 
 def end_at_stable(gateway: Gateway) -> str:

@@ -25,9 +25,14 @@ OUTCOMES: dict[str, tuple[str, Tone]] = {
 _UPPER = {"dvc": "DVC", "mlflow": "MLflow", "wandb": "W&B", "llm": "LLM"}
 
 
-def headline(outcome: str) -> tuple[str, Tone]:
-    """The outcome in words and its tone; an unknown one is shown as it is."""
-    return OUTCOMES.get(outcome, (title(outcome) or "Unknown outcome", "warn"))
+def headline(outcome: str, production: str = "") -> tuple[str, Tone]:
+    """The outcome in words and its tone; an unknown one is shown as it is.
+
+    Args:
+        production: what production serves after a run failed that had changed it, which then is the news.
+    """
+    words, tone = OUTCOMES.get(outcome, (title(outcome) or "Unknown outcome", "warn"))
+    return (f"{words}. {production}".rstrip(".") if production else words), tone
 
 
 def title(name: str) -> str:

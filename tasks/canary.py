@@ -70,11 +70,12 @@ def runbook(inputs: Inputs) -> Runbook:
         "starting the canary",
     )
     expected = _expected(inputs)
-    start, batch, exposed = 0, 0, True
+    start, batch, exposed, routed, fallbacks = 0, 0, True, 0, 0
     while True:
         asked = call("serving", "send_traffic", **traffic(inputs, start, batch))
         sent = expect((yield asked), Traffic, "sending traffic")
         start, batch = sent.next_start, batch + 1
+        routed, fallbacks = routed + sent.routed, fallbacks + sum(sent.fallbacks.values())
         if (table := label_table(inputs, sent)) is not None:
             succeed((yield call("serving", "record_labels", **table)), "recording labels")
         judged = expect((yield _judge(goal, sent, expected)), CanaryVerdict, "judging the canary")
@@ -105,7 +106,7 @@ def runbook(inputs: Inputs) -> Runbook:
         evidence_digest=judged.evidence_digest,
         reasons=judged.reasons,
         next_row=start,
-        summary=_story(judged),
+        summary=_story(judged, routed, fallbacks),
     )
 
 
@@ -164,15 +165,17 @@ def judging(goal: Goal) -> dict[str, Any]:
     }
 
 
-def _story(judged: CanaryVerdict) -> str:
-    """The judge's sentence, with what both models achieved on the same requests."""
-    champion, challenger = judged.champion_value, judged.challenger_value
-    if champion is None or challenger is None:
-        return judged.message
-    return (
-        f"{judged.message} On the same requests: {judged.measure} {challenger:.4f} for the challenger, "
-        f"{champion:.4f} for the champion."
-    )
+def _story(judged: CanaryVerdict, routed: int, fallbacks: int) -> str:
+    """The judge's sentence, with what both models achieved on the same requests, and who answered them."""
+    champion, challenger, told = judged.champion_value, judged.challenger_value, judged.message
+    if champion is not None and challenger is not None:
+        told += (
+            f" On the same requests: {judged.measure} {challenger:.4f} for the challenger, {champion:.4f} for the "
+            "champion."
+        )
+    if fallbacks:
+        told += f" The champion answered {fallbacks} of the {routed} requests routed to the challenger."
+    return told
 
 
 def _expected(inputs: Inputs) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Watch production after the release, on the traffic that is left; a new champion is on probation meanwhile."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from tools.integrations.prometheus.spec import Watched
 from tools.integrations.serving.spec import ServingStatus, Traffic
 
 WATCH_S = 2.0
-LOOKBACK_S = 60.0
+LOOKBACK_S = 60.0  # beside the time that the traffic took
 WATCH_BATCH = 10_000  # apart from the canary's batches in the evidence
 MAX_ERROR_RATE = 0.01  # where the goal names none
 
@@ -60,9 +61,10 @@ def runbook(inputs: Inputs) -> Runbook:
     if baseline.status is not Status.NO_DATA:
         succeed(baseline, "reading the metrics")
     on_probation = bool(status.former_version)
-    unanswered, found = yield from _traffic(inputs, on_probation)
+    sent, found = yield from _traffic(inputs, on_probation)
+    unanswered, lookback_s = sum(batch.failed_requests for batch in sent), _lookback_s(sent)
     watched = expect(
-        (yield call("prometheus", "watch", target=target, seconds=WATCH_S, interval=1.0, lookback=LOOKBACK_S)),
+        (yield call("prometheus", "watch", target=target, seconds=WATCH_S, interval=1.0, lookback=lookback_s)),
         Watched,
         "watching production",
     )
@@ -90,20 +92,25 @@ def runbook(inputs: Inputs) -> Runbook:
     )
 
 
-def _traffic(inputs: Inputs, on_probation: bool) -> Steps[tuple[int, ProbationVerdict | None]]:
+def _lookback_s(sent: list[Traffic]) -> float:
+    """Reaches back to the reading before the traffic, however long a busy machine took for that."""
+    return LOOKBACK_S + math.ceil(sum(batch.took_s for batch in sent))
+
+
+def _traffic(inputs: Inputs, on_probation: bool) -> Steps[tuple[list[Traffic], ProbationVerdict | None]]:
     """Send what is left of the live slice and judge what was not judged before the promotion.
 
     Returns:
-        Number of requests without an answer, and the last verdict of the probation (None where nothing was judged).
+        What was sent, and the last verdict of the probation (None where nothing was judged).
     """
     goal, delay = inputs.goal, inputs.goal.canary.label_delay_requests
     load = _load(inputs, on_probation)
-    start, unanswered, batch, done, found = load.start, 0, WATCH_BATCH, 0, None
+    start, batch, done, found, batches = load.start, WATCH_BATCH, 0, None, list[Traffic]()
     while True:
         arguments = _batch(inputs, load, start, batch, done)
         sent = expect((yield call("serving", "send_traffic", **arguments)), Traffic, "sending traffic")
         start, batch, done = sent.next_start, batch + 1, done + sent.requests
-        unanswered += sent.failed_requests
+        batches.append(sent)
         if on_probation and (table := canary.label_table(inputs, sent)) is not None:
             succeed((yield call("serving", "record_labels", **table)), "recording labels")
         if on_probation and (load.fresh or delay):
@@ -118,7 +125,7 @@ def _traffic(inputs: Inputs, on_probation: bool) -> Steps[tuple[int, ProbationVe
                 break
         if not sent.rows_left or done >= load.limit:
             break
-    return unanswered, found
+    return batches, found
 
 
 def _max_error_rate(inputs: Inputs) -> float:
@@ -186,7 +193,7 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     start, requests = (sent[-1].next_start if sent else load.start), sum(data.requests for data in sent)
     found += [
         grant("prometheus.watch", target=target, seconds=0.0),
-        grant("prometheus.watch", target=target, seconds=WATCH_S, interval=1.0, lookback=LOOKBACK_S),
+        grant("prometheus.watch", target=target, seconds=WATCH_S, interval=1.0, lookback=_lookback_s(sent)),
         *outlook.grants(inputs.goal, done, _max_error_rate(inputs)),
     ]
     if any(judged.verdict == "restore" for _, judged in done.all("judge.judge_probation", ProbationVerdict)):

@@ -19,6 +19,7 @@ from tools.core.child_env import PRIVATE_UMASK
 from tools.core.errors import ToolError
 from tools.core.http_door import Door, open_door, serve_http
 from tools.core.meta import GATEWAY_KEY, GatewayKey
+from tools.core.proxies import bypass_here
 from tools.core.redact import Redactor
 from tools.core.server import IntegrationServer, serve_stdio
 from tools.core.stack import SERVER_TOKEN, read_env
@@ -38,6 +39,7 @@ def main() -> int:
     os.umask(PRIVATE_UMASK)  # what it keeps is this user's alone
     project: Path = project_folder()
     env = read_env(project)
+    bypass_here()
     try:
         return _serve(arguments, project, env)
     except ToolError as error:

@@ -17,6 +17,7 @@ from tools.core.gateway import Gateway
 from tools.core.journal import Journal, JournalError
 from tools.core.locks import ProductionLocks
 from tools.core.policy import Policy
+from tools.core.proxies import bypass_here
 from tools.core.redact import Redactor
 from tools.core.results import ToolResult
 from tools.core.roots import DATA_ROOTS, Roots, roots_from, roots_of_data
@@ -93,6 +94,7 @@ def open_gateway(
     """
     project = project or project_folder()
     env = env if env is not None else read_env(project)
+    bypass_here()
     home = state_folder(project, env)
     run_id = run_id or new_run_id()
     try:

@@ -5,7 +5,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
@@ -49,11 +50,11 @@ def doctor(
     """
     place = place_of(project)
 
-    from crew.checks import is_broken, project_checks
+    from crew.checks import is_broken
     from tools.core.yamlfile import ConfigError
     from tools.session import open_stack
 
-    general: list[Check] = [] if integration else project_checks(place.project, place.home, place.env)
+    general: list[Check] = [] if integration else _check_project(place)
     if not as_json and general:
         say(paint("Project", "bold") + f"  {place.project}")
         _print(general)
@@ -86,6 +87,15 @@ def doctor(
     return int(broken)
 
 
+def _check_project(place: Place) -> "list[Check]":
+    """Each check within its own time; one that is not done in time is named, and the others go on."""
+    from crew.checks import project_jobs, slow
+
+    jobs = project_jobs(place.project, place.home, place.env)
+    found = bounded(jobs, 1, TIMEOUT_S)
+    return [check for name in jobs for check in found.get(name, [slow(name, TIMEOUT_S)])]
+
+
 def _check_all(stack: "Stack", place: Place, names: Sequence[str]) -> "list[IntegrationCheck]":
     from crew.checks import check_integration, timed_out
 
@@ -103,19 +113,20 @@ def _check_all(stack: "Stack", place: Place, names: Sequence[str]) -> "list[Inte
 def bounded(jobs: dict[str, Callable[[], T]], at_once: int, timeout_s: float) -> dict[str, T]:
     """Run jobs in threads, a few at a time, each for at most `timeout_s`; those that took longer are not in the result.
 
-    A thread that hangs is left behind and does not keep the process alive.
+    A thread that hangs is left behind and does not keep the process alive. What a job raises is raised.
     """
     waiting = list(jobs.items())
     answers: dict[str, T] = {}
-    done: queue.SimpleQueue[tuple[str, T | None]] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[str, Callable[[], T]]] = queue.SimpleQueue()
     running: dict[str, float] = {}
 
     def work(name: str, job: Callable[[], T]) -> None:
-        answer: T | None = None
         try:
             answer = job()
-        finally:
-            done.put((name, answer))
+        except Exception as error:  # noqa: BLE001 - raised again where somebody waits
+            done.put((name, partial(_raise, error)))
+        else:
+            done.put((name, lambda: answer))
 
     while waiting or running:
         while waiting and len(running) < at_once:
@@ -127,9 +138,13 @@ def bounded(jobs: dict[str, Callable[[], T]], at_once: int, timeout_s: float) ->
         except queue.Empty:
             running = {name: end for name, end in running.items() if end > time.monotonic()}
             continue
-        if running.pop(name, None) is not None and answer is not None:
-            answers[name] = answer
+        if running.pop(name, None) is not None:
+            answers[name] = answer()
     return answers
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 def _print(checks: "Sequence[Check]") -> None:

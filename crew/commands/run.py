@@ -196,6 +196,7 @@ def _as_json(outcome: "RunOutcome") -> dict[str, Any]:
         "run_id": outcome.run_id,
         "outcome": outcome.outcome,
         "summary": outcome.summary,
+        "production": outcome.production,
         "exit_code": outcome.exit_code,
         "folder": str(outcome.folder),
         "report": str(outcome.report) if outcome.report else None,

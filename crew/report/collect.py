@@ -91,6 +91,7 @@ class RecordedRun:
     guardrails: list[Record]
     errors: list[str]
     records: int
+    production: str  # what it serves after a run failed that had changed it; empty otherwise
     damage: str  # why the journal could not be read to its end or believed; empty when it could
 
     @property
@@ -107,7 +108,7 @@ class RecordedRun:
 
     @property
     def headline(self) -> str:
-        return headline(self.outcome)[0]
+        return headline(self.outcome, self.production)[0]
 
     def named(self, name: str, *, ok: bool = True) -> list[Call]:
         """Calls of `server.action`, oldest first; only those that returned data unless `ok` is False."""
@@ -155,6 +156,7 @@ def read_run(folder: Path, *, verify: bool = True) -> RecordedRun:
         guardrails=[record for record in records if record.get("kind") == "guardrail"],
         errors=list(dict.fromkeys(_text(r, "message") for r in records if r.get("kind") == "error")),
         records=len(records),
+        production=_text(finished, "production"),
         damage=damage,
     )
 

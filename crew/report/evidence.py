@@ -252,11 +252,11 @@ def canary(run: RecordedRun) -> Facts | None:
         trajectory = read_json(run, call.data.get("trajectory_path"))
         if trajectory:
             break
+    sent = [call for call in run.named("serving.send_traffic") if call.start_s >= since and call.data.get("challenger")]
     batches = [
         {"call": call.id, **{key: call.data.get(key) for key in ("batch", "requests", "failed_requests")},
          "champion": _variant(call.data.get("champion")), "challenger": _variant(call.data.get("challenger"))}
-        for call in run.named("serving.send_traffic")
-        if call.start_s >= since and call.data.get("challenger")
+        for call in sent
     ]  # fmt: skip
     last = verdicts[-1] if verdicts else None
     return {
@@ -270,7 +270,15 @@ def canary(run: RecordedRun) -> Facts | None:
         ],
         "trajectory": {**trajectory, "looks": dicts(trajectory.get("looks"))},
         "batches": batches,
+        "routed": sum(int(call.data.get("routed") or 0) for call in sent),
+        "fallbacks": sum(_fallbacks(call) for call in sent),
     }  # fmt: skip
+
+
+def _fallbacks(call: Call) -> int:
+    """Requests of a batch that the champion answered in the challenger's place."""
+    found = call.data.get("fallbacks")
+    return sum(int(count) for count in found.values()) if isinstance(found, dict) else 0
 
 
 def _variant(measured: Any) -> Facts:

@@ -134,7 +134,7 @@ def _why(call: Call) -> str:
 
 def verdict(run: RecordedRun, made: list[ToldDecision]) -> Headline:
     """The banner of the report."""
-    words, tone = headline(run.outcome)
+    words, tone = headline(run.outcome, run.production)
     calls = {
         "promoted": _newest(run, "judge.judge_canary", "judge.compare_models", "judge.decide_retraining"),
         "rolled_back": _newest(

@@ -121,6 +121,38 @@ def test_one_that_hangs_does_not_hold_up_the_others() -> None:
     assert time.monotonic() - began < 5
 
 
+def test_a_project_check_that_hangs_is_named_with_the_load_and_the_others_go_on(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from crew import checks
+    from crew.commands import doctor
+
+    forever = threading.Event()
+
+    def hangs() -> checks.Check:
+        forever.wait()
+        return checks.Check("isolation", "ok", "")
+
+    monkeypatch.setattr(checks, "_isolation", hangs)
+    monkeypatch.setattr(doctor, "TIMEOUT_S", 2.0)
+    monkeypatch.setattr(checks.os, "getloadavg", lambda: (9.5, 1.0, 1.0))
+    monkeypatch.setattr(checks.os, "cpu_count", lambda: 2)
+    found = json.loads(cli("doctor", "--json").out)
+    forever.set()
+    told = {check["name"]: check for check in found["project"]}
+    assert told["isolation"]["state"] == "warn"
+    assert told["isolation"]["detail"] == "no answer within 2 s: the machine is busy (load 9.5 on 2 cores)"
+    assert told["python"]["state"] == "ok" and "disk" in told and "signing key" in told
+
+
+def test_what_a_check_raises_is_raised_and_not_taken_for_a_time_out() -> None:
+    def fails() -> bool:
+        raise RuntimeError("a mistake of ours")
+
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        bounded({"fails": fails}, at_once=1, timeout_s=60)
+
+
 def test_no_more_run_at_once_than_allowed() -> None:
     lock = threading.Lock()
     running, most = 0, 0

@@ -25,6 +25,26 @@ def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
     assert show_run(home, RUN_ID)["run"]["outcome"] == "promoted"
 
 
+def test_a_run_that_failed_after_it_changed_production_says_so_in_its_headline_everywhere(tmp_path: Path) -> None:
+    from crew.narrate import Narrator, ending_text
+    from crew.report import write_report
+
+    served = "Production serves version 2 of churn, alone."
+    made = failed_run(tmp_path)
+    made.records[-1] |= {"production": served, "summary": f"{served} Watching production: nothing answers."}
+    made.write()
+    home = tmp_path / ".mlops"
+    words = "Failed: the run ended with an error. Production serves version 2 of churn, alone"
+    assert list_runs(home)[0].headline == words
+    shown = show_run(home, made.folder.name)["verdict"]
+    assert shown["headline"] == words and shown["summary"].startswith(served)
+    assert words in write_report(home / "runs" / made.folder.name).html.read_text(encoding="utf-8")
+    narrator = Narrator(None)
+    for record in made.records:
+        narrator.lines(record, 0.0)
+    assert narrator.ending is not None and ending_text(narrator.ending) == (f"ERROR. {words}", "bad")
+
+
 def test_an_unknown_run_names_the_newest(tmp_path: Path) -> None:
     promoted_run(tmp_path).write()
     with pytest.raises(UnknownRunError, match=rf"'nope'.*newest: {RUN_ID}"):

@@ -30,6 +30,14 @@ class Nan(BaseEstimator):
         return np.full(len(frame), np.nan)
 
 
+class Slow(ClassifierMixin, BaseEstimator):
+    """A good model that takes far longer than another one."""
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        time.sleep(0.15)
+        return np.where(frame["amount"] > 100, "yes", "no")
+
+
 def save(model: BaseEstimator, folder: str) -> None:
     """Save as an MLflow model."""
     from mlflow.sklearn import save_model

@@ -94,7 +94,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> I
             model = build(config, task, rows[FEATURES], 0).fit(rows[FEATURES], rows[target])  # type: ignore[arg-type]
             paths[f"{target}{version}"] = folder / f"{target}{version}"
             save_model(model, folder / f"{target}{version}", serialization_format="cloudpickle", pip_requirements=["x"])
-    for kind in (odd_models.Raising, odd_models.Hanging, odd_models.Exiting, odd_models.Nan):
+    for kind in (odd_models.Raising, odd_models.Hanging, odd_models.Exiting, odd_models.Nan, odd_models.Slow):
         name = kind.__name__.lower()
         paths[name] = folder / name
         odd_models.save(kind(), str(paths[name]))
@@ -332,7 +332,6 @@ def test_routing_is_the_hash_of_the_request_and_repeats_with_the_seed(served: Pr
     first = evidence_of(served, traffic(served, models, batch=1, seed=5), batch=1)
     again = evidence_of(served, traffic(served, models, batch=1, seed=5), batch=1)
     assert len(again) == len(first) == 40
-    # Not who answered: on a busy machine the champion answers for a challenger that is too slow.
     assert again["routed_to"].tolist() == first["routed_to"].tolist()
     assert first["routed_to"].tolist() == [route(f"5-1-{row}", 0, 30) for row in range(40)]
     other = evidence_of(served, traffic(served, models, batch=2, seed=6), batch=2)
@@ -383,6 +382,7 @@ def test_metrics_count_what_was_sent(served: Project, models: dict[str, str]) ->
         assert moved["mlops_request_latency_seconds_count", variant] == served_by
         assert moved["mlops_shadow_scores_total", other] == served_by
         assert moved["mlops_score_latency_seconds_count", variant] == 40
+        assert moved["mlops_shadow_scores_left_out_total", variant] == 0
         assert moved["mlops_prediction_score_count", variant] == 40
     differing = int((evidence["champion_prediction"] != evidence["challenger_prediction"]).sum())
     assert moved["mlops_shadow_disagreements_total", ""] == differing > 0
@@ -510,6 +510,9 @@ def test_a_failing_challenger_never_costs_an_answer(
     assert routed > 0
     assert metrics(url)["mlops_requests_total", "challenger"] - before["mlops_requests_total", "challenger"] == routed
     assert result["challenger"]["errors"] == 40
+    assert sum(result["fallbacks"].values()) == result["routed"] == result["challenger"]["late"] == routed
+    assert set(evidence.loc[evidence["routed_to"] == "challenger", "fallback"]) <= {"failed", "lost", "slow"}
+    assert f"the champion answered {routed} of the {routed} requests" in result["message"]
     assert evidence["challenger_loss"].isna().all()
 
 

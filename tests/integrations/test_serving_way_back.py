@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from crew.stopping import end_at_stable
+from crew.stopping import end_after_failure, end_at_stable
 from tests.integrations import test_serving_integration as serving
 from tests.integrations.test_serving_integration import models  # noqa: F401 - a fixture
 from tools.core.gateway import Gateway
@@ -62,3 +62,29 @@ def test_what_was_promoted_before_the_stop_goes_on_serving(tmp_path: Path, model
         assert end_at_stable(gateway) == "Production serves version 2 of churn, alone."
     state = json.loads((tmp_path / ".mlops" / "serving" / "state.json").read_text(encoding="utf-8"))
     assert state["champion"]["version"] == "2"
+
+
+def test_after_a_failure_it_is_said_what_production_serves_and_nothing_is_left_in_the_shadow(
+    tmp_path: Path,
+    models: dict[str, str],  # noqa: F811
+) -> None:
+    with open_one(tmp_path, models["store"]) as gateway:
+        assert end_after_failure(gateway) == "", "a run that changed nothing says nothing on production"
+        start_canary(gateway, models)
+        assert gateway.call("serving", {"action": "promote_canary", "version": "2"}).ok
+        assert (gateway.call("serving", {"action": "status"}).data or {})["former_version"] == "1"
+        assert end_after_failure(gateway) == "Production serves version 2 of churn, alone."
+        status = gateway.call("serving", {"action": "status"}).data or {}
+        assert (status["champion_version"], status["former_version"], status["challenger_state"]) == ("2", None, None)
+    state = json.loads((tmp_path / ".mlops" / "serving" / "state.json").read_text(encoding="utf-8"))
+    assert state["champion"]["version"] == "2" and state["canary"] is None
+
+
+def test_after_a_failure_a_canary_that_nobody_judges_any_more_is_rolled_back(
+    tmp_path: Path,
+    models: dict[str, str],  # noqa: F811
+) -> None:
+    with open_one(tmp_path, models["store"]) as gateway:
+        start_canary(gateway, models)
+        said = end_after_failure(gateway)
+    assert said == "The canary (version 2) was rolled back. Production serves version 1 of churn, alone."

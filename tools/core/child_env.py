@@ -7,6 +7,8 @@ go, and what its caller names. Everything else, secrets above all, stays here.
 import os
 from collections.abc import Iterable, Mapping
 
+from tools.core.proxies import bypass
+
 # What a program needs to start and to find its files.
 BASICS = (
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TERM", "NO_COLOR",
@@ -39,11 +41,13 @@ def child_env(
     Args:
         env: where it is taken from; this process's own by default.
         also: further names that this child needs, by its settings.
-        network: it may use the network, so it is told the proxies (those without a password).
+        network: it may use the network, so it is told the proxies (those without a password), and that they are not
+            for this machine.
         values: set as they are.
     """
     env = os.environ if env is None else env
     taken = {name: env[name] for name in (*BASICS, *BEHAVIOUR, *also) if name in env}
     if network:
         taken |= {name: env[name] for name in PROXIES if name in env and "@" not in env[name]}
+        taken |= bypass(taken)
     return {**taken, **(values or {})}

@@ -11,7 +11,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import anyio
 import anyio.abc
@@ -34,8 +33,8 @@ from tools.core.foreign import (
     cut,
     kept_blocks,
 )
-from tools.core.http_guard import is_loopback
 from tools.core.meta import GATEWAY_KEY, META_CALL, CallMeta, GatewayKey
+from tools.core.proxies import may_use_proxy
 from tools.core.server import IntegrationServer
 from tools.core.stack import ServerConfig, made_token
 from tools.core.stdio import Tail, stdio_transport
@@ -361,7 +360,7 @@ class Connection:
                 headers=headers,
                 timeout=limits,
                 event_hooks=hooks,
-                trust_env=not is_loopback(urlsplit(self.config.url).hostname or ""),  # loopback needs no proxy
+                trust_env=may_use_proxy(self.config.url),
             ) as client,
             streamable_http_client(self.config.url, http_client=client) as (read, write, _),
             read,

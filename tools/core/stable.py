@@ -15,7 +15,7 @@ from tools.core.gateway import Gateway
 from tools.core.journal import JournalError
 from tools.core.results import Status, ToolResult
 
-STATUS = "status"
+STATUS, END_SHADOW = "status", "end_probation"
 WATCH_S = 0.5
 _log = logging.getLogger(__name__)
 
@@ -54,6 +54,26 @@ def back_to_stable(gateway: Gateway) -> WayBack:
         if ways and STATUS in actions:
             _end_canary(gateway, name, ways[0].name, found)
     return found
+
+
+def end_shadows(gateway: Gateway) -> list[str]:
+    """End the shadow of a former champion on every serving target that has one: nobody judges it any more.
+
+    Returns sentences on what could not be ended.
+    """
+    failed: list[str] = []
+    for name in gateway.stack.own:
+        spec = gateway.stack.spec(name)
+        actions = {action.name for action in spec.actions} if spec is not None else set[str]()
+        if not {STATUS, END_SHADOW} <= actions:
+            continue
+        former = _value(gateway.call(name, {"action": STATUS}, PERSON), "former_version")
+        if former is None:
+            continue
+        ended = gateway.call(name, {"action": END_SHADOW}, PERSON)
+        if not ended.ok:
+            failed.append(f"Version {former} still scores in the shadow of {name}: {ended.message}")
+    return failed
 
 
 def watch(gateway: Gateway) -> threading.Thread:

@@ -33,6 +33,7 @@ from tools.modeling.predictor import Predictions
 START_TIMEOUT_S = 300.0  # importing the libraries takes minutes on a busy machine
 PREDICT_TIMEOUT_S = 600.0
 POLL_S = 0.2
+MIN_STARVED_S = 0.01  # less is no reason to wait longer
 MAX_ANSWER_BYTES = 1 << 31
 # One row or one table at a time: threads inside a model only fight over the cores.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -222,7 +223,8 @@ class IsolatedModel:
         return answer
 
     def ask(self, message: bytes, timeout_s: float, check: Callable[[], None] = lambda: None) -> bytes:
-        """Send a message, and what came back.
+        """Send a message, and what came back. Time that the process waited for a core does not count: a busy machine
+        makes no model a hanging one.
 
         Raises:
             ModelLostError: none within `timeout_s` (504), or the process ended (503). It is of no use any more.
@@ -239,11 +241,15 @@ class IsolatedModel:
 
     def receive(self, timeout_s: float, check: Callable[[], None] = lambda: None) -> bytes:
         """The next message; see `ask`."""
-        deadline = time.monotonic() + timeout_s
+        deadline, starved_s = time.monotonic() + timeout_s, starved(self.pid)
         try:
             while not self._connection.poll(min(POLL_S, max(0.0, deadline - time.monotonic()))):
                 check()
                 if time.monotonic() >= deadline:
+                    starved_s, before_s = starved(self.pid), starved_s
+                    if starved_s - before_s >= MIN_STARVED_S:
+                        deadline += starved_s - before_s
+                        continue
                     raise ModelLostError(504, f"no answer within {timeout_s:g} s")
             return self._connection.recv_bytes(MAX_ANSWER_BYTES)
         except (EOFError, OSError) as error:
@@ -269,6 +275,14 @@ class IsolatedModel:
         self._host.exit_code(self.pid, kill=True)
         self._connection.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def starved(pid: int) -> float:
+    """Seconds that a process was ready to run and had to wait for a core, since it started; 0 where nobody counts."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):  # not Linux, ended, or a kernel that does not count
+        return 0.0
 
 
 def _text(answer: bytes) -> str:

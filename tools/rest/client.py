@@ -17,10 +17,11 @@ from pydantic import BaseModel, ValidationError
 
 from tools.core.contract import CallContext
 from tools.core.errors import FinalError, FixableError
+from tools.core.proxies import is_this_machine
 from tools.core.redact import Redactor
 from tools.rest import faults
 from tools.rest.paging import Listing, Paging
-from tools.rest.service import Service, Settings, is_loopback
+from tools.rest.service import Service, Settings
 
 if TYPE_CHECKING:
     import httpx
@@ -309,7 +310,7 @@ class RestClient:
 
         if self._client is None:
             # No proxy could reach this machine; elsewhere the environment's are used.
-            here = is_loopback(self._origin[1])
+            here = is_this_machine(self._origin[1])
             # Certificates are always checked; the authorities' are read only where there is one, for that takes long.
             tls = self._origin[0] == "https"
             self._client = httpx.Client(

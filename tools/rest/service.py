@@ -4,7 +4,6 @@ Nothing of it comes from a call: an address that a caller could choose would rec
 """
 
 import base64
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -206,16 +205,6 @@ class Service:
                 f"{self.timeout} must be a number of seconds from {MIN_TIMEOUT_S:g} to {MAX_TIMEOUT_S:g}, got {given!r}"
             )
         return seconds
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is this machine, which no proxy can reach."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _secret(settings: Settings, name: str) -> str:

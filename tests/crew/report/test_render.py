@@ -11,6 +11,7 @@ import pytest
 from crew.report import write_report
 from crew.report.collect import read_run
 from crew.report.evidence import run_file
+from crew.report.render import report_facts
 from tests.helpers.journal_example import RUN_ID, Example, failed_run, promoted_run, quiet_run
 from tests.helpers.page import Page
 from tools.registry import load_spec
@@ -253,3 +254,19 @@ def choosing_run(project: Path) -> Example:
              question="And now?", options=options)  # fmt: skip
     run.end("Fastest.", 3.2)
     return run
+
+
+def test_requests_that_the_champion_answered_in_the_challengers_place_are_shown(tmp_path: Path) -> None:
+    made = promoted_run(tmp_path)
+    for record in made.records:
+        data = record.get("data")
+        if isinstance(data, dict) and "failed_requests" in data:
+            data |= {"routed": 16, "fallbacks": {"slow": 2, "lost": 1}}
+            data["challenger"] |= {"late": 3, "left_out": 7}
+    made.write()
+    run = read_run(made.folder)
+    facts = report_facts(run)["canary"]
+    assert (facts["routed"], facts["fallbacks"]) == (64, 12)
+    html = write_report(made.folder).html.read_text(encoding="utf-8")
+    assert "answered by the champion instead" in html and "12 of 64 routed to the challenger" in html
+    assert '<td class="n">3</td><td class="n">7</td>' in html

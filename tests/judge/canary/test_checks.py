@@ -42,3 +42,60 @@ def test_a_challenger_twice_as_slow_is_not_promoted_in_the_first_requests_that_d
     for seed in range(40):
         made = traffic(4000, seed, loss=-0.03, latency_ms=(150.0, 300.0))
         assert trace(made, RULES).first("promote", 50) is None
+
+
+def split(n: int, seed: int, late: tuple[float, float], share: float = 0.05) -> Any:
+    """Traffic of two equal models in which requests are late, by the variant they were routed to."""
+    made = traffic(n, seed, share=share)
+    random = np.random.default_rng(1000 + seed)
+    routed = made.served_by_challenger
+    missed = random.random(n) < np.where(routed, late[1], late[0])
+    return replace(
+        made, routed_to_challenger=routed, served_by_challenger=routed & ~missed, late=missed.astype(np.float64)
+    )
+
+
+def test_a_challenger_that_alone_is_late_is_rolled_back_with_the_shares():
+    found = [judge(split(1000, seed, (0.0, 0.9)), RULES) for seed in range(20)]
+    assert all(each.verdict == "rollback" for each in found)
+    assert found[0].reasons[0].startswith("fallbacks: the challenger is worse")
+
+
+def test_a_machine_that_is_too_slow_for_both_blames_neither_and_is_named():
+    found = [judge(split(2000, seed, (0.85, 0.85)), RULES) for seed in range(40)]
+    assert sum(each.verdict == "rollback" for each in found) <= 1
+    told = [each for each in found if each.served_by_challenger < 20]
+    assert len(told) >= 30
+    latency = next(reason for reason in told[0].reasons if reason.startswith("latency"))
+    assert "of those routed to it were not answered in time" in latency and "% of the champion's own" in latency
+
+
+def test_lateness_as_rare_as_the_champions_does_not_stop_a_promotion():
+    firsts = [trace(split(4000, seed, (0.02, 0.02)), RULES).first("promote", 50) for seed in range(10)]
+    plain = [trace(traffic(4000, seed), RULES).first("promote", 50) for seed in range(10)]
+    assert sum(first is not None for first in firsts) >= sum(first is not None for first in plain) - 1
+
+
+def test_the_slowest_answers_of_a_challenger_count_although_the_champion_gave_them():
+    # Half of its answers take 30 times as long; all of these fell back, and the rest look like the champion's.
+    made = split(4000, 3, (0.0, 0.5), share=0.2)
+    assert made.late is not None
+    slow = made.challenger_latency_ms * np.where(made.late > 0, 30.0, 1.0)
+    found = trace(replace(made, challenger_latency_ms=slow), RULES)
+    assert next(check for check in found.checks if check.name == "latency").crossed[-1]
+
+
+def test_shadow_scores_that_were_left_out_are_no_failures_and_do_not_bend_the_comparison():
+    whole = traffic(4000, 5, loss=0.03)
+    missing = (np.arange(4000) % 3 == 0) & ~whole.served_by_challenger
+    unknown = {
+        f"challenger_{what}": np.where(missing, np.nan, getattr(whole, f"challenger_{what}"))
+        for what in ("status", "error", "loss", "latency_ms")
+    }
+    part = judge(replace(whole, **unknown), RULES)
+    assert part.labelled == 4000 - missing.sum()
+    failures = next(check for check in part.checks if check.name == "failures")
+    assert failures.challenger_value == 0.0 and not failures.crossed[-1]
+    full = judge(whole, RULES)
+    assert part.difference is not None and full.difference is not None
+    assert abs(part.difference - full.difference) < 0.01

@@ -23,6 +23,7 @@ from tools.modeling.data import as_text, read_table, require_columns
 from tools.modeling.series import read_times
 
 GUARDRAIL = "guardrail_"  # prefix of their columns in the units file
+NOT_ASKED = 0  # status of a model that was not asked, or whose shadow score was left out
 MIN_HISTORY = 30
 
 
@@ -143,6 +144,13 @@ def read_evidence(path: Path, task: Task) -> Evidence:
         if name in frame.columns:
             columns[name] = _numbers(frame, name, path)
     segment = frame["segment"].astype(str).to_numpy() if "segment" in frame.columns else None
+    for who in ("champion", "challenger"):
+        asked = columns[f"{who}_status"] != NOT_ASKED
+        for name in ("status", "latency_ms"):
+            columns[f"{who}_{name}"] = np.where(asked, columns[f"{who}_{name}"], np.nan)
+    if {"routed_to", "late"} <= set(frame.columns):
+        columns["routed_to_challenger"] = (frame["routed_to"] == "challenger").to_numpy()
+        columns["late"] = _numbers(frame, "late", path)
     return Evidence(
         served_by_challenger=(served_by == "challenger").to_numpy(),
         positive=positive,

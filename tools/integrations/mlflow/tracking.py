@@ -21,6 +21,7 @@ from tools.core.errors import (
     ToolError,
     UnknownOutcomeError,
 )
+from tools.core.proxies import may_use_proxy
 from tools.integrations.mlflow.spec import FoundRuns, LoggedStudy, RunInfo
 from tools.modeling.trials import Trial, Trials, flatten
 
@@ -165,7 +166,7 @@ def ping(uri: str) -> None:
         return
     try:
         # Only whether it answers: nothing secret is sent, and certificates are checked by the calls that follow.
-        httpx.get(f"{uri.rstrip('/')}/health", timeout=PING_TIMEOUT_S, verify=False)
+        httpx.get(f"{uri.rstrip('/')}/health", timeout=PING_TIMEOUT_S, verify=False, trust_env=may_use_proxy(uri))
     except httpx.HTTPError as error:
         raise RetryableError(
             f"the MLflow server at {uri} does not answer ({type(error).__name__}); start it or correct "

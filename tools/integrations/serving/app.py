@@ -57,6 +57,7 @@ def make_app(router: Router, token: str) -> Guard:
             "request_id": request_id,
             "served_by": answer.served_by,
             "routed_to": answer.routed_to,
+            "fallback": answer.fallback,
             "model": {"name": router.state.name, "version": answer.model.version},
             "latency_ms": answer.latency_ms,
             "score_latency_ms": score.latency_ms,

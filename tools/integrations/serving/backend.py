@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.core.contract import Backend, CallContext, NoArgs
-from tools.core.errors import FinalError, FixableError, NeedsPersonError, NoDataError, RetryableError
+from tools.core.errors import FixableError, NeedsPersonError, NoDataError, RetryableError
 from tools.integrations.serving.spec import (
     CanaryArgs,
     DeployArgs,
@@ -23,7 +23,6 @@ from tools.integrations.serving.spec import (
     VariantTraffic,
 )
 
-DRAIN_TIMEOUT_S = 60.0
 TRAFFIC, EVIDENCE = "traffic", "evidence-"
 
 
@@ -157,14 +156,14 @@ class ServingBackend(Backend):
 
         from tools.integrations.serving.labels import deliver, hide
         from tools.integrations.serving.traffic import (
+            drained,
             evidence,
             in_canary_roles,
             json_rows,
-            records_of,
             secret_ids,
             segments,
             send,
-            shadow_records,
+            told_fallbacks,
         )
         from tools.modeling.data import as_text, read_table, require_columns, write_table
 
@@ -202,17 +201,22 @@ class ServingBackend(Backend):
         except httpx.HTTPError as error:
             raise engine.lost(error) from error
         elapsed_s = time.perf_counter() - began
-        shadow: Mapping[str, Any] = {}
+        shadow: Mapping[str, Any] | None = None
         if canary is not None:
-            drained = engine.admin("drain", timeout_s=DRAIN_TIMEOUT_S)
-            lost = drained["lost"] - before["shadow_lost"]
-            if lost or drained["pending"] or not drained["written"]:
-                raise FinalError(
-                    f"{lost} shadow records could not be written and {drained['pending']} are still "
-                    f"unscored {drained['last_error']}".strip()
-                )
-            shadow = records_of(shadow_records(shadow_file, offset), request_ids)
-        rows = evidence(replies, shadow, chosen[args.target], args.task, args.batch)
+
+            def drain(timeout_s: float) -> dict[str, Any]:
+                state = engine.admin("drain", timeout_s=timeout_s)
+                return {**state, "lost": state["lost"] - before["shadow_lost"]}
+
+            shadow = drained(
+                drain,
+                shadow_file,
+                offset,
+                request_ids,
+                lambda done, total: ctx.progress(done, total, f"batch {args.batch}: {done} of {total} shadow scores"),
+            )
+        deadline_ms = self._challenger_timeout_s * 1000.0
+        rows = evidence(replies, shadow, chosen[args.target], args.task, args.batch, deadline_ms)
         if former:
             rows = in_canary_roles(rows)  # the model that was promoted stays the challenger of its evidence
         # The columns keep the canary's roles, also in the probation: what was promoted is their challenger.
@@ -243,11 +247,19 @@ class ServingBackend(Backend):
         champion = _variant_traffic(rows, "champion")
         left = max(0, len(table) - args.start - len(chosen))
         failed = sum(reply.status != 200 for reply in replies)
+        routed = int((rows["routed_to"] == "challenger").sum()) if canary is not None and not former else 0
+        fell_back = rows.loc[rows["fallback"] != "", "fallback"]
+        fallbacks = {str(reason): int(count) for reason, count in fell_back.value_counts().items()}
         message = (
             f"Batch {args.batch}: {len(replies)} requests in {elapsed_s:.1f} s, {failed} without an answer; "
             f"champion {champion.errors} errors"
         )
-        message += f", challenger {challenger.errors} errors." if challenger else "."
+        if challenger is not None:
+            message += f", challenger {challenger.errors} errors"
+            message += told_fallbacks(routed, fallbacks, champion.late, len(rows) - routed)
+            left_out = champion.left_out + challenger.left_out
+            message += f"; {left_out} shadow scores left out: too much was waiting" if left_out else ""
+        message += "."
         return Traffic(
             evidence_path=ctx.show(path),
             labels_path=ctx.show(labels_path) if labels_path is not None else None,
@@ -258,9 +270,12 @@ class ServingBackend(Backend):
             next_start=args.start + len(chosen),
             champion=champion,
             challenger=challenger,
+            routed=routed,
+            fallbacks=fallbacks,
             response_p50_ms=float(rows["response_ms"].quantile(0.5)),
             response_p95_ms=float(rows["response_ms"].quantile(0.95)),
             requests_per_s=len(replies) / elapsed_s,
+            took_s=time.perf_counter() - began,
             message=message,
         )
 
@@ -459,7 +474,10 @@ def _load_state(ctx: CallContext) -> Any:
 
 
 def _variant_traffic(rows: Any, variant: str) -> VariantTraffic:
+    from tools.integrations.serving.routing import NOT_ASKED
+
     good = rows[rows[f"{variant}_status"] == 200]
+    left_out = int((rows[f"{variant}_status"] == NOT_ASKED).sum())
 
     def of(column: str, share: float | None = None) -> float | None:
         if good.empty:
@@ -472,7 +490,9 @@ def _variant_traffic(rows: Any, variant: str) -> VariantTraffic:
     return VariantTraffic(
         served=int(((rows["served_by"] == variant) & (rows[f"{variant}_status"] == 200)).sum()),
         scored=len(good),
-        errors=len(rows) - len(good),
+        errors=len(rows) - len(good) - left_out,
+        left_out=left_out,
+        late=int((rows["late"] & (rows["routed_to"] == variant)).sum()),
         latency_p50_ms=of("latency_ms", 0.5),
         latency_p95_ms=of("latency_ms", 0.95),
         mean_loss=of("loss"),

@@ -10,6 +10,7 @@ SCORE_BUCKETS = tuple(k / 10 for k in range(1, 11))
 VALUE_BUCKETS = (-1e4, -1e3, -100.0, -10.0, -1.0, 0.0, 1.0, 10.0, 100.0, 1e3, 1e4)
 RELATIVE_DISAGREEMENT = 0.1
 STATUSES = (200, 500, 503, 504)
+FALLBACK_REASONS = ("slow", "failed", "lost")
 
 
 class EngineMetrics:
@@ -50,6 +51,18 @@ class EngineMetrics:
             ["variant", "status"],
             registry=self.registry,
         )
+        self.fallbacks = Counter(
+            "mlops_fallbacks_total",
+            "Requests routed to the challenger that the champion answered: slow, failed or lost.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.left_out = Counter(
+            "mlops_shadow_scores_left_out_total",
+            "Shadow scores left out because too much was waiting.",
+            ["variant"],
+            registry=self.registry,
+        )
         self.disagreements = Counter(
             "mlops_shadow_disagreements_total",
             "Rows that champion and challenger predicted differently (numbers: by more than 10 %).",
@@ -81,6 +94,9 @@ class EngineMetrics:
                 self.shadow_scores.labels(variant, str(status))
             self.latency.labels(variant)
             self.score_latency.labels(variant)
+            self.left_out.labels(variant)
+        for reason in FALLBACK_REASONS:
+            self.fallbacks.labels(reason)
 
     def serve(self, name: str, champion: str | None, challenger: str | None, percent: float) -> None:
         """Which versions are served now, and how the traffic is split."""

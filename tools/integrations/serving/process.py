@@ -20,7 +20,7 @@ from tools.core.errors import FinalError, FixableError, NeedsPersonError, Outsid
 from tools.core.files import open_private
 from tools.integrations.serving.engine import HOST, EngineConfig
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 150.0  # one that fails is noticed at once; a busy machine only takes long
 STOP_TIMEOUT_S = 5.0
 GROUP_TIMEOUT_S = 2.0  # reached only where nobody collects ended orphans (a container without init)
 ADMIN_TIMEOUT_S = 150.0

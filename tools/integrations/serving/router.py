@@ -1,7 +1,9 @@
 """Answers requests: champion or challenger by the canary's share, the other one in the shadow.
 
 All methods run on the engine's event loop; models run in processes of their own (`worker`). A request waits for the
-champion, or for a challenger that is healthy and in time; nothing else ever delays it.
+champion, or for a challenger that is healthy and in time; nothing else ever delays it: what is scored in the shadow
+goes behind every request that somebody waits for. Where the champion answers in the challenger's place, that is a
+fallback, which is counted with its reason.
 """
 
 import asyncio
@@ -13,15 +15,16 @@ from typing import Any
 
 from tools.integrations.serving.metrics import EngineMetrics
 from tools.integrations.serving.recorder import Recorder
-from tools.integrations.serving.routing import CHALLENGER, CHAMPION, route
+from tools.integrations.serving.routing import CHALLENGER, CHAMPION, NOT_ASKED, route
 from tools.integrations.serving.routing import Variant as VariantName
 from tools.integrations.serving.state import BrokenStateError, Canary, ModelRef, ProductionState, load_state, save_state
-from tools.integrations.serving.worker import ModelLoadError, ModelSource, Score, Variant
+from tools.integrations.serving.worker import ModelLoadError, ModelSource, Rows, Score, Ticket, Variant
 
 CHAMPION_TIMEOUT_S = 30.0
 CHALLENGER_RESTARTS = 2
 MAX_PENDING_ROWS = 50_000  # of requests whose scores are not both there yet: memory is bounded, not only the queue
-POLL_S = 0.01
+MAX_SHADOW_ROWS = 25_000  # of them: from there on shadow scores are left out, before any request is refused
+FALLBACKS = {504: "slow", 500: "failed"}  # why the champion answered in its place; any other status: lost
 
 _log = logging.getLogger(__name__)
 
@@ -40,13 +43,23 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client gets for one request."""
+    """What a client gets for one request. `fallback`: why the challenger that it was routed to did not answer it."""
 
     score: Score
     served_by: VariantName
     routed_to: VariantName
     model: ModelRef
     latency_ms: float
+    fallback: str = ""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Rows that a variant was given to score."""
+
+    variant: Variant
+    ticket: Ticket
+    score: "asyncio.Future[Score]"
 
 
 class Router:
@@ -69,6 +82,7 @@ class Router:
         self._champion: Variant | None = None
         self._challenger: Variant | None = None
         self._recording: set[asyncio.Task[None]] = set()
+        self._recorded = 0
         self._pending_rows = 0
         self._changing = asyncio.Lock()
         self._restore_problem = ""
@@ -101,23 +115,28 @@ class Router:
             raise NotServingError("no model is deployed")
         if self._pending_rows + len(rows) > MAX_PENDING_ROWS:
             raise OverloadedError("too many rows are waiting for a model; send this request again later")
-        ours = self._submit(champion, rows)
         if challenger is None or canary is None:
-            score = await asyncio.shield(ours)
+            score = await asyncio.shield(self._submit(champion, rows, live=True).score)
             self.metrics.scored(CHAMPION, score)
             return self._answered(score, CHAMPION, CHAMPION, champion, started)
 
-        theirs = self._submit(challenger, rows)
         routed_to = route(unit or request_id, canary.seed, canary.percent)
+        ours = self._submit(champion, rows, live=routed_to == CHAMPION)
+        theirs = self._submit(challenger, rows, live=routed_to == CHALLENGER)
         served_by: VariantName = CHAMPION
         try:
+            fallback = ""
             if routed_to == CHALLENGER:
-                score = await self._challenger_score(challenger, theirs)
+                score = await self._challenger_score(theirs)
                 if score.ok:
                     served_by = CHALLENGER
                     return self._answered(score, CHALLENGER, CHALLENGER, challenger, started)
+                fallback = FALLBACKS.get(score.status, "lost")
                 self.metrics.requests.labels(CHALLENGER, str(score.status)).inc()
-            return self._answered(await asyncio.shield(ours), CHAMPION, routed_to, champion, started)
+                self.metrics.fallbacks.labels(fallback).inc()
+                ours = self._wanted_after_all(ours, theirs, rows)
+            score = await asyncio.shield(ours.score)
+            return self._answered(score, CHAMPION, routed_to, champion, started, fallback)
         finally:
             record = {
                 "request_id": request_id,
@@ -126,36 +145,62 @@ class Router:
                 "champion_version": champion.model.version,
                 "challenger_version": challenger.model.version,
             }
-            task = asyncio.create_task(self._record(record, ours, theirs))
+            task = asyncio.create_task(self._record(record, ours.score, theirs.score))
             self._recording.add(task)
-            task.add_done_callback(self._recording.discard)
+            task.add_done_callback(self._end_recording)
 
-    def _submit(self, variant: Variant, rows: list[dict[str, Any]]) -> "asyncio.Future[Score]":
+    def _end_recording(self, task: asyncio.Task[None]) -> None:
+        self._recording.discard(task)
+        self._recorded += 1
+
+    def _submit(self, variant: Variant, rows: Rows, *, live: bool) -> _Asked:
+        if not live and self._pending_rows + len(rows) > MAX_SHADOW_ROWS:
+            ticket = Ticket()
+            ticket.set_result(Score(NOT_ASKED, 0.0, error=f"more than {MAX_SHADOW_ROWS} rows are waiting"))
+            return _Asked(variant, ticket, asyncio.wrap_future(ticket))
+
         def done(_: "asyncio.Future[Score]") -> None:
             self._pending_rows -= len(rows)
 
         self._pending_rows += len(rows)
-        future = asyncio.wrap_future(variant.submit(rows))
-        future.add_done_callback(done)
-        return future
+        ticket = variant.submit(rows, live=live)
+        asked = _Asked(variant, ticket, asyncio.wrap_future(ticket))
+        asked.score.add_done_callback(done)
+        return asked
 
-    async def _challenger_score(self, challenger: Variant, future: "asyncio.Future[Score]") -> Score:
+    def _wanted_after_all(self, ours: _Asked, theirs: _Asked, rows: Rows) -> _Asked:
+        """The champion's score is waited for now, the challenger's is not."""
+        theirs.variant.prefer(theirs.ticket, live=False)
+        if ours.ticket.done() and ours.ticket.result().left_out:
+            return self._submit(ours.variant, rows, live=True)
+        ours.variant.prefer(ours.ticket, live=True)
+        return ours
+
+    async def _challenger_score(self, asked: _Asked) -> Score:
         # Until a challenger that was lost answers again (in the shadow), nobody waits for it.
-        if challenger.state != "ready" and not future.done():
-            return Score(503, 0.0, error=f"the challenger is {challenger.state}")
+        if asked.variant.state != "ready" and not asked.ticket.done():
+            return Score(503, 0.0, error=f"the challenger is {asked.variant.state}")
         try:
-            return await asyncio.wait_for(asyncio.shield(future), self._challenger_timeout_s)
+            return await asyncio.wait_for(asyncio.shield(asked.score), self._challenger_timeout_s)
         except TimeoutError:
+            if asked.ticket.done():  # it is there, this loop only had no time to hear of it
+                return asked.ticket.result()
             return Score(504, self._challenger_timeout_s * 1000.0, error="the challenger was too slow")
 
     def _answered(
-        self, score: Score, served_by: VariantName, routed_to: VariantName, variant: Variant, started: float
+        self,
+        score: Score,
+        served_by: VariantName,
+        routed_to: VariantName,
+        variant: Variant,
+        started: float,
+        fallback: str = "",
     ) -> Answer:
         elapsed_s = time.perf_counter() - started
         self.metrics.requests.labels(served_by, str(score.status)).inc()
         if score.ok:
             self.metrics.latency.labels(served_by).observe(elapsed_s)
-        return Answer(score, served_by, routed_to, variant.model, elapsed_s * 1000.0)
+        return Answer(score, served_by, routed_to, variant.model, elapsed_s * 1000.0, fallback)
 
     async def _record(
         self, record: dict[str, Any], ours: "asyncio.Future[Score]", theirs: "asyncio.Future[Score]"
@@ -165,7 +210,9 @@ class Router:
         scores: dict[VariantName, Score] = {CHAMPION: mine, CHALLENGER: other}
         for variant, score in scores.items():
             self.metrics.scored(variant, score)
-            if variant != record["served_by"]:
+            if score.left_out:
+                self.metrics.left_out.labels(variant).inc()
+            elif variant != record["served_by"]:
                 self.metrics.shadow_scores.labels(variant, str(score.status)).inc()
         self.metrics.compare(mine, other)
         self.recorder.add({**record, "champion": asdict(mine), "challenger": asdict(other)})
@@ -314,14 +361,16 @@ class Router:
             return True
 
     async def drain(self, timeout_s: float) -> dict[str, Any]:
-        """Wait until every shadow score so far is recorded."""
+        """Wait until the shadow scores that are missing now are recorded. `recorded`: all that ever were."""
         deadline = time.monotonic() + timeout_s
-        while self._recording and time.monotonic() < deadline:
-            await asyncio.sleep(POLL_S)
+        waiting = set(self._recording)
+        if waiting:
+            await asyncio.wait(waiting, timeout=timeout_s)
         left = max(0.1, deadline - time.monotonic())
         flushed = await asyncio.to_thread(self.recorder.flush, left)
         return {
-            "pending": len(self._recording),
+            "pending": len(waiting & self._recording),
+            "recorded": self._recorded,
             "written": flushed,
             "lost": self.recorder.lost,
             "last_error": self.recorder.last_error,

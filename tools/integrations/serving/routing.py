@@ -7,6 +7,7 @@ from tools.modeling.assignment import assign
 Variant = Literal["champion", "challenger"]
 CHAMPION: Variant = "champion"
 CHALLENGER: Variant = "challenger"
+NOT_ASKED = 0  # status of a variant that was not asked for a score
 
 
 def route(key: str, seed: int, percent: float) -> Variant:

@@ -98,6 +98,8 @@ class VariantTraffic(Data):
     served: int  # requests it answered
     scored: int  # requests it scored, answering or in the shadow
     errors: int  # requests it failed to score
+    left_out: int = 0  # requests it was not asked to score in the shadow, because too much was waiting
+    late: int = 0  # of the requests routed to it: answered after SERVING_CHALLENGER_TIMEOUT_S, or not at all
     latency_p50_ms: float | None  # scoring of one row inside its process
     latency_p95_ms: float | None
     mean_loss: float | None
@@ -114,9 +116,12 @@ class Traffic(Data):
     next_start: int
     champion: VariantTraffic
     challenger: VariantTraffic | None  # None: no canary was running
+    routed: int = 0  # requests routed to the challenger
+    fallbacks: dict[str, int] = Field(default_factory=dict[str, int])  # of them answered by the champion, by reason
     response_p50_ms: float  # whole request as the client saw it
     response_p95_ms: float
     requests_per_s: float
+    took_s: float = 0.0  # the whole call, waiting for shadow scores included
     message: str
 
 

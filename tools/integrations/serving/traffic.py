@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from tools.core.errors import FinalError, FixableError
-from tools.integrations.serving.routing import CHALLENGER, CHAMPION
+from tools.integrations.serving.routing import CHALLENGER, CHAMPION, NOT_ASKED
 from tools.modeling.data import Task, as_text
 from tools.modeling.metrics import row_losses
 from tools.modeling.predictor import Predictions
@@ -27,7 +27,10 @@ CONCURRENCY = 4
 REPORT_EVERY = 50
 REQUEST_TIMEOUT_S = 60.0
 MAX_SEGMENTS = 50
-NO_ANSWER = 0  # status of a variant that was not asked
+REASONS = {"slow": "too slow", "failed": "failed", "lost": "not running"}
+DRAIN_STEP_S = 5.0
+STUCK_S = 120.0  # without one more shadow score; a challenger that restarts, on a busy machine, takes less
+DRAIN_LIMIT_S = 1_200.0
 
 
 @dataclass(frozen=True)
@@ -141,18 +144,64 @@ def shadow_records(path: Path, offset: int) -> Iterator[dict[str, Any]]:
                 continue
 
 
+def drained(
+    drain: Callable[[float], Mapping[str, Any]],
+    path: Path,
+    offset: int,
+    request_ids: Sequence[str],
+    progress: Callable[[int, int], None],
+) -> dict[str, Mapping[str, Any]]:
+    """The shadow records of these requests, once all are there: request id -> record.
+
+    A busy machine lags, so what ends the waiting early is that nothing moves any more (`STUCK_S`), or a limit that no
+    machine reaches that still works; then some are missing in what is returned, which the evidence counts.
+
+    Args:
+        drain: waits up to some seconds; `pending`, `recorded`, `written`, `lost` and `last_error` of the engine.
+        progress: called with (there, wanted) every `DRAIN_STEP_S`; what it raises stops the waiting.
+
+    Raises:
+        FinalError: a record was not written; see `records_of` too.
+    """
+    began = moved = time.monotonic()
+    recorded = -1
+    while True:
+        state = drain(DRAIN_STEP_S)
+        lost = int(state["lost"])
+        if lost:
+            raise FinalError(f"{lost} shadow records could not be written {state['last_error']}".strip())
+        now = time.monotonic()
+        if state["recorded"] != recorded:
+            recorded, moved = state["recorded"], now
+        if state["written"]:
+            found = records_of(shadow_records(path, offset), request_ids)
+            if not state["pending"] or len(found) == len(request_ids):
+                return found
+            progress(len(found), len(request_ids))
+        if now - moved > STUCK_S or now - began > DRAIN_LIMIT_S:
+            if not state["written"]:
+                raise FinalError(f"the disk takes no shadow records any more: {path}")
+            return records_of(shadow_records(path, offset), request_ids)
+
+
 def evidence(
-    replies: list[Reply], shadow: Mapping[str, Mapping[str, Any]], truth: pd.Series, task: Task, batch: int
+    replies: list[Reply],
+    shadow: Mapping[str, Mapping[str, Any]] | None,
+    truth: pd.Series,
+    task: Task,
+    batch: int,
+    deadline_ms: float,
 ) -> pd.DataFrame:
     """The evidence table: one row a request, in the order of the replies.
 
+    A variant's status is 0 where it was not asked, or its shadow score was left out or is missing: whether that is so
+    depends on how much was waiting, not on what it would have said, so nothing is compared there, and nothing is wrong.
+
     Args:
-        shadow: request id -> shadow record. Empty without a canary: the challenger's columns are then null.
+        shadow: request id -> shadow record; None without a canary: the challenger was not asked then.
         truth: the true labels, as many as replies.
+        deadline_ms: after which the champion answers in the challenger's place.
     """
-    missing = [reply.request_id for reply in replies if shadow and reply.request_id not in shadow]
-    if missing:
-        raise FinalError(f"{len(missing)} of {len(replies)} shadow records are missing, the first is {missing[0]}")
     table = pd.DataFrame(
         {
             "request_id": [reply.request_id for reply in replies],
@@ -160,17 +209,13 @@ def evidence(
             "y_true": truth.to_numpy(),
         }
     )
-    scores: dict[str, list[Mapping[str, Any]]] = {}
-    for variant in (CHAMPION, CHALLENGER):
-        if shadow:
-            scores[variant] = [shadow[reply.request_id][variant] for reply in replies]
-        elif variant == CHAMPION:
-            scores[variant] = [
-                {**reply.body, "status": reply.status, "latency_ms": reply.body.get("score_latency_ms")}
-                for reply in replies
-            ]
-        else:
-            scores[variant] = [{"status": NO_ANSWER, "latency_ms": None} for _ in replies]
+    scores: dict[str, list[Mapping[str, Any]]] = {
+        variant: [
+            shadow[reply.request_id][variant] if shadow and reply.request_id in shadow else _replied(reply, variant)
+            for reply in replies
+        ]
+        for variant in (CHAMPION, CHALLENGER)
+    }
     parts = {variant: _variant_columns(rows, truth, task) for variant, rows in scores.items()}
     for column in ("prediction", "probability", "loss", "error", "latency_ms", "status"):
         for variant, part in parts.items():
@@ -178,11 +223,32 @@ def evidence(
     table["batch"] = batch
     table["routed_to"] = [reply.body.get("routed_to", CHAMPION) for reply in replies]
     table["response_ms"] = [reply.latency_ms for reply in replies]
+    # Whether the variant that a request was routed to answered it in time: both are held to the same.
+    table["fallback"] = [str(reply.body.get("fallback") or "") for reply in replies]
+    table["engine_ms"] = np.array([reply.body.get("latency_ms") for reply in replies], dtype="float64")
+    table["late"] = (table["fallback"] != "") | (table["engine_ms"] > deadline_ms)
     for variant, rows in scores.items():
         # What a loss is computed from when the label comes late: a class's probability, and which class it is.
         table[f"{variant}_classes"] = [_texts(row.get("classes")) for row in rows]
         table[f"{variant}_probabilities"] = [(row.get("probabilities") or [None])[0] for row in rows]
     return table
+
+
+def told_fallbacks(routed: int, fallbacks: Mapping[str, int], champion_late: int, champion_routed: int) -> str:
+    """The fallbacks of a batch in words, beside how often the champion was as late; empty where there were none."""
+    count = sum(fallbacks.values())
+    if not count:
+        return ""
+    why = ", ".join(f"{REASONS[name]} {times}" for name, times in fallbacks.items())
+    compared = f"of its own {champion_routed}, {champion_late} were as late"
+    return f"; the champion answered {count} of the {routed} requests routed to the challenger ({why}; {compared})"
+
+
+def _replied(reply: Reply, variant: str) -> Mapping[str, Any]:
+    """A variant's score as the client saw it: of the one that answered."""
+    if variant != reply.body.get("served_by", CHAMPION):
+        return {"status": NOT_ASKED, "latency_ms": None}
+    return {**reply.body, "status": reply.status, "latency_ms": reply.body.get("score_latency_ms")}
 
 
 def _texts(classes: Any) -> list[str] | None:

@@ -1,12 +1,12 @@
 """One process per model, so that a model that hangs, crashes or eats its core never takes another one with it.
 
 `tools.modeling.model_process` runs in the child, without secrets and network; `Worker` is the engine's handle on one
-child; `Variant` is a worker with a queue and a thread of its own, which restarts the worker when it was lost.
+child; `Variant` is a worker with a queue and a thread of its own, which restarts the worker when it was lost. In that
+queue a request whose sender waits goes before all that is scored in the shadow (`lanes`).
 """
 
 import json
 import logging
-import queue
 import sys
 import threading
 import time
@@ -19,13 +19,15 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from tools.core.errors import OutsideStoreError, ToolError
+from tools.integrations.serving.lanes import Lanes
+from tools.integrations.serving.routing import NOT_ASKED
 from tools.integrations.serving.state import ModelRef
 from tools.modeling.model_host import IsolatedModel, ModelHost, ModelLostError
 from tools.modeling.model_process import BAD, ROWS
 from tools.modeling.model_store import fetch_model, import_libraries
 
 LOAD_TIMEOUT_S = 120.0
-QUEUE_LIMIT = 5_000
+QUEUE_LIMIT = 5_000  # of either lane
 MAX_ERROR_CHARS = 300
 
 _log = logging.getLogger(__name__)
@@ -36,7 +38,8 @@ class Score:
     """What one variant made of the rows of one request.
 
     Args:
-        status: 200, 500 (the model raised), 503 (lost, disabled or overloaded), 504 (too slow).
+        status: 200, 500 (the model raised), 503 (lost, disabled or overloaded), 504 (too slow), 0 (left out: a shadow
+            score for which there was no room, which says nothing on the model).
         predictions: one label or number a row.
         probabilities: rows x classes; None for regressions and models without them.
         latency_ms: building the table and predicting, inside the model's process; waiting in a queue not included.
@@ -53,6 +56,10 @@ class Score:
     @property
     def ok(self) -> bool:
         return self.status == 200
+
+    @property
+    def left_out(self) -> bool:
+        return self.status == NOT_ASKED
 
 
 class ModelLoadError(Exception):
@@ -143,7 +150,8 @@ def _score(answer: bytes, rows: int) -> Score:
 
 
 _SENT = TypeAdapter(Score)
-_Item = tuple[list[dict[str, Any]], "Future[Score]"] | None
+Rows = list[dict[str, Any]]
+Ticket = Future[Score]
 
 
 class Variant:
@@ -153,7 +161,8 @@ class Variant:
         model: what it serves.
         worker: the model, loaded.
         source: makes a new worker when this one is lost.
-        timeout_s: seconds for one answer; a slower process is killed and replaced.
+        timeout_s: seconds for one answer; a slower process is killed and replaced. Time that it waited for a core is
+            the machine's and does not count.
         restarts: how many losses in a row end it; None: it is always started again.
     """
 
@@ -167,29 +176,37 @@ class Variant:
         self._worker: Worker | None = worker
         self._source = source
         self._losses = 0
-        self._queue: queue.Queue[_Item] = queue.Queue()
+        self._lanes: Lanes[Ticket, Rows] = Lanes()
         self._thread = threading.Thread(target=self._run, name=f"variant-{model.version}", daemon=True)
         self._thread.start()
 
-    def submit(self, rows: list[dict[str, Any]]) -> "Future[Score]":
-        """Score rows in the background. The future never raises: every failure is a `Score`."""
-        future: Future[Score] = Future()
+    def submit(self, rows: Rows, *, live: bool) -> Ticket:
+        """Score rows in the background. The future never raises: every failure is a `Score`.
+
+        Args:
+            live: somebody waits for the answer; without it they are scored when nobody waits.
+        """
+        ticket = Ticket()
         if self.state == "disabled":
-            future.set_result(Score(503, 0.0, error=f"disabled after {self._losses} losses in a row"))
-        elif self._queue.qsize() >= QUEUE_LIMIT:
-            future.set_result(Score(503, 0.0, error=f"more than {QUEUE_LIMIT} requests are waiting"))
-        else:
-            self._queue.put((rows, future))
-        return future
+            ticket.set_result(Score(503, 0.0, error=f"disabled after {self._losses} losses in a row"))
+        elif self._lanes.waiting(live=live) >= QUEUE_LIMIT:
+            ticket.set_result(Score(503 if live else NOT_ASKED, 0.0, error=f"more than {QUEUE_LIMIT} are waiting"))
+        elif not self._lanes.put(ticket, rows, live=live):
+            ticket.set_result(Score(503, 0.0, error=f"version {self.model.version} is not served any more"))
+        return ticket
+
+    def prefer(self, ticket: Ticket, *, live: bool) -> None:
+        """Somebody waits for it now, or nobody does any more. Nothing happens to what is being scored already."""
+        self._lanes.move(ticket, live=live)
 
     def close(self) -> None:
         """End after what already waits was scored. Does not block."""
-        self._queue.put(None)
+        self._lanes.close()
 
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
-            rows, future = item
-            future.set_result(self._score(rows))
+        while (item := self._lanes.get()) is not None:
+            ticket, rows = item
+            ticket.set_result(self._score(rows))
         if self._worker is not None:
             self._worker.kill()
 

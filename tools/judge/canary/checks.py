@@ -1,4 +1,4 @@
-"""The tests of harm that a canary must survive: quality, quality per segment, failures, latency."""
+"""The tests of harm that a canary must survive: quality, quality per segment, failures, latency, fallbacks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,9 +24,10 @@ from tools.judge.sequential import (
 FAILURE_MARGIN = 0.01  # promotion needs proof that failures rise by less
 SLOWER = 1.5  # without a stated bound, a latency up to this many times the champion's is no harm
 LATENCY_QUANTILE = 0.95
+TOO_SLOW = 504
 MIN_SERVED = 20  # promotion needs this many latencies of requests that the challenger really served
 SUSPICION = float(np.log(4.0))  # promotion waits while any check leans this far towards harm
-SHARES = {"quality": 0.5, "failures": 0.25, "latency": 0.25}  # of alpha
+SHARES = {"quality": 0.5, "failures": 0.25, "latency": 0.25}  # of alpha; fallbacks share with the latency
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def checks_of(evidence: Evidence, quality: Quality, rules: Rules) -> list[Check]
     checks = [_quality_check(quality, n, budget / 2 if segmented else budget)]
     if segmented:
         checks += _segment_checks(evidence, rules, n, budget / 2)
-    return [*checks, *_failure_checks(evidence, rules, n), _latency_check(evidence, rules, n)]
+    checks += [*_failure_checks(evidence, rules, n), _latency_check(evidence, rules, n)]
+    return checks if evidence.late is None else [*checks, _fallback_check(evidence, evidence.late, rules)]
 
 
 def within_tolerance_log_e(quality: Quality, n: int) -> Floats:
@@ -194,11 +196,14 @@ def _unpaired_margin(champion: Floats, challenger: Floats, n: int) -> Floats:
 
 
 def _latency_check(evidence: Evidence, rules: Rules, n: int) -> Check:
-    """Against the stated bound on every answer of the challenger, else against the champion on the split traffic."""
-    alpha = rules.alpha * SHARES["latency"]
-    mine = np.where(evidence.served_by_challenger, evidence.challenger_latency_ms, np.nan)
-    theirs = np.where(evidence.served_by_challenger, np.nan, evidence.champion_latency_ms)
-    served = np.cumsum(np.isfinite(mine))
+    """Against the stated bound on every answer of the challenger, else against the champion on the split traffic.
+
+    What was routed to the challenger and fell back as too slow belongs to it: without it the slowest would be missing.
+    """
+    alpha = rules.alpha * SHARES["latency"] / (1 if evidence.late is None else 2)
+    mine = np.where(evidence.routed & _timed(evidence.challenger_status), evidence.challenger_latency_ms, np.nan)
+    theirs = np.where(~evidence.routed & _timed(evidence.champion_status), evidence.champion_latency_ms, np.nan)
+    served = np.cumsum(evidence.served_by_challenger & np.isfinite(evidence.challenger_latency_ms))
     values, passed = (_quantile(theirs), _quantile(mine)), np.ones(n, dtype=bool)
     if rules.max_latency_ms is not None:
         latency = evidence.challenger_latency_ms
@@ -215,6 +220,26 @@ def _latency_check(evidence: Evidence, rules: Rules, n: int) -> Check:
         passed &= proof >= log_threshold(rules.alpha)
     passed &= (served >= MIN_SERVED) & (log_e < SUSPICION)
     return Check("latency", log_e, log_threshold(alpha), passed, *values, unit)
+
+
+def _timed(status: Floats) -> NDArray[np.bool_]:
+    """Where a latency is that of an answer, or of one that came too late (504)."""
+    return np.isnan(status) | (_failed(status) == 0) | (status == TOO_SLOW)
+
+
+def _fallback_check(evidence: Evidence, late: Floats, rules: Rules) -> Check:
+    """Requests not answered in time by the variant they were routed to, challenger against champion.
+
+    Both are held to the same deadline on traffic that was split by chance, so a machine that is too slow for either
+    blames neither; it only leaves fewer answers of the challenger to judge.
+    """
+    mine, theirs = np.where(evidence.routed, late, np.nan), np.where(evidence.routed, np.nan, late)
+    log_e = _blocks_log_e(theirs, mine)
+    return Check(
+        "fallbacks", log_e, log_threshold(rules.alpha * SHARES["latency"] / 2), log_e < SUSPICION,
+        _mean_or_none(theirs[np.isfinite(theirs)]), _mean_or_none(mine[np.isfinite(mine)]),
+        "of its requests not answered in time",
+    )  # fmt: skip
 
 
 def _quantile(latency: Floats) -> float | None:

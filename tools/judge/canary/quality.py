@@ -33,6 +33,9 @@ class Evidence:
         champion_prediction, challenger_prediction: class names as text, or numbers for regression; optional.
         labelled_after: requests sent when the label was recorded; NaN where there is none or it was there at once.
         label_batch: number of that recording, which orders labels that arrive while no request does.
+        routed_to_challenger: whose answer the user was to get; as served where unknown.
+        late: 1 where the variant that the request was routed to did not answer it in time, so that another one had to
+            or the user waited too long; 0 where it did.
     """
 
     served_by_challenger: NDArray[np.bool_]
@@ -53,6 +56,13 @@ class Evidence:
     challenger_prediction: NDArray[Any] | None = None
     labelled_after: Floats | None = None
     label_batch: Floats | None = None
+    routed_to_challenger: NDArray[np.bool_] | None = None
+    late: Floats | None = None
+
+    @property
+    def routed(self) -> NDArray[np.bool_]:
+        """Requests that were routed to the challenger, shape (n,)."""
+        return self.served_by_challenger if self.routed_to_challenger is None else self.routed_to_challenger
 
     def __len__(self) -> int:
         return len(self.served_by_challenger)

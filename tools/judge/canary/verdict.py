@@ -210,7 +210,8 @@ def _reasons(traced: Trace, rules: Rules, labelled: int, served: int) -> list[st
         if check.name == "failures" and check.log_e[-1] < SUSPICION:
             missing.append(f"failures: not yet proven to rise by less than {FAILURE_MARGIN:.0%}.")
         elif check.name == "latency" and served < MIN_SERVED:
-            missing.append(f"latency: the challenger served {served} requests; at least {MIN_SERVED} are needed.")
+            needed = f"latency: the challenger served {served} requests; at least {MIN_SERVED} are needed"
+            missing.append(f"{needed}{_late(traced.checks)}.")
         elif check.name == "latency" and check.log_e[-1] < SUSPICION:
             missing.append(f"latency: not yet proven to be below {SLOWER:g} times the champion's.")
         elif check.name != "quality":
@@ -219,6 +220,16 @@ def _reasons(traced: Trace, rules: Rules, labelled: int, served: int) -> list[st
                 f"{_show(check.champion_value)} {check.unit} (e-value {np.exp(check.log_e[-1]):.3g}, not yet proof)."
             )
     return missing
+
+
+def _late(checks: list[Check]) -> str:
+    """Why it served fewer than were routed to it, where that is so."""
+    for check in checks:
+        if check.name == "fallbacks" and check.challenger_value:
+            shares = f"{check.challenger_value:.0%} of those routed to it were not answered in time"
+            theirs = "no" if check.champion_value is None else f"{check.champion_value:.0%}"
+            return f" ({shares}, {theirs} of the champion's own)"
+    return ""
 
 
 def _labels(maturity: Maturity, rules: Rules) -> str:
