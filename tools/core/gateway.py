@@ -244,6 +244,10 @@ class Gateway:
         """Which servers of other people are left out, as far as they were contacted."""
         return self._sender.standing
 
+    def leave_out(self, server: str, why: str) -> None:
+        """A server of somebody else cannot be used as things are set up; told once."""
+        self.standing.failed(server, why)
+
     def look_again(self) -> None:
         """Look in the background at servers of other people that are due to be looked at. Returns at once."""
         for server in self.standing.due():

@@ -108,7 +108,7 @@ class GatewayServer:
     @property
     def count(self) -> int:
         """How many tools of our own integrations are offered."""
-        return len(self.offers.own())
+        return sum(offer.server in self._gateway.stack.own for offer in self.offers.all().values())
 
     async def _list_tools(self, request: types.ListToolsRequest) -> types.ListToolsResult:
         if request:  # the SDK asks too, for itself and with None

@@ -7,8 +7,6 @@ what was accepted, is left out when it was noticed by whoever called it.
 import hashlib
 import json
 import logging
-import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +21,6 @@ from tools.core.policy import ProposedCall
 from tools.core.schema import agent_schema, agent_tool_name
 from tools.core.server import tool_definition
 from tools.core.yamlfile import ConfigError
-
-OWN_EVERY_S = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -54,24 +50,29 @@ class Offers:
         self._role = role
         self._scope = scope
         self.granted = frozenset(names)
-        self._own: dict[str, Offer] = {}
-        self._own_at = -math.inf
+        self._state: Any = None
+        self._all: dict[str, Offer] = {}
+        self._fingerprint = ""
 
     def all(self) -> dict[str, Offer]:
         """Public name -> tool, as things are now."""
-        own = self.own()
-        return {**self.third_party(taken=own), **own}
+        gateway = self._gateway
+        usable = [gateway.stack.usable(name) for name in self.names]  # what one lacks may be installed meanwhile
+        state = (usable, gateway.stack.pins.version(), gateway.standing.version)
+        if state != self._state:
+            own = self.own()
+            self._all, self._state = {**own, **self.third_party(taken=own)}, state
+            listed = [offer.definition.model_dump(mode="json") for offer in self._all.values()]
+            self._fingerprint = hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest()
+        return self._all
+
+    def fingerprint(self) -> str:
+        """Different whenever what is offered is."""
+        self.all()
+        return self._fingerprint
 
     def own(self) -> dict[str, Offer]:
-        """Tools of our integrations. None that puts questions to people: only a task of the crew may do that.
-
-        Looked up anew every few seconds: what an integration lacks may be installed meanwhile.
-        """
-        if time.monotonic() - self._own_at > OWN_EVERY_S:
-            self._own, self._own_at = self._look_up_own(), time.monotonic()
-        return self._own
-
-    def _look_up_own(self) -> dict[str, Offer]:
+        """Tools of our integrations. None that puts questions to people: only a task of the crew may do that."""
         found: dict[str, Offer] = {}
         for name in self.names:
             spec = self._gateway.stack.spec(name)
@@ -131,11 +132,6 @@ class Offers:
                     effect = self._gateway.policy.effect_of(server, tool["name"])
                     return Offer(server, tool["name"], effect, _foreign_definition(public, tool, effect))
         return None
-
-    def fingerprint(self) -> str:
-        """Different whenever what is offered is."""
-        listed = [offer.definition.model_dump(mode="json") for offer in self.all().values()]
-        return hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest()
 
     def _accepted(self, server: str) -> list[dict[str, Any]]:
         try:
