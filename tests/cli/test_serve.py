@@ -280,10 +280,9 @@ def test_a_server_that_is_dead_keeps_nobody_waiting_and_what_is_accepted_meanwhi
             heard.append(message.root.method)
 
     async def go(url: str) -> tuple[set[str], set[str]]:
+        limits = httpx.Timeout(30, read=None)  # a stream on which nothing comes for a while is open all the same
         async with (
-            httpx.AsyncClient(
-                headers={"Authorization": f"Bearer {TOKEN}"}, timeout=httpx.Timeout(30, read=None)
-            ) as http,
+            httpx.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=limits) as http,
             streamable_http_client(url, http_client=http) as (read, write, _),
             ClientSession(read, write, message_handler=hear) as session,
         ):

@@ -144,6 +144,37 @@ def test_a_call_that_says_nothing_is_told_to_be_under_way(tmp_path: Path, monkey
     assert [done for done, _ in heard] == sorted({done for done, _ in heard})
 
 
+@pytest.mark.parametrize(("level", "hears"), [(None, True), ("error", False)])
+def test_a_client_that_asks_for_no_progress_is_told_where_to_approve(
+    tmp_path: Path, level: types.LoggingLevel | None, hears: bool
+) -> None:
+    store, said = ApprovalStore(tmp_path / "approvals"), list[str]()
+
+    async def on_log(params: types.LoggingMessageNotificationParams) -> None:
+        said.append(str(params.data))
+
+    async def go(server: GatewayServer) -> None:
+        async with (
+            create_connected_server_and_client_session(server.mcp, logging_callback=on_log) as session,
+            anyio.create_task_group() as group,
+        ):
+            if level is not None:
+                await session.set_logging_level(level)
+            group.start_soon(session.call_tool, "fake_drop", {})
+            await until(store.pending)
+            (asked,) = store.pending()
+            await session.send_ping()  # what was sent before it has arrived
+            if hears:
+                await until(lambda: said)
+                assert said == [f"waits for a person: mlops-crew approve {asked.id}"]
+            else:
+                assert said == []
+            group.cancel_scope.cancel()
+
+    with fake.make_gateway(tmp_path, policy=SUPERVISED) as gateway:
+        anyio.run(go, GatewayServer(gateway))
+
+
 # --- servers of other people
 
 

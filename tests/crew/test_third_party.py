@@ -80,11 +80,11 @@ def test_of_a_server_that_nobody_asked_nothing_is_claimed(tmp_path: Path) -> Non
 
 
 def test_a_server_that_is_dead_costs_its_own_tools_and_is_told_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     told: list[dict[str, Any]] = []
     role = agent("docs")
-    with gateway(tmp_path, {"allow": "*", "effects": {"search": "read"}}) as made:
+    with gateway(tmp_path / "dies", {"allow": "*", "effects": {"search": "read"}}) as made:
         made.journal.subscribe(lambda record: told.append(record) if record["kind"] == "server" else None)
         assert len(tools_for_agent(made, "analyst", role, "docs")) == 3, "nobody has tried it yet"
         assert not made.call("docs", {"action": "search"}).ok
@@ -92,13 +92,13 @@ def test_a_server_that_is_dead_costs_its_own_tools_and_is_told_once(
         assert tools_for_agent(made, "analyst", role, "docs") == []
         (record,) = told
         assert record["server"] == "docs" and "ZeroDivisionError" in record["left_out"]
-    with gateway(tmp_path, {"allow": "*"}, command="no-such-program") as made:
+    with gateway(tmp_path / "gone", {"allow": "*"}, command="no-such-program") as made:
         made.journal.subscribe(lambda record: told.append(record) if record["kind"] == "server" else None)
         assert tools_for_agent(made, "analyst", role, "docs") == []
         assert "no program no-such-program" in told[-1]["left_out"]
         assert made._sender.connections == {}  # pyright: ignore[reportPrivateUsage]
-    made.stack.pins.path.write_text("{")
-    with gateway(tmp_path, {"allow": "*"}, accepted=()) as made:
+    with gateway(tmp_path / "spoilt", {"allow": "*"}) as made:
+        made.stack.pins.path.write_text("{")
         made.journal.subscribe(lambda record: told.append(record) if record["kind"] == "server" else None)
         assert tools_for_agent(made, "analyst", role, "docs") == []
         assert "cannot be read as accepted tools" in told[-1]["left_out"]

@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import secrets
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,8 @@ CALLS_AT_ONCE = 64  # of one client: so many reads, and so many that change some
 LOOK_EVERY_S = 1.0  # whether what is offered has changed
 BEAT_EVERY_S = 1.0
 
+_Tell = Callable[[float, float | None, str], Awaitable[None]]  # how far, of what, in words
+
 INSTRUCTIONS = (
     "Tools of a machine-learning operations crew, named <integration>_<action>. Every call is checked by a policy and "
     "journalled. A result has a status (ok, no_data, failed, denied, needs_approval, unknown), data and a message. A "
@@ -56,6 +58,7 @@ class _Client:
     under_way: Counter[bool] = field(default_factory=Counter[bool])
     session: ServerSession | None = None
     listed: str = ""
+    hears_notices: bool = True
 
 
 class _TellingServer(Server[_Client, Any]):
@@ -104,6 +107,7 @@ class GatewayServer:
         )
         self.mcp.list_tools()(self._list_tools)
         self.mcp.call_tool(validate_input=False)(self._call_tool)
+        self.mcp.set_logging_level()(self._set_level)
 
     @property
     def count(self) -> int:
@@ -190,13 +194,14 @@ class GatewayServer:
 
     @contextlib.contextmanager
     def _reported(self, task: str, name: str) -> Generator[None]:
-        """While it lasts, the progress of the call that belongs to `task` goes to its client."""
+        """While it lasts, the progress of the call that belongs to `task` goes to its client.
+
+        One that asks for no progress is told by a log message where a person is waited for, as it would not know.
+        """
         request = self.mcp.request_context
         token = request.meta.progressToken if request.meta else None
-        if token is None:
-            yield
-            return
-        relay = Relay(task, name, self._sender(request.session, token, str(request.request_id)))
+        tell = self._progress(token) if token is not None else self._log()
+        relay = Relay(task, name, _on_this_loop(tell), only_questions=token is None)
         unsubscribe = self._gateway.journal.subscribe(relay)
         beating = asyncio.create_task(_beat(relay))
         try:
@@ -205,17 +210,41 @@ class GatewayServer:
             beating.cancel()
             unsubscribe()
 
-    def _sender(self, session: Any, token: str | int, request_id: str) -> Callable[[float, float | None, str], None]:
-        loop = asyncio.get_running_loop()
+    def _progress(self, token: str | int) -> _Tell:
+        request = self.mcp.request_context
 
         async def send(done: float, total: float | None, message: str) -> None:
-            with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):  # the client went away
-                await session.send_progress_notification(token, done, total, message or None, request_id)
+            await request.session.send_progress_notification(
+                token, done, total, message or None, str(request.request_id)
+            )
 
-        def from_any_thread(done: float, total: float | None, message: str) -> None:
-            asyncio.run_coroutine_threadsafe(send(done, total, message), loop)
+        return send
 
-        return from_any_thread
+    def _log(self) -> _Tell:
+        request, client = self.mcp.request_context, self._client()
+
+        async def send(_done: float, _total: float | None, message: str) -> None:
+            if client.hears_notices:
+                await request.session.send_log_message("notice", message, "mlops-crew", request.request_id)
+
+        return send
+
+    async def _set_level(self, level: types.LoggingLevel) -> None:
+        self._client().hears_notices = level in ("debug", "info", "notice")
+
+
+def _on_this_loop(tell: _Tell) -> Callable[[float, float | None, str], None]:
+    """`tell`, to be called from any thread; a client that went away stops nothing."""
+    loop = asyncio.get_running_loop()
+
+    async def send(done: float, total: float | None, message: str) -> None:
+        with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+            await tell(done, total, message)
+
+    def from_any_thread(done: float, total: float | None, message: str) -> None:
+        asyncio.run_coroutine_threadsafe(send(done, total, message), loop)
+
+    return from_any_thread
 
 
 async def _beat(relay: Relay) -> None:

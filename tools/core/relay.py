@@ -23,9 +23,19 @@ class Relay:
         task: by which the journal tells the call apart.
         name: of the call, for people.
         send: (done, total, message); `done` grows from one to the next.
+        only_questions: nothing but that a person is waited for, and where they answer.
     """
 
-    def __init__(self, task: str, name: str, send: Send, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        task: str,
+        name: str,
+        send: Send,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        only_questions: bool = False,
+    ) -> None:
+        self._only_questions = only_questions
         self._task = task
         self._name = name
         self._send = send
@@ -51,12 +61,12 @@ class Relay:
             self._question = ""
         elif kind == "progress" and self._question:  # a reminder: seconds of waiting are no progress of the call
             self._nudge(str(record["message"]))
-        elif kind == "progress":
+        elif kind == "progress" and not self._only_questions:
             self._say(float(record["done"]), record["total"], str(record["message"]))
 
     def beat(self) -> None:
         """Say that the call is under way, unless something was said lately. To be called every second or so."""
-        if self._clock() - self._said_at >= SILENCE_S:
+        if not self._only_questions and self._clock() - self._said_at >= SILENCE_S:
             waited_s = self._clock() - self._began
             self._nudge(self._question or f"{self._name} is under way, {waited_s:.0f} s")
 
