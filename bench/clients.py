@@ -3,10 +3,9 @@
 Run: python bench/clients.py [--python NAME=INTERPRETER ...]
 
 Each client starts the server itself, over standard input and output, in a project of its own; lists the tools;
-versions a small file (`dvc_version_data`, whose result holds a hash and paths); and calls with an argument that there
-is not. The table says how many tools it saw, whether every value of the result reached what it hands to its model, and
-whether the error did, with what is valid. A client is taken from the interpreter named for it, by default this one; what is not
-installed there is said, and how to get it:
+versions a small file (`dvc_version_data`, whose result holds a hash and paths); and calls with an argument too many. The table says how many tools it saw, whether every value of the result reached what it hands to its model, and
+whether the error did, with what is valid. A client is taken from the interpreter named for it, by default this one;
+what is not installed there is said, and how to get it:
 
     python -m venv clients/langchain && clients/langchain/bin/pip install langchain-mcp-adapters
     python bench/clients.py --python langchain=clients/langchain/bin/python
@@ -106,10 +105,11 @@ async def main():
         "pydantic-ai-slim[mcp]",
         "pydantic_ai.mcp",
         """
-from pydantic_ai.mcp import MCPServerStdio
+from fastmcp.client.transports import StdioTransport
+from pydantic_ai.mcp import MCPToolset
 
 async def main():
-    crew = MCPServerStdio(server["command"], server["args"], env=server["env"], cwd=server["cwd"], timeout=120)
+    crew = MCPToolset(StdioTransport(**server))
     async with crew:
         tools = await crew.list_tools()
         answers = []
@@ -147,7 +147,11 @@ def drive(client: str, python: str, folder: Path) -> dict[str, Any]:
     env = {**os.environ, "MLOPS_PROJECT": str(project), "MLOPS_DATA_ROOTS": str(data.parent), "PYTHONPATH": str(ROOT)}
     (project / "config" / "goal.yaml").unlink()  # no goal: what it would bind is said by the client
     server = {"command": sys.executable, "args": ["-m", "crew.cli", "serve"], "env": env, "cwd": str(project)}
-    asked = [server, ["dvc_version_data", {"paths": [str(data)]}], ["dvc_version_data", {"no_such_argument": 1}]]
+    asked = [
+        server,
+        ["dvc_version_data", {"paths": [str(data)]}],
+        ["dvc_version_data", {"paths": [str(data)], "nope": 1}],
+    ]
     try:
         ended = subprocess.run(
             [python, "-c", f"{AROUND}{program}\nasyncio.run(main())", json.dumps(asked)],
@@ -159,13 +163,14 @@ def drive(client: str, python: str, folder: Path) -> dict[str, Any]:
     if not lines:
         return {"broken": " ".join(ended.stderr.split())[-300:]}
     found = json.loads(lines[-1].removeprefix("TOLD "))
-    (journal,) = (project / ".mlops" / "runs").glob("*/journal.jsonl")
-    records = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
+    # A client may start the server anew for each call.
+    journals = (project / ".mlops" / "runs").glob("*/journal.jsonl")
+    records = [json.loads(line) for path in journals for line in path.read_text(encoding="utf-8").splitlines()]
     outcome = next(record for record in records if record["kind"] == "outcome" and record["status"] == "ok")
     lacking = [
         name for name, value in outcome["data"].items() if isinstance(value, str) and value not in found["right"]
     ]
-    said = "no_such_argument" in found["refused"] and "paths" in found["refused"]
+    said = "nope" in found["refused"] and "message" in found["refused"]
     return {**found, "lacking": lacking, "said": said}
 
 
