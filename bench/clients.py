@@ -3,9 +3,10 @@
 Run: python bench/clients.py [--python NAME=INTERPRETER ...]
 
 Each client starts the server itself, over standard input and output, in a project of its own; lists the tools;
-versions a small file (`dvc_version_data`, whose result holds a hash and paths); and calls with an argument too many. The table says how many tools it saw, whether every value of the result reached what it hands to its model, and
-whether the error did, with what is valid. A client is taken from the interpreter named for it, by default this one;
-what is not installed there is said, and how to get it:
+versions a small file (`dvc_version_data`, whose result holds a hash and paths); and calls with an argument too many.
+The table says how many tools it saw, whether every value of the result reached what it hands to its model, and whether
+the error did, with what is valid. A client is taken from the interpreter named for it, by default this one; what is
+not installed there is said, and how to get it:
 
     python -m venv clients/langchain && clients/langchain/bin/pip install langchain-mcp-adapters
     python bench/clients.py --python langchain=clients/langchain/bin/python
@@ -109,7 +110,7 @@ from fastmcp.client.transports import StdioTransport
 from pydantic_ai.mcp import MCPToolset
 
 async def main():
-    crew = MCPToolset(StdioTransport(**server))
+    crew = MCPToolset(StdioTransport(**server), init_timeout=120, read_timeout=120)
     async with crew:
         tools = await crew.list_tools()
         answers = []
