@@ -15,6 +15,7 @@ from crew.goal import ModelSettings
 from crew.models import ReasoningLLM, RunbookLLM, RunbookManagerLLM
 from crew.roles import MANAGER, AgentConfig, granted_actions
 from crew.run import Run
+from crew.third_party import tools_for_agent
 from tasks.base import TaskFailedError, TaskResult
 from tasks.grounding import ungrounded
 from tools.core.schema import compact
@@ -161,19 +162,15 @@ def task_tools(run: Run, task: str) -> list[BaseTool]:
     tools: list[BaseTool] = []
     for name, actions in granted_actions(run.roles, task, stack).items():
         tools += load_tool(name)(run).for_agent(actions)
-    for name, actions in run.roles.agents[run.roles.tasks[task].agent].integrations.items():
-        if stack.spec(name) is None:
-            tools += _third_party_tools(run, name, actions)
+    role = run.roles.tasks[task].agent
+    config = run.roles.agents[role]
+    for name in (name for name in config.integrations if name not in stack.own):
+        tool = ServerTool(run, name)
+        tools += [
+            tool.agent_tool(found["name"], found["description"], found["inputSchema"])
+            for found in tools_for_agent(run.gateway, role, config, name)
+        ]
     return tools
-
-
-def _third_party_tools(run: Run, server: str, actions: list[str] | None) -> list[BaseTool]:
-    tool = ServerTool(run, server)
-    return [
-        tool.agent_tool(found["name"], found["description"], found["inputSchema"])
-        for found in run.gateway.tools(server)
-        if actions is None or found["name"] in actions
-    ]
 
 
 def _thinker(run: Run, own: str | None, model: ModelSettings, runbook: RunbookLLM) -> BaseLLM:

@@ -16,7 +16,7 @@ from tools.core.errors import NeedsPersonError, ToolError
 from tools.core.isolation import available
 from tools.core.proxies import may_use_proxy
 from tools.core.redact import Redactor
-from tools.core.stack import ServerConfig, Stack
+from tools.core.stack import Stack
 from tools.core.yamlfile import ConfigError
 
 State = Literal["ok", "off", "warn", "broken"]
@@ -194,15 +194,29 @@ def _configuration(project: Path, env: Mapping[str, str]) -> list[Check]:
         lambda: open_stack(project, env),
         lambda s: f"{len(s.own)} integrations, {len(s.third_party)} third-party servers",
     )
-    read("policy.yaml", policy, lambda p: f"autonomy {p.file.autonomy}")
+    allowed = read("policy.yaml", policy, lambda p: f"autonomy {p.file.autonomy}")
     if stack is not None and goal is not None:
         specs = {name: stack.spec(name) for name in stack.names}
-        read(
+        roles = read(
             "agents.yaml, tasks.yaml",
             lambda: load_roles(config, specs, goal.placeholders()),
             lambda r: f"{len(r.agents)} roles, {len(r.tasks)} tasks",
         )
+        if allowed is not None and roles is not None:
+            checks += _misnamed(stack, allowed.file, roles.agents)
     return checks
+
+
+def _misnamed(stack: Stack, policy: Any, agents: Any, **listed: Any) -> list[Check]:
+    """Tools of other people's servers that grants and policy name and that there are not."""
+    from crew.third_party import misnamed
+
+    try:
+        found = misnamed(stack, policy, agents, **listed)
+    except ConfigError as error:
+        return [Check("accepted tools", "broken", str(error))]
+    fix = "correct the name; as it stands it grants, allows or forbids nothing"
+    return [Check(f"tools of {item.server}", "warn", str(item), fix) for item in found]
 
 
 def _data(project: Path, data: Any) -> list[Check]:
@@ -263,11 +277,13 @@ def check_integration(name: str, stack: Stack, project: Path, home: Path, env: M
         return IntegrationCheck(name, "broken", str(error), "set it in the environment or .env", title=name)
     spec = stack.spec(name)
     if spec is None:
-        return _server(IntegrationCheck(name, "ok", "", title=name, transport=transport), stack)
+        return _server(IntegrationCheck(name, "ok", "", title=name, transport=transport), stack, project, env)
     found = _facts(spec, env, transport)
     if found.state != "ok":
         return found
-    return _server(found, stack) if transport != "in-process" else _health(found, spec, project, home, env)
+    return (
+        _server(found, stack, project, env) if transport != "in-process" else _health(found, spec, project, home, env)
+    )
 
 
 def _facts(spec: Integration, env: Mapping[str, str], transport: str) -> IntegrationCheck:
@@ -322,47 +338,11 @@ def _fix(error: ToolError | None, spec: Integration, found: IntegrationCheck) ->
     return f"reinstall with: {spec.install_command()}" if error is None else "see the message"
 
 
-def _server(found: IntegrationCheck, stack: Stack) -> IntegrationCheck:
-    """A server of its own (stdio, http or third-party): does it answer MCP?"""
-    import anyio
+def _server(found: IntegrationCheck, stack: Stack, project: Path, env: Mapping[str, str]) -> IntegrationCheck:
+    from crew.reach import reach
 
-    config = stack.config(found.name)
-    answer = anyio.run(_list_tools, found.name, config)
-    if isinstance(answer, ToolError):
-        found.state, found.reached = "broken", False
-        found.detail, found.fix = answer.message, "start it, or correct config/stack.yaml"
-    else:
-        where = config.url or " ".join(config.command)
-        found.detail, found.reached = f"MCP server {where} answers with {len(answer)} tools", True
-        if found.name in stack.third_party:
-            _compare(found, stack, answer)
+    found.state, found.detail, found.fix, found.reached = reach(found.name, stack, project, env)
     return found
-
-
-def _compare(found: IntegrationCheck, stack: Stack, listed: list[dict[str, Any]]) -> None:
-    """Whether the tools of somebody else's server are those that were accepted."""
-    from tools.core.pins import STATES
-
-    try:
-        differences = stack.pins.compare(found.name, listed)
-    except ConfigError as error:
-        found.state, found.detail = "broken", str(error)
-        return
-    named = {state: [d.tool for d in differences if d.state == state] for state in STATES if state != "same"}
-    told = [f"{state}: {', '.join(names)}" for state, names in named.items() if names]
-    if told:
-        found.state, found.fix = "warn", f"look at them and accept them with: mlops-crew tools accept {found.name}"
-        found.detail += f"; not as accepted: {'; '.join(told)}"
-
-
-async def _list_tools(name: str, config: ServerConfig) -> list[dict[str, Any]] | ToolError:
-    """The tools of a server, or why it cannot be asked."""
-    from tools.core.client import listed_tools
-
-    try:
-        return await listed_tools(name, config)
-    except ToolError as error:
-        return error
 
 
 def timed_out(name: str, stack: Stack, env: Mapping[str, str], timeout_s: float) -> IntegrationCheck:

@@ -108,6 +108,12 @@ class Narrator:
             case "fallback":
                 text = f"finished by its runbook instead of the LLM: {_text(record, 'reason')}"
                 return [Line("warning", text, "fallback", level=1, tone="warn", whole=True)]
+            case "server":
+                why = _text(record, "left_out")
+                text = f"the MCP server {_text(record, 'server')} " + (
+                    f"is left out: {why}" if why else "answers again"
+                )
+                return [Line("warning", text, "server", level=1, tone="warn", whole=True)]
             case "lock":
                 text = f"the lock of {_text(record, 'model')} was left by {_text(record, 'taken_over')}, which is dead"
                 return [Line("warning", text, "lock", level=1, tone="warn", whole=True)]

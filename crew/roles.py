@@ -147,10 +147,7 @@ def load_roles(config: Path, specs: Mapping[str, Integration | None], placeholde
         ConfigError: a missing file, an unknown key, integration, action, agent, task or field; names the valid ones.
     """
     agents_path, tasks_path = config / "agents.yaml", config / "tasks.yaml"
-    agents = {
-        name: as_model(content, AgentConfig, f"{agents_path}: agent {name!r}")
-        for name, content in _mapping(agents_path).items()
-    }
+    agents = load_agents(config)
     tasks = {
         name: as_model(content, TaskConfig, f"{tasks_path}: task {name!r}")
         for name, content in _mapping(tasks_path).items()
@@ -174,6 +171,12 @@ def load_roles(config: Path, specs: Mapping[str, Integration | None], placeholde
             _check_condition(where, Condition.parse(text), text, earlier, definitions)
         earlier.append(name)
     return Roles(agents, tasks, definitions)
+
+
+def load_agents(config: Path) -> dict[str, AgentConfig]:
+    """The roles of `agents.yaml`, not held against anything else. Raises `ConfigError`."""
+    path = config / "agents.yaml"
+    return {name: as_model(content, AgentConfig, f"{path}: agent {name!r}") for name, content in _mapping(path).items()}
 
 
 def _mapping(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from crew.commands.ending import end_at_once
 if TYPE_CHECKING:
     from tasks.goal import Goal
     from tools.core.gateway import Gateway
+    from tools.core.journal import Record
 
 DEFAULT_GOAL = "config/goal.yaml"
 
@@ -85,6 +86,9 @@ def serve(
         _tell(f"Journal: {gateway.journal.path}")
         _tell(f"Calls are bound to the goal {bound.name}" if bound else "No goal: calls that need one are refused")
         _tell(f"Tools: {server.count}, of {', '.join(server.names)}")
+        for name, why in server.offers.left_out().items():
+            _tell(f"WARNING: {name} is left out: {why}")
+        gateway.journal.subscribe(_tell_server)
         _tell("Calls that need a person wait for: mlops-crew approve ID")
         if door is None:
             _tell("MCP on standard input and output")
@@ -100,6 +104,13 @@ def serve(
 def _tell(text: str) -> None:
     """To standard error: standard output belongs to the protocol."""
     say(text, sys.stderr)
+
+
+def _tell_server(record: "Record") -> None:
+    """That a server of somebody else is left out from now on, or answers again."""
+    if record["kind"] == "server":
+        why = record["left_out"]
+        _tell(f"WARNING: {record['server']} is left out: {why}" if why else f"{record['server']} answers again")
 
 
 def _end_on_signals(gateway: "Gateway") -> None:

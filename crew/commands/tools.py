@@ -55,6 +55,7 @@ def tools(
 
     from crew.goal import load_goal
     from crew.roles import MANAGER, load_roles
+    from crew.third_party import misnamed
     from tools.core.policy import Policy
     from tools.session import open_stack
 
@@ -68,11 +69,14 @@ def tools(
     if role and role not in names:
         raise CommandError(f"unknown role {role!r}; the roles are: {', '.join(names)}", code=2)
     found = [_role(name, roles, stack, policy) for name in ([role] if role else names)]
+    wrong = [str(item) for item in misnamed(stack, policy.file, roles.agents)]
     if as_json:
-        print_json({"roles": found, "characters_per_token": CHARS_PER_TOKEN})
+        print_json({"roles": found, "characters_per_token": CHARS_PER_TOKEN, "misnamed": wrong})
         return 0
     for entry in found:
         _print_role(entry)
+    for text in wrong:
+        say(paint(f"WARNING: {text}", "yellow"))
     say(f"The numbers are tokens, estimated at {CHARS_PER_TOKEN:g} characters each. ask: waits for a person.")
     say("Arguments have limits too, see config/policy.yaml.")
     return 0
@@ -99,11 +103,16 @@ def _integration(
 
     spec = stack.spec(name)
     real = stack.is_real(name)
+    unaccepted: str | None = None
     listed: list[tuple[str, Any, Action | None]]
     if spec is not None:
         listed = [(a.name, a.effect, a) for a in spec.actions if granted is None or a.name in granted]
-    else:  # only the server itself knows its tools, and starting it is not worth a listing
-        listed = [(action, policy.effect_of(name, action), None) for action in granted or ["*"]]
+    else:  # those a person has accepted; the server is not started for a listing
+        accepted = {tool["name"]: tool for tool in stack.pins.tools(name)}
+        shown = [tool for tool in accepted if granted is None or tool in granted]
+        listed = [(tool, policy.effect_of(name, tool), None) for tool in shown]
+        if not accepted:
+            unaccepted = f"nobody has accepted a tool of it: mlops-crew tools accept {name}"
     actions: list[dict[str, Any]] = []
     for action, effect, definition in listed:
         asks = definition is not None and definition.asks
@@ -125,7 +134,7 @@ def _integration(
         "level": policy.level(name, real).value,
         "real": real,
         "installed": not spec.missing() if spec else None,
-        "unusable": stack.usable(name),
+        "unusable": stack.usable(name) or unaccepted,
         "install": spec.install_command() if spec and spec.missing() else None,
         "actions": actions,
     }

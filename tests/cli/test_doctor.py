@@ -1,6 +1,7 @@
 """`mlops-crew doctor`: what is broken is found, with the way to fix it; what is optional is no failure."""
 
 import json
+import sys
 import threading
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from tools.core.contract import Integration
 from tools.registry import load_spec
 from tools.session import open_stack
 
+ROOT = Path(__file__).parents[2]
 SECRET = "very-secret-value-1"
 
 
@@ -192,3 +194,23 @@ def test_a_signing_key_that_others_may_read_is_broken_and_none_is_made_by_lookin
     assert told() == ("ok", f"in {tmp_path / 'keys'}")
     (tmp_path / "keys" / "journal.key").chmod(0o644)
     assert told()[0] == "broken" and "chmod 600" in told()[1]
+
+
+def test_misspelt_tools_of_somebody_elses_server_are_told_by_doctor_and_tools(cli: Cli, folder: Path) -> None:
+    server = f"{{other: {{command: {sys.executable}, args: [-m, tests.core.third_party], cwd: {ROOT}}}}}"
+    edit(folder / "config" / "stack.yaml", "mcpServers: {}", f"mcpServers: {server}")
+    edit(folder / "config" / "policy.yaml", "  people:", '  other: {allow: "*", effects: {bloks: read}}\n  people:')
+    agents = folder / "config" / "agents.yaml"
+    edit(agents, "    - dvc\n    - great", "    - other: [blocks, tiped]\n    - dvc\n    - great")
+    asked = cli("doctor", "--integration", "other")
+    assert asked.code == 0 and "WARN" in asked.out
+    told = " ".join(asked.out.split())
+    assert "other has no tool 'bloks', did you mean 'blocks'?" in told and "'tiped', did you mean 'typed'?" in told
+    before = cli("tools", "data_guardian")
+    assert "nobody has accepted a tool of it: mlops-crew tools accept other" in before.out
+    assert cli("tools", "accept", "other", "--yes").code == 0
+    listed = cli("tools", "data_guardian")
+    assert "WARNING: policy.yaml: integrations.other.effects: other has no tool 'bloks'" in listed.out
+    assert "blocks" in listed.out.split("other:")[1]
+    checks = [check for check in project_checks(folder, folder / ".mlops", {}) if check.name == "tools of other"]
+    assert checks and {check.state for check in checks} == {"warn"}

@@ -16,7 +16,7 @@ import anyio.to_thread
 import httpx
 import jsonschema
 import pytest
-from mcp import ClientSession, StdioServerParameters
+from mcp import ClientSession, StdioServerParameters, types
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
@@ -263,3 +263,42 @@ def test_a_third_party_server_is_offered_once_a_person_has_accepted_it(folder: P
     assert [block.type for block in found.content] == ["text", "text", "image", "text"]
     assert json.loads(found.content[0].text)["data"]["text"].startswith("first")
     assert cli("tools", "accept", "nobody").code == 2
+
+
+def test_a_server_that_is_dead_keeps_nobody_waiting_and_what_is_accepted_meanwhile_reaches_the_client(
+    folder: Path,
+) -> None:
+    other = f"{{command: {sys.executable}, args: [-m, tests.core.third_party], cwd: {ROOT}}}"
+    silent = f"{{command: {sys.executable}, args: [-c, 'import time; time.sleep(600)']}}"
+    servers = f"{{other: {other}, silent: {silent}, gone: {{command: no-such-program}}}}"
+    edit(folder / "config" / "stack.yaml", "mcpServers: {}", f"mcpServers: {servers}")
+    edit(folder / "config" / "policy.yaml", "  people:", '  other: {allow: "*"}\n  silent: {allow: "*"}\n  people:')
+    heard: list[str] = []
+
+    async def hear(message: Any) -> None:
+        if isinstance(message, types.ServerNotification):
+            heard.append(message.root.method)
+
+    async def go(url: str) -> tuple[set[str], set[str]]:
+        limits = httpx.Timeout(30, read=None)  # a stream on which nothing comes for a while is open all the same
+        async with (
+            httpx.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=limits) as http,
+            streamable_http_client(url, http_client=http) as (read, write, _),
+            ClientSession(read, write, message_handler=hear) as session,
+        ):
+            await session.initialize()
+            before = {tool.name for tool in (await session.list_tools()).tools}
+            accept = [sys.executable, "-m", "crew.cli", "tools", "accept", "other", "--yes"]
+            await anyio.run_process(accept, env=environment(folder), cwd=folder)
+            with anyio.fail_after(60):
+                while "notifications/tools/list_changed" not in heard:
+                    await anyio.sleep(0.05)
+            return before, {tool.name for tool in (await session.list_tools()).tools}
+
+    with http_server(folder, MLOPS_SERVER_TOKEN=TOKEN) as (process, url):
+        before, after = anyio.run(go, url)
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+    assert "mlflow_get_champion" in before and after - before == {
+        f"other_{name}" for name in ("blocks", "typed", "broken_promise", "fails", "write")
+    }

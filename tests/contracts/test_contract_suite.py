@@ -1,5 +1,6 @@
 """One contract, every integration of the registry, every transport."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,14 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+from mcp import types
+from mcp.shared.memory import create_connected_server_and_client_session
 
 from tools.core import contract_suite as suite
 from tools.core import remote_suite
 from tools.core.contract import Integration
 from tools.core.gateway import Gateway
+from tools.core.gateway_server import GatewayServer
 from tools.core.policy import Policy, PolicyFile
 from tools.core.results import ToolResult
+from tools.core.schema import agent_tool_name
 from tools.core.standin import StandIn
 from tools.registry import INTEGRATIONS, load_spec, vendors
 from tools.session import open_gateway
@@ -107,6 +113,37 @@ def test_an_integration_works_over_every_transport(name: str, transport: str, tm
                         suite.check_no_secret(spec, example, settings, tmp_path)
                     suite.check_example(spec, example, suite.replayed(call, example, play))
                     suite.check_read_leaves_no_trace(spec, example, suite.replayed(call, example, play), tmp_path)
+
+
+@pytest.mark.parametrize("name", INTEGRATIONS)
+def test_an_outside_client_that_reads_only_the_text_misses_nothing(name: str, tmp_path: Path) -> None:
+    spec = load_spec(name)
+
+    async def ask(gateway: Gateway, example: suite.Example) -> None:
+        async with create_connected_server_and_client_session(GatewayServer(gateway, [name]).mcp) as session:
+            answer = await session.call_tool(agent_tool_name(name, example.action), dict(example.arguments))
+            suite.check_text(f"{name}.{example.action}", answer)
+
+    with suite.staged(spec) as stages:
+        examples, settings, play = stages[0]
+        examples[0].prepare(tmp_path)
+        with connected(spec, "in-process", tmp_path, settings) as gateway:
+            if play is not None:
+                play.begin(examples[0].exchanges)
+            anyio.run(ask, gateway, examples[0])
+
+
+def test_a_result_whose_text_lacks_a_part_breaks_the_contract() -> None:
+    structured = {"status": "ok", "data": {"path": "models/a"}}
+    whole, short, words = (
+        types.CallToolResult(content=[types.TextContent(type="text", text=text)], structuredContent=structured)
+        for text in (json.dumps(structured), '{"status": "ok"}', "Done.")
+    )
+    suite.check_text("x.y", whole)
+    with pytest.raises(AssertionError, match="lacks data"):
+        suite.check_text("x.y", short)
+    with pytest.raises(AssertionError, match="no JSON object"):
+        suite.check_text("x.y", words)
 
 
 @pytest.mark.parametrize("name", REMOTE)

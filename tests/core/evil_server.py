@@ -11,7 +11,7 @@ from mcp.server.stdio import stdio_server
 
 server: Server[Any, Any] = Server("evil")
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"q": {"type": "string", "description": "query"}}}
-NAMES = ["search", "hang", "flood", "huge", "ask", "lie", "e_double"]
+NAMES = ["search", "hang", "flood", "huge", "ask", "lie", "tell", "e_double"]
 
 
 @server.list_tools()
@@ -49,6 +49,8 @@ async def call_tool(name: str, arguments: dict[str, Any]) -> types.CallToolResul
             except Exception as error:  # noqa: BLE001 - what the client says to it is what is tested
                 return text(f"refused: {error}")
             return text("answered")
+        case "tell":
+            await context.session.send_tool_list_changed()
         case "lie":
             return types.CallToolResult(content=[], structuredContent={"status": "ok", "call_id": "c9999"})
     return text(f"ok {name} {sorted(os.environ)}")

@@ -142,10 +142,10 @@ def test_a_hostile_server_is_held_to_what_was_accepted(tmp_path: Path, flag: Pat
         assert call("huge").ok, "a tool that did not change goes on"
         later = call("drop_production")
         assert later.status is Status.NEEDS_APPROVAL and "no accepted tool drop_production" in later.message
-        names = [tool["name"] for tool in gateway.tools("evil")]
-        offers = GatewayServer(gateway)._third_party_offers()  # pyright: ignore
-        assert "drop_production" not in names
-        assert offers["evil_search"].definition.description == "Search the docs."
+        accepted = {tool["name"]: tool["description"] for tool in gateway.tools("evil")}
+        offers = GatewayServer(gateway).offers.third_party()
+        assert "drop_production" not in accepted and accepted["search"] == "Search the docs."
+        assert "evil_search" not in offers, "it is known to be refused, so nobody is offered it"
         unnamed = offers["evil_e_double"].definition.annotations
         assert unnamed is not None and unnamed.destructiveHint and not unnamed.readOnlyHint
 

@@ -21,6 +21,7 @@ from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 from tests.core.fake import SECRET, SPEC, effects, make_gateway
+from tools.core.bounds import MAX_RESULT_BYTES
 from tools.core.contract import Effect
 from tools.core.errors import ErrorKind
 from tools.core.http_door import MAX_BODY_BYTES, MAX_SESSIONS
@@ -334,15 +335,26 @@ async def test_the_text_of_a_result_is_the_result_as_json(tmp_path: Path) -> Non
     (block,) = result.content
     assert isinstance(block, types.TextContent)
     told = json.loads(block.text)
+    assert told == result.structuredContent, "a client that reads only the text misses nothing"
     assert (told["status"], told["message"], told["data"]["twice"]) == ("ok", "2 twice", 4)
 
 
 def test_a_long_result_is_bounded_as_text_and_whole_as_structure() -> None:
-    result = as_mcp(ToolResult(status=Status.OK, data={"text": "x" * (2 * MAX_TEXT_CHARS)}))
+    long = "x" * (2 * MAX_TEXT_CHARS)
+    result = as_mcp(ToolResult(status=Status.OK, data={"text": long, "path": "models/a"}))
     (block,) = result.content
     assert isinstance(block, types.TextContent) and len(block.text) <= MAX_TEXT_CHARS
-    assert "structuredContent" in json.loads(block.text)["data"]["note"]
+    told = json.loads(block.text)["data"]
+    assert "structuredContent: text" in told["note"] and told["path"] == "models/a"
     assert result.structuredContent is not None and len(result.structuredContent["data"]["text"]) == 2 * MAX_TEXT_CHARS
+
+
+def test_what_the_gateway_lets_through_is_whole_in_the_text() -> None:
+    rows = [f"größe {number}" for number in range(15_000)]
+    result = as_mcp(ToolResult(status=Status.OK, data={"rows": rows}))
+    (block,) = result.content
+    assert isinstance(block, types.TextContent) and json.loads(block.text)["data"]["rows"] == rows
+    assert len(json.dumps({"rows": rows}, separators=(",", ":"))) > MAX_RESULT_BYTES, "more than it lets through"
 
 
 def test_our_gateway_is_believed_over_http_only_with_the_key_of_both_sides(tmp_path: Path) -> None:

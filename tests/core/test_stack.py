@@ -1,6 +1,7 @@
 """`stack.yaml`: how each server is reached, and which secrets it is given."""
 
 import dataclasses
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -141,8 +142,52 @@ def test_what_has_no_embedded_form_and_no_library_says_how_to_install_it() -> No
 
 
 def test_an_embedded_integration_and_somebody_elses_server_are_usable() -> None:
-    stack = make({"mcpServers": {"other": {"command": "srv"}}})
-    assert stack.usable("fake") is None and stack.usable("other") is None
+    servers = {"other": {"command": sys.executable}, "far": {"url": "http://nobody.invalid/mcp"}}
+    stack = make({"mcpServers": servers})
+    assert stack.usable("fake") is None and stack.usable("other") is None and stack.usable("far") is None
+
+
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        ({"command": "no-such-program", "args": ["-y", "it"]}, "no program no-such-program.*no-such-program -y it"),
+        ({"command": "./no-such", "cwd": "/"}, "no program ./no-such"),
+        ({"command": "./etc", "cwd": "/"}, "etc is not a program that may be executed"),
+        ({"command": sys.executable, "cwd": "/no/such/folder"}, "folder .cwd. /no/such/folder does not exist"),
+        ({"command": sys.executable, "env": {"A": "$NOT_SET"}}, r"\$NOT_SET"),
+    ],
+)
+def test_a_server_of_somebody_else_that_cannot_be_started_is_told_without_starting_it(
+    server: dict[str, Any], said: str
+) -> None:
+    found = make({"mcpServers": {"other": server}}).usable("other")
+    assert found is not None and re.search(said, found) and "stack.yaml" in found, found
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"type": "stdio", "command": "srv", "cwd": "sub", "timeout": 20}, ("stdio", 20.0, None)),
+        ({"transport": "stdio", "command": "srv", "timeout": 60_000}, ("stdio", 60.0, None)),
+        ({"type": "streamableHttp", "url": "http://h/mcp", "timeout": 30}, ("http", 30.0, None)),
+        ({"serverUrl": "http://h/mcp"}, ("http", None, None)),
+        ({"type": "http", "httpUrl": "http://h/mcp", "trust": False}, ("http", None, None)),
+        ({"command": "srv", "autoApprove": [], "alwaysAllow": ["x"], "disabled": False}, ("stdio", None, None)),
+        ({"command": "srv", "enabled": True, "startup_timeout_sec": 5, "tool_timeout_sec": 9}, ("stdio", 9.0, 5.0)),
+    ],
+)
+def test_entries_are_taken_as_every_client_writes_them(
+    entry: dict[str, Any], expected: tuple[str, float | None, float | None]
+) -> None:
+    config = make({"mcpServers": {"other": entry}}).config("other")
+    assert (config.transport, config.timeout_s, config.start_timeout_s) == expected
+    assert config.cwd == (Path("/project/sub") if "cwd" in entry else None)
+
+
+def test_an_entry_that_is_not_enabled_is_left_out_and_the_old_transport_is_refused_in_words(tmp_path: Path) -> None:
+    assert make({"mcpServers": {"other": {"command": "srv", "enabled": False}}}).names == ("fake",)
+    with pytest.raises(ConfigError, match="sse is not supported; use the server's streamable HTTP"):
+        read(tmp_path, 'mcpServers: {other: {type: sse, url: "http://h/sse"}}')
 
 
 def test_the_project_cannot_say_where_the_signing_keys_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,9 @@ go, and what its caller names. Everything else, secrets above all, stays here.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from tools.core.proxies import bypass
 
@@ -51,3 +53,21 @@ def child_env(
         taken |= {name: env[name] for name in PROXIES if name in env and "@" not in env[name]}
         taken |= bypass(taken)
     return {**taken, **(values or {})}
+
+
+def unstartable(command: Sequence[str], env: Mapping[str, str], cwd: Path | None) -> str:
+    """Why a command of `config/stack.yaml` cannot be started, with what to do; empty where it looks as if it can.
+
+    Args:
+        env, cwd: of the process; a program without a folder in its name is looked for on the `PATH` of `env`.
+    """
+    told = f"the command is {' '.join(command)}; correct it in config/stack.yaml"
+    if cwd is not None and not cwd.is_dir():
+        return f"its folder (cwd) {cwd} does not exist; {told}"
+    program = command[0]
+    place = str((cwd or Path.cwd()) / program) if os.path.dirname(program) else program
+    if shutil.which(place, path=env.get("PATH", os.defpath)):
+        return ""
+    if os.path.dirname(program) and os.path.exists(place):
+        return f"{program} is not a program that may be executed; {told}"
+    return f"there is no program {program}: install it, or give its full path; {told}"

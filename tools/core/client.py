@@ -6,17 +6,16 @@ event loop, because anyio's scopes must be left by the task that entered them.
 
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import anyio.abc
 import httpx
 import mcp.types as types
-from anyio.streams.memory import MemoryObjectReceiveStream
 from mcp.client.session import ClientSession
 from mcp.shared.exceptions import McpError
 from mcp.shared.message import SessionMessage
@@ -34,10 +33,10 @@ from tools.core.foreign import (
     kept_blocks,
 )
 from tools.core.meta import GATEWAY_KEY, META_CALL, CallMeta, GatewayKey
-from tools.core.proxies import may_use_proxy
 from tools.core.server import IntegrationServer
-from tools.core.stack import ServerConfig, made_token
+from tools.core.stack import ServerConfig
 from tools.core.stdio import Tail, stdio_transport
+from tools.core.transports import block_text, calm, http_transport, watched
 
 CONNECT_TIMEOUT_S = 30.0
 FOREIGN_CONNECT_TIMEOUT_S = 15.0
@@ -46,10 +45,9 @@ TRY_AGAIN_S = 30.0  # a server of somebody else that could not be reached is lef
 MAX_TOOLS = 500  # of one server
 MAX_PAGES = 50
 MAX_NOTIFICATIONS = 100_000  # of somebody else's server, from one call to the next
-MAX_RESPONSE_BYTES = 32 * 2**20  # of one HTTP answer of somebody else's server
-PROGRESS_EVERY_S = 0.1
 HEARTBEAT_S = 2.0  # a streamable HTTP client is not told that the server died while it answered: it must ask
 SESSION_TERMINATED = 32600  # what the SDK makes of HTTP 404: a restarted server does not know the session
+TOOLS_CHANGED = "notifications/tools/list_changed"
 TIMED_OUT = 408  # the SDK's code for its own time limit
 
 
@@ -75,14 +73,24 @@ class RawResult:
 
 
 class Connection:
-    """A session with one server, opened at the first call and reopened after it was lost."""
+    """A session with one server, opened at the first call and reopened after it was lost.
+
+    Args:
+        make_server: of one in this process.
+        on_tools_changed: called when somebody else's server says that its tools have changed.
+    """
 
     def __init__(
-        self, name: str, config: ServerConfig, make_server: Callable[[GatewayKey], IntegrationServer] | None
+        self,
+        name: str,
+        config: ServerConfig,
+        make_server: Callable[[GatewayKey], IntegrationServer] | None,
+        on_tools_changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self.config = config
         self._make_server = make_server
+        self._on_tools_changed = on_tools_changed
         # Made here for a server that is made or started here; another one of ours has it from its environment.
         self._key = None if config.third_party else GatewayKey.new()
         if config.transport == "http":
@@ -106,11 +114,12 @@ class Connection:
             FinalError: it answered with an error, or has more tools than anybody can look at.
         """
         session = await self._open(tasks)
+        limit_s = self.config.start_timeout_s or LIST_TIMEOUT_S
         self._notifications = 0
         found: list[types.Tool] = []
         cursor: str | None = None
         try:
-            with anyio.fail_after(LIST_TIMEOUT_S):
+            with anyio.fail_after(limit_s):
                 for _ in range(MAX_PAGES):
                     page = await session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
                     found += page.tools
@@ -118,7 +127,7 @@ class Connection:
                     if not cursor or len(found) > MAX_TOOLS:
                         break
         except TimeoutError:
-            raise RetryableError(f"the server {self.name} did not list its tools within {LIST_TIMEOUT_S:g} s") from None
+            raise RetryableError(f"the server {self.name} did not list its tools within {limit_s:g} s") from None
         except McpError as error:
             if error.error.code in (types.CONNECTION_CLOSED, SESSION_TERMINATED):
                 await self.close()
@@ -179,7 +188,7 @@ class Connection:
                         types.CallToolResult,
                         # The server gives up at timeout_s; the client waits a little longer to hear it say so.
                         request_read_timeout_seconds=timedelta(seconds=timeout_s + 5),
-                        progress_callback=_calm(on_progress) if self.config.third_party else on_progress,
+                        progress_callback=calm(on_progress) if self.config.third_party else on_progress,
                     )
                 )
             except McpError as error:
@@ -218,7 +227,7 @@ class Connection:
                 raise ConnectionLostError(f"the server {self.name} went away during {tool}{why}")
 
     def _raw(self, result: types.CallToolResult) -> RawResult:
-        text = "\n".join(_block_text(block) for block in result.content)
+        text = "\n".join(block_text(block) for block in result.content)
         if not self.config.third_party:
             return RawResult(result.structuredContent, text, bool(result.isError))
         blocks = [block.model_dump(mode="json", by_alias=True, exclude_none=True) for block in result.content]
@@ -275,6 +284,8 @@ class Connection:
 
     @property
     def _connect_timeout_s(self) -> float:
+        if self.config.start_timeout_s is not None:
+            return self.config.start_timeout_s
         return FOREIGN_CONNECT_TIMEOUT_S if self.config.third_party else CONNECT_TIMEOUT_S
 
     def _forget(self, gone: anyio.Event) -> None:
@@ -340,66 +351,29 @@ class Connection:
         self._said = Tail()
         async with (
             stdio_transport(self.config.command, env, self.config.cwd, self._said) as (read, write),
-            self._watched(read, self._stop) as watched,
-            ClientSession(watched, write) as session,
+            watched(read, self._look_at, self._stop) as seen,
+            ClientSession(seen, write) as session,
         ):
             yield session
 
     @asynccontextmanager
     async def _http(self) -> AsyncGenerator[ClientSession]:
-        from mcp.client.streamable_http import streamable_http_client
-
-        # No time limit on reading: a call's own limit ends it, however long it is.
-        limits = httpx.Timeout(self._connect_timeout_s, read=None)
-        headers = dict(self.config.headers)
-        if self.config.token_file is not None and (token := made_token(self.config.token_file)):
-            headers["Authorization"] = f"Bearer {token}"
-        hooks: dict[str, list[Callable[..., Any]]] = {"response": [_bound_response]} if self.config.third_party else {}
         async with (
-            httpx.AsyncClient(
-                headers=headers,
-                timeout=limits,
-                event_hooks=hooks,
-                trust_env=may_use_proxy(self.config.url),
-            ) as client,
-            streamable_http_client(self.config.url, http_client=client) as (read, write, _),
-            read,
-            self._watched(read, None) as watched,
-            ClientSession(watched, write) as session,
+            http_transport(self.config, self._connect_timeout_s) as (read, write),
+            watched(read, self._look_at, None) as seen,
+            ClientSession(seen, write) as session,
         ):
             yield session
 
-    @asynccontextmanager
-    async def _watched(
-        self, source: MemoryObjectReceiveStream[SessionMessage | Exception], ended: anyio.Event | None
-    ) -> AsyncGenerator[MemoryObjectReceiveStream[SessionMessage | Exception]]:
-        """`source`, passed on. `ended` is set at its end, so that a server that died between two calls is noticed at
-        once; one of somebody else's that sends notifications without end fails the connection."""
-        send, receive = anyio.create_memory_object_stream[SessionMessage | Exception](0)
-
-        async def forward() -> None:
-            async with send:
-                try:
-                    async for message in source:
-                        self._count(message)
-                        await send.send(message)
-                except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-                    pass  # our session was closed first
-            if ended is not None:
-                ended.set()
-
-        async with receive, anyio.create_task_group() as group:
-            group.start_soon(forward)
-            yield receive
-            group.cancel_scope.cancel()
-
-    def _count(self, message: SessionMessage | Exception) -> None:
+    def _look_at(self, message: SessionMessage | Exception) -> None:
+        """Look at each message of somebody else's server; one that sends what nobody asked for without end fails."""
         if not self.config.third_party:
             return
-        if isinstance(message, SessionMessage) and isinstance(
-            message.message.root, types.JSONRPCResponse | types.JSONRPCError
-        ):
+        content = message.message.root if isinstance(message, SessionMessage) else None
+        if isinstance(content, types.JSONRPCResponse | types.JSONRPCError):
             return
+        if isinstance(content, types.JSONRPCNotification) and content.method == TOOLS_CHANGED:
+            self._on_tools_changed()
         self._notifications += 1
         if self._notifications > MAX_NOTIFICATIONS:
             raise FinalError(f"it sent more than {MAX_NOTIFICATIONS:,} messages that nobody asked for")
@@ -436,40 +410,6 @@ def definitions(found: list[types.Tool]) -> list[dict[str, Any]]:
     return [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in found]
 
 
-def _calm(on_progress: ProgressFnT) -> ProgressFnT:
-    """Pass on progress of somebody else's server: a bounded text, and not more often than anybody reads."""
-    last = 0.0
-
-    async def sometimes(progress: float, total: float | None, message: str | None) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= PROGRESS_EVERY_S or progress == total:
-            last = now
-            await on_progress(progress, total, clean_text(message or "", MAX_MESSAGE_CHARS))
-
-    return sometimes
-
-
-class _BoundedStream(httpx.AsyncByteStream):
-    def __init__(self, stream: httpx.AsyncByteStream) -> None:
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = 0
-        async for chunk in self._stream:
-            size += len(chunk)
-            if size > MAX_RESPONSE_BYTES:
-                raise httpx.ReadError(f"an answer of more than {MAX_RESPONSE_BYTES >> 20} MiB")
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-async def _bound_response(response: httpx.Response) -> None:
-    response.stream = _BoundedStream(cast("httpx.AsyncByteStream", response.stream))
-
-
 async def _heartbeat(session: ClientSession, scope: anyio.CancelScope) -> None:
     """Ask an HTTP server whether it still lives; when it does not, the transport fails and so does the call."""
     while True:
@@ -490,21 +430,6 @@ def _was_not_sent(error: BaseException | None, call_id: str) -> bool:
     except (RuntimeError, ValueError, KeyError, TypeError):  # no request, or none of ours
         return False
     return meta.get(META_CALL) == call_id
-
-
-def _block_text(block: types.ContentBlock) -> str:
-    """A content block in words; a model cannot read the bytes of an image, but must know that there was one."""
-    match block:
-        case types.TextContent():
-            return block.text
-        case types.EmbeddedResource(resource=types.TextResourceContents() as resource):
-            return resource.text
-        case types.ResourceLink():
-            return f"[{block.name}: {block.uri}]"
-        case types.EmbeddedResource():
-            return f"[{block.resource.mimeType or 'binary'} resource {block.resource.uri}]"
-        case _:
-            return f"[{block.mimeType} {block.type}]"
 
 
 def _innermost(error: BaseException | None) -> BaseException | None:

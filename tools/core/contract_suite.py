@@ -25,11 +25,13 @@ from typing import Any
 
 from tools.core.arguments import bound_arguments, declared
 from tools.core.contract import Action, Args, Backend, CallContext, Data, Effect, Integration, QuestionArgs
-from tools.core.errors import ErrorKind, MissingDependencyError
+from tools.core.dispatch import failure
+from tools.core.errors import ErrorKind, FixableError, MissingDependencyError
 from tools.core.examples import Example, contract_of, examples_of, standin_of, unreachable_of
 from tools.core.remote_suite import check_shows_none, check_standin
 from tools.core.results import Status, ToolResult
 from tools.core.schema import agent_schema, input_schema, output_schema
+from tools.core.server import as_mcp
 from tools.core.standin import Play
 from tools.core.writes import EACH_CALL, Undo
 
@@ -100,6 +102,57 @@ def check_results(spec: Integration) -> None:
             assert info.annotation is not Any, f"{where}: result field {name} is untyped"
         assert output_schema(action)["properties"]["data"], where
         json.dumps(output_schema(action))
+
+
+def check_content(spec: Integration) -> None:
+    """Whatever an action returns, a client that reads only the text of its MCP result is told all of it."""
+    for action in spec.actions:
+        where = f"{spec.name}.{action.name}"
+        schema = action.result.model_json_schema()
+        data = {name: _example(member, schema) for name, member in schema.get("properties", {}).items()}
+        for result in (ToolResult(status=Status.OK, message="Done.", data=data), failure(FixableError("not so"))):
+            check_text(where, as_mcp(result))
+
+
+def check_text(where: str, answer: Any) -> None:
+    """The first content block of an MCP result is its structured content as JSON.
+
+    Args:
+        answer: with `content` and `structuredContent`, as the MCP SDK has it.
+    """
+    text = answer.content[0].text if answer.content else ""
+    try:
+        told = json.loads(text)
+    except ValueError:
+        told = None
+    assert isinstance(told, dict), f"{where}: the text of its result is no JSON object: {text[:80]!r}"
+    missing = [name for name, value in (answer.structuredContent or {}).items() if told.get(name, ...) != value]
+    assert answer.structuredContent and not missing, f"{where}: the text of its result lacks {', '.join(missing)}"
+
+
+def _example(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
+    """A value of the type that a JSON schema describes; constraints on it are not looked at."""
+    if "$ref" in schema:
+        return _example(root["$defs"][schema["$ref"].rsplit("/", 1)[-1]], {**root})
+    if "enum" in schema or "const" in schema:
+        return schema.get("const", *schema.get("enum", ())[:1])
+    if "anyOf" in schema:
+        return _example(schema["anyOf"][0], root)
+    match schema.get("type"):
+        case "object":
+            named = {name: _example(member, root) for name, member in schema.get("properties", {}).items()}
+            more = schema.get("additionalProperties")
+            return {**named, "a name": _example(more, root)} if isinstance(more, dict) else named
+        case "array":
+            return [_example(schema.get("items", {}), root)]
+        case "integer":
+            return 3
+        case "number":
+            return 0.1 + 0.2
+        case "boolean":
+            return True
+        case _:
+            return "sqlite:///a/pfad/grün.db?x=1"
 
 
 def check_settings(spec: Integration) -> None:
@@ -199,6 +252,7 @@ STATIC_CHECKS: tuple[Callable[[Integration], None], ...] = (
     check_folder,
     check_actions,
     check_results,
+    check_content,
     check_settings,
     check_backend,
     check_writes,

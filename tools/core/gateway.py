@@ -46,6 +46,7 @@ from tools.core.roots import Roots, roots_from
 from tools.core.sending import Sender
 from tools.core.settle import Past, Recall, Settlement, Settler, last_number, past_calls, still_standing
 from tools.core.stack import Stack
+from tools.core.standing import Standing
 from tools.core.stop import AtWork, StopSwitch
 from tools.core.waiting import Suspended, Wait
 from tools.core.windows import WindowStore
@@ -237,6 +238,21 @@ class Gateway:
             ConfigError: what was accepted cannot be read.
         """
         return self.stack.pins.tools(server)
+
+    @property
+    def standing(self) -> Standing:
+        """Which servers of other people are left out, as far as they were contacted."""
+        return self._sender.standing
+
+    def leave_out(self, server: str, why: str) -> None:
+        """A server of somebody else cannot be used as things are set up; told once."""
+        self.standing.failed(server, why)
+
+    def look_again(self) -> None:
+        """Look in the background at servers of other people that are due to be looked at. Returns at once."""
+        for server in self.standing.due():
+            if not self.is_stopping:
+                self._start().start_task_soon(self._sender.look_again, server)
 
     def _submit(self, tool: str, arguments: Mapping[str, Any], caller: Caller) -> "Future[ToolResult]":
         return self._start().start_task_soon(self._call, tool, dict(arguments), caller)

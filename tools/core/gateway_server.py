@@ -1,44 +1,44 @@
 """The gateway as one MCP server for outside clients: every call takes the same path as an agent's.
 
-Each action that the policy could allow is a tool `<integration>_<action>`. Policy, approvals, journal and redaction
-are the gateway's; this module only translates. With `server` and `client`, it knows the MCP SDK.
+Each action that the policy could allow is a tool `<integration>_<action>` (`offers`). Policy, approvals, journal and
+redaction are the gateway's; this module only translates. With `server` and `client`, it knows the MCP SDK.
 """
 
 import asyncio
 import contextlib
 import itertools
-import logging
 import secrets
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
+from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import anyio
 import mcp.types as types
-from mcp.server.lowlevel import Server
+from mcp.server.lowlevel import NotificationOptions, Server
+from mcp.server.models import InitializationOptions
+from mcp.server.session import ServerSession
 
-from tools.core.arguments import bound_arguments
 from tools.core.calls import Caller
 from tools.core.channels import Channel, ElicitChannel, Elicited
 from tools.core.clean import clean_line
-from tools.core.contract import Action, Effect
+from tools.core.contract import Effect
 from tools.core.dispatch import failure
 from tools.core.errors import FinalError, FixableError, RetryableError
 from tools.core.gateway import Gateway
 from tools.core.grants import Scope
-from tools.core.journal import JournalError, Record
+from tools.core.journal import JournalError
+from tools.core.offers import Offers
 from tools.core.person import person
-from tools.core.policy import ProposedCall
-from tools.core.schema import agent_schema, agent_tool_name
-from tools.core.server import as_mcp, tool_definition
-from tools.core.yamlfile import ConfigError
+from tools.core.relay import Relay
+from tools.core.server import as_mcp
 
 ROLE = "mcp_client"  # how the journal names who asked
-CALLS_AT_ONCE = 16  # of one client
+CALLS_AT_ONCE = 64  # of one client: so many reads, and so many that change something or wait for a person
+LOOK_EVERY_S = 1.0  # whether what is offered has changed
+BEAT_EVERY_S = 1.0
 
-_log = logging.getLogger(__name__)
+_Tell = Callable[[float, float | None, str], Awaitable[None]]  # how far, of what, in words
 
 INSTRUCTIONS = (
     "Tools of a machine-learning operations crew, named <integration>_<action>. Every call is checked by a policy and "
@@ -47,13 +47,30 @@ INSTRUCTIONS = (
 )
 
 
-@dataclass(frozen=True)
-class _Offer:
-    """One tool: where its call goes, and how clients see it."""
+@dataclass
+class _Client:
+    """One client's session: its name in the journal, which of its calls are under way, and which tools it knows.
 
-    server: str
-    action: str
-    definition: types.Tool
+    `under_way`: reads (True) and others (False). `listed`: the fingerprint of what it has listed.
+    """
+
+    name: str  # ours; what a client says of itself proves nothing
+    under_way: Counter[bool] = field(default_factory=Counter[bool])
+    session: ServerSession | None = None
+    listed: str = ""
+    hears_notices: bool = True
+
+
+class _TellingServer(Server[_Client, Any]):
+    """Promises its clients to tell them when its tools change."""
+
+    def create_initialization_options(
+        self,
+        notification_options: NotificationOptions | None = None,
+        experimental_capabilities: dict[str, dict[str, Any]] | None = None,
+    ) -> InitializationOptions:
+        told = notification_options or NotificationOptions(tools_changed=True)
+        return super().create_initialization_options(told, experimental_capabilities)
 
 
 class GatewayServer:
@@ -83,104 +100,81 @@ class GatewayServer:
         for name in self.names:
             if name not in gateway.stack.names:
                 raise FixableError(f"unknown integration {name!r}; valid: {', '.join(gateway.stack.names)}")
-        self._granted = frozenset(self.names)
-        self._own = self._own_offers()
-        self._under_way: Counter[str] = Counter()
+        self.offers = Offers(gateway, self.names, ROLE, self._scope)
         self._numbers = itertools.count(1)
-        self._sessions: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-        self.mcp: Server[Any, Any] = Server("mlops-crew", version=version, instructions=INSTRUCTIONS)
+        self.mcp: Server[_Client, Any] = _TellingServer(
+            "mlops-crew", version=version, instructions=INSTRUCTIONS, lifespan=self._connected
+        )
         self.mcp.list_tools()(self._list_tools)
         self.mcp.call_tool(validate_input=False)(self._call_tool)
+        self.mcp.set_logging_level()(self._set_level)
 
     @property
     def count(self) -> int:
         """How many tools of our own integrations are offered."""
-        return len(self._own)
+        return sum(offer.server in self._gateway.stack.own for offer in self.offers.all().values())
 
-    def _own_offers(self) -> dict[str, _Offer]:
-        """Tools of our integrations. None that puts questions to people: only a task of the crew may do that."""
-        found: dict[str, _Offer] = {}
-        for name in self.names:
-            spec = self._gateway.stack.spec(name)
-            if spec is None or self._gateway.stack.usable(name) is not None:
-                continue
-            for action in spec.actions:
-                if action.asks:  # only a task of the crew puts questions to people
-                    continue
-                if self._possible(name, action.name, action.effect):
-                    public = agent_tool_name(name, action.name)
-                    definition = self._shown(action, tool_definition(action, public))
-                    if action.effect is Effect.RISKY:
-                        asks = f"{action.summary} A person is asked first."
-                        definition = definition.model_copy(update={"description": asks})
-                    found[public] = _Offer(name, action.name, definition)
-        return found
-
-    def _third_party_offers(self) -> dict[str, _Offer]:
-        """The accepted tools of third-party servers, as they were accepted: no server is asked."""
-        found: dict[str, _Offer] = {}
-        for server in self.names:
-            if self._gateway.stack.spec(server) is not None:
-                continue
-            try:
-                tools = self._gateway.tools(server)
-            except ConfigError as error:
-                _log.warning("the tools of %s are left out: %s", server, error)
-                continue
-            for tool in tools:
-                effect = self._gateway.policy.effect_of(server, tool["name"])
-                public = agent_tool_name(server, tool["name"])
-                if public not in self._own and self._possible(server, tool["name"], effect):
-                    found[public] = _Offer(server, tool["name"], _foreign_definition(public, tool, effect))
-        return found
-
-    def _shown(self, action: Action, definition: types.Tool) -> types.Tool:
-        """Without the arguments that the goal binds: a client need not, and cannot, say them."""
-        stated = [name for name, kind in bound_arguments(action.args).items() if kind.name not in self._scope.values]
-        return definition.model_copy(update={"inputSchema": agent_schema(action, stated)})
-
-    def _possible(self, server: str, action: str, effect: Effect) -> bool:
-        """Whether the policy could let the call happen; what it never does is not offered."""
-        real = self._gateway.stack.is_real(server)
-        call = ProposedCall(server, action, effect, {}, role=ROLE, granted=self._granted, real=real)
-        return self._gateway.policy.could_allow(call)
-
-    async def _list_tools(self) -> list[types.Tool]:
-        return [offer.definition for offer in (*self._own.values(), *self._third_party_offers().values())]
+    async def _list_tools(self, request: types.ListToolsRequest) -> types.ListToolsResult:
+        if request:  # the SDK asks too, for itself and with None
+            client = self._client()
+            client.session, client.listed = self.mcp.request_context.session, self.offers.fingerprint()
+        return types.ListToolsResult(tools=[offer.definition for offer in self.offers.all().values()])
 
     async def _call_tool(self, name: str, arguments: dict[str, Any]) -> types.CallToolResult:
-        offer = self._own.get(name) or self._third_party_offers().get(name)
+        offers = self.offers.all()
+        offer = offers.get(name) or self.offers.reaches(name)
         if offer is None:
-            valid = ", ".join([*self._own, *self._third_party_offers()])
-            return as_mcp(failure(FixableError(f"unknown tool {name[:80]!r}; valid tools: {valid}")))
-        session = self._session()
-        if self._under_way[session] >= CALLS_AT_ONCE:
-            return as_mcp(failure(RetryableError(f"{CALLS_AT_ONCE} calls of this client are under way; wait for one")))
+            return as_mcp(failure(FixableError(f"unknown tool {name[:80]!r}; valid tools: {', '.join(offers)}")))
+        client = self._client()
+        # Reads have places of their own, so that calls which wait for a person keep nobody from looking.
+        is_read = offer.effect is Effect.READ
+        if client.under_way[is_read] >= CALLS_AT_ONCE:
+            kind = "reads" if is_read else "calls that change something"
+            return as_mcp(failure(RetryableError(f"{CALLS_AT_ONCE} {kind} of this client are under way; wait for one")))
         # The journal tells our call's records apart by its task.
         task = f"request {next(self._numbers)}"
         caller = Caller(
             role=ROLE,
             task=task,
-            granted=self._granted,
-            session=session,
+            granted=self.offers.granted,
+            session=client.name,
             channels=self._elicitation(),
             scope=self._scope,
         )
-        self._under_way[session] += 1
+        client.under_way[is_read] += 1
         try:
-            with self._reported(task):
+            with self._reported(task, name):
                 result = await self._gateway.call_tool(offer.server, {**arguments, "action": offer.action}, caller)
         except JournalError as error:
             result = failure(FinalError(f"{error}; nothing may be done without a record"))
         finally:
-            self._under_way[session] -= 1
-            if not self._under_way[session]:
-                del self._under_way[session]
+            client.under_way[is_read] -= 1
         return as_mcp(result)
 
-    def _session(self) -> str:
-        """Which client asks: a name of ours for its MCP session, not one that it gives itself."""
-        return self._sessions.setdefault(self.mcp.request_context.session, f"mcp-{secrets.token_hex(4)}")
+    def _client(self) -> "_Client":
+        return self.mcp.request_context.lifespan_context
+
+    @contextlib.asynccontextmanager
+    async def _connected(self, _server: Server[Any, Any]) -> AsyncGenerator["_Client"]:
+        """While one client is connected: it is told when the tools it has listed are no longer those there are."""
+        client = _Client(f"mcp-{secrets.token_hex(4)}")
+        telling = asyncio.create_task(self._tell_changes(client))
+        try:
+            yield client
+        finally:
+            telling.cancel()
+
+    async def _tell_changes(self, client: "_Client") -> None:
+        while True:
+            await anyio.sleep(LOOK_EVERY_S)
+            if self._gateway.is_stopping:
+                return
+            self._gateway.look_again()
+            if client.session is None or client.listed == (now := self.offers.fingerprint()):
+                continue
+            client.listed = now
+            with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):  # it is going away
+                await client.session.send_tool_list_changed()
 
     def _elicitation(self) -> tuple[Channel, ...]:
         """How the client's person is asked, where the client says that it can show a form."""
@@ -199,63 +193,61 @@ class GatewayServer:
         return (ElicitChannel(elicit, asyncio.get_running_loop(), f"{who}, in the client {named or 'without a name'}"),)
 
     @contextlib.contextmanager
-    def _reported(self, task: str) -> Generator[None]:
-        """While it lasts, the progress of the call that belongs to `task` goes to its client."""
+    def _reported(self, task: str, name: str) -> Generator[None]:
+        """While it lasts, the progress of the call that belongs to `task` goes to its client.
+
+        One that asks for no progress is told by a log message where a person is waited for, as it would not know.
+        """
         request = self.mcp.request_context
         token = request.meta.progressToken if request.meta else None
-        if token is None:
-            yield
-            return
-        listener = _ProgressRelay(task, self._sender(request.session, token, str(request.request_id)))
-        unsubscribe = self._gateway.journal.subscribe(listener)
+        tell = self._progress(token) if token is not None else self._log()
+        relay = Relay(task, name, _on_this_loop(tell), only_questions=token is None)
+        unsubscribe = self._gateway.journal.subscribe(relay)
+        beating = asyncio.create_task(_beat(relay))
         try:
             yield
         finally:
+            beating.cancel()
             unsubscribe()
 
-    def _sender(self, session: Any, token: str | int, request_id: str) -> Callable[[float, float | None, str], None]:
-        loop = asyncio.get_running_loop()
+    def _progress(self, token: str | int) -> _Tell:
+        request = self.mcp.request_context
 
         async def send(done: float, total: float | None, message: str) -> None:
-            with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):  # the client went away
-                await session.send_progress_notification(token, done, total, message or None, request_id)
+            await request.session.send_progress_notification(
+                token, done, total, message or None, str(request.request_id)
+            )
 
-        def from_any_thread(done: float, total: float | None, message: str) -> None:
-            asyncio.run_coroutine_threadsafe(send(done, total, message), loop)
+        return send
 
-        return from_any_thread
+    def _log(self) -> _Tell:
+        request, client = self.mcp.request_context, self._client()
 
+        async def send(_done: float, _total: float | None, message: str) -> None:
+            if client.hears_notices:
+                await request.session.send_log_message("notice", message, "mlops-crew", request.request_id)
 
-class _ProgressRelay:
-    """A journal listener that passes on how far one call is, and that it waits for a person."""
+        return send
 
-    def __init__(self, task: str, send: Callable[[float, float | None, str], None]) -> None:
-        self._task = task
-        self._send = send
-        self._call_id: str | None = None
-        self._done = 0.0
-
-    def __call__(self, record: Record) -> None:
-        kind = record["kind"]
-        if kind == "intent" and record.get("task") == self._task:
-            self._call_id = record["call_id"]
-        elif self._call_id is None or record.get("call_id") != self._call_id:
-            return
-        elif kind == "approval_requested":
-            how = "choose" if record["approval"].get("asks") else "approve"
-            self._send(self._done, None, f"waits for a person: mlops-crew {how} {record['approval']['id']}")
-        elif kind == "progress":
-            self._done = float(record["done"])
-            self._send(self._done, record["total"], str(record["message"]))
+    async def _set_level(self, level: types.LoggingLevel) -> None:
+        self._client().hears_notices = level in ("debug", "info", "notice")
 
 
-def _foreign_definition(public: str, tool: dict[str, Any], effect: Effect) -> types.Tool:
-    """A third-party tool. Its effect is what our policy says, not what it says of itself."""
-    return types.Tool(
-        name=public,
-        description=tool["description"],
-        inputSchema=tool["inputSchema"],
-        annotations=types.ToolAnnotations(
-            readOnlyHint=effect is Effect.READ, destructiveHint=effect is Effect.RISKY, openWorldHint=True
-        ),
-    )
+def _on_this_loop(tell: _Tell) -> Callable[[float, float | None, str], None]:
+    """`tell`, to be called from any thread; a client that went away stops nothing."""
+    loop = asyncio.get_running_loop()
+
+    async def send(done: float, total: float | None, message: str) -> None:
+        with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+            await tell(done, total, message)
+
+    def from_any_thread(done: float, total: float | None, message: str) -> None:
+        asyncio.run_coroutine_threadsafe(send(done, total, message), loop)
+
+    return from_any_thread
+
+
+async def _beat(relay: Relay) -> None:
+    while True:
+        await anyio.sleep(BEAT_EVERY_S)
+        relay.beat()

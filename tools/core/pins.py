@@ -202,12 +202,18 @@ class Pins:
         found = self._load().servers.get(server)
         return found.tools if found is not None else {}
 
-    def _load(self) -> PinsFile:
+    def version(self) -> tuple[int, int] | None:
+        """Different after the file was written; None where there is none."""
         try:
             stat = self.path.lstat()
         except OSError:
+            return None
+        return stat.st_mtime_ns, stat.st_size
+
+    def _load(self) -> PinsFile:
+        version = self.version()
+        if version is None:
             return PinsFile()
-        version = (stat.st_mtime_ns, stat.st_size)
         if self._read[0] != version:
             self._read = (version, self._parse())
         return self._read[1]

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -32,6 +33,7 @@ from tools.core.results import ErrorInfo, Status, ToolResult
 from tools.core.roots import Roots
 from tools.core.server import IntegrationServer
 from tools.core.stack import Stack
+from tools.core.standing import Standing
 from tools.core.yamlfile import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -71,6 +73,7 @@ class Sender:
     ) -> None:
         self.tasks: anyio.abc.TaskGroup | None = None
         self.connections: dict[str, Connection] = {}
+        self.standing = Standing(self._tell_standing)
         self._stack = stack
         self._journal = journal
         self._redactor = redactor
@@ -108,6 +111,8 @@ class Sender:
             except ToolError as error:
                 result = failure(error)
             except ConfigError as error:  # how the server is reached is read at its first call
+                if call.definition is None:
+                    self.standing.failed(call.server, str(error))
                 result = failure(NeedsPersonError(str(error)))
             passing = result.error is not None and result.error.kind is ErrorKind.RETRY
             unknown = result.status is Status.UNKNOWN
@@ -140,14 +145,40 @@ class Sender:
         assert self.tasks is not None
         connection = self._connection(call.server)
         if call.definition is None:
-            listed = await connection.list_tools(self.tasks)
-            self._stack.pins.check(call.server, call.action, definitions(listed))
+            self._stack.pins.check(call.server, call.action, await self._listed(connection))
         raw = await connection.call(
             self.tasks, call.action, call.arguments, run_id=self._run_id, call_id=call.id,
             timeout_s=call.timeout_s, on_progress=on_progress, answer=answer, key=call.key,
             outside_models=call.outside_models,
         )  # fmt: skip
         return _typed(call, raw)
+
+    async def _listed(self, connection: Connection) -> list[dict[str, Any]]:
+        """The tools of somebody else's server, and a note of how it stands."""
+        assert self.tasks is not None
+        try:
+            listed = definitions(await connection.list_tools(self.tasks))
+        except ToolError as error:
+            self.standing.failed(connection.name, error.message)
+            raise
+        differences = self._stack.pins.compare(connection.name, listed)
+        self.standing.listed(
+            connection.name,
+            {d.tool: f"{d.state}: {d.detail}" for d in differences if d.state in ("changed", "gone", "refused")},
+        )
+        return listed
+
+    async def look_again(self, server: str) -> None:
+        """See whether a server of somebody else answers (again), and with which tools. Calls none of them."""
+        try:
+            await self._listed(self._connection(server))
+        except ToolError as error:
+            _log.info("%s is still left out: %s", server, error.message)
+        except ConfigError as error:
+            self.standing.failed(server, str(error))
+
+    def _tell_standing(self, server: str, why: str | None) -> None:
+        self._journal.publish({"kind": "server", "server": server, "left_out": self._redactor.text(why or "") or None})
 
     async def warm(self, server: str) -> None:
         """Have an integration in this process get ready; what fails is told by the call that needs it."""
@@ -160,7 +191,10 @@ class Sender:
     def _connection(self, name: str) -> Connection:
         if name not in self.connections:
             self.connections[name] = Connection(
-                name, self._stack.config(name), lambda key: self._make_server(name, key)
+                name,
+                self._stack.config(name),
+                lambda key: self._make_server(name, key),
+                lambda: self.standing.changed(name),
             )
         return self.connections[name]
 

@@ -5,6 +5,7 @@ methods run one at a time in a worker thread; long ones report progress to the c
 """
 
 import contextlib
+import json
 import os
 import threading
 import time
@@ -41,7 +42,8 @@ from tools.core.roots import Roots, roots_from
 from tools.core.schema import input_schema, output_schema
 
 PROGRESS_EVERY_S = 0.1
-MAX_TEXT_CHARS = 64 * 1024
+MAX_TEXT_CHARS = 320 * 1024  # more than the gateway lets any result be; only without it is a text ever shortened
+KEPT_VALUE_CHARS = 4 * 1024  # of a shortened text: values that are longer are named only
 
 _BLOCK: TypeAdapter[types.ContentBlock] = TypeAdapter(types.ContentBlock)
 
@@ -226,21 +228,31 @@ def _is_safe(action: Action) -> bool:
 
 
 def as_mcp(result: ToolResult) -> types.CallToolResult:
-    """A result for an MCP client: structured, and the same as JSON text for those that read nothing else.
+    """A result for an MCP client: structured, and the very same as JSON text, because many clients read only that.
 
     Where the server of somebody else gave content blocks, they follow the text as they are.
     """
-    text = result.for_agent()
+    structured = result.model_dump(mode="json")
+    text = _json(structured)
     if len(text) > MAX_TEXT_CHARS:
-        short = result.model_copy(
-            update={"data": {"note": f"{len(text)} characters, too many for this text; see structuredContent"}}
-        )
-        text = short.for_agent()[:MAX_TEXT_CHARS]
+        text = _json({**structured, "data": _shortened(structured["data"] or {})})[:MAX_TEXT_CHARS]
     return types.CallToolResult(
         content=[types.TextContent(type="text", text=text), *_blocks(result)],
-        structuredContent=result.model_dump(mode="json"),
+        structuredContent=structured,
         isError=result.error is not None and result.status is not Status.NO_DATA,
     )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _shortened(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The short values of data that are too long for a text, and where the others are."""
+    short = {name: value for name, value in data.items() if len(_json(value)) <= KEPT_VALUE_CHARS}
+    kept = short if len(_json(short)) <= MAX_TEXT_CHARS // 2 else {}
+    left_out = ", ".join([name for name in data if name not in kept][:100])
+    return {**kept, "note": f"too long for this text, and only in structuredContent: {left_out}"}
 
 
 def _blocks(result: ToolResult) -> list[types.ContentBlock]:

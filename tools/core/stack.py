@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
-from tools.core.child_env import BASICS, BEHAVIOUR
+from tools.core.child_env import BASICS, BEHAVIOUR, unstartable
 from tools.core.contract import Integration
 from tools.core.files import read_private
 from tools.core.foreign import NAME, clean_text, skeleton
@@ -29,6 +29,7 @@ NOT_FROM_FILE = ("MLOPS_KEYS", "XDG_STATE_HOME", "HOME")
 SERVER_TOKEN = "MLOPS_SERVER_TOKEN"
 TOKENS_FOLDER = "server-tokens"
 LONGEST_TIMEOUT_S = 3600.0
+WITHOUT_EFFECT = ("autoApprove", "alwaysAllow", "trust")  # what other clients let a file approve
 PASSED_ON = (*BASICS, *BEHAVIOUR)
 
 
@@ -43,6 +44,7 @@ class ServerConfig:
         gateway_key: of one of ours over http; what we send beside the arguments is believed with it only.
         third_party: the server is somebody else's: nothing it sends is trusted, and everything is bounded.
         timeout_s: seconds for one call; None: what the action says.
+        start_timeout_s: seconds until a server must have answered, and have listed its tools; None: a default.
     """
 
     transport: Literal["in-process", "stdio", "http"]
@@ -55,6 +57,7 @@ class ServerConfig:
     gateway_key: str = ""
     third_party: bool = False
     timeout_s: float | None = None
+    start_timeout_s: float | None = None
 
 
 class OwnServer(BaseModel):
@@ -76,8 +79,9 @@ class ThirdPartyServer(BaseModel):
     """A server of somebody else, as MCP clients write it: `command` with `args`, `env`, `cwd`, or `url` with `headers`.
 
     `$NAME` in values of `env` and `headers` is replaced from the environment, so that the file holds no secret.
-    `timeout` is in seconds for one call (above 3,600 in milliseconds, as some clients write it). `disabled` leaves the
-    server out.
+    `timeout` is in seconds for one call, `startup_timeout` until it must have answered when it is connected to, and
+    listed its tools (default 15 s); both in milliseconds above 3,600, as some clients write them. `disabled` leaves the
+    server out. `autoApprove`, `alwaysAllow` and `trust` have no effect: the policy and people approve.
     """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
@@ -90,10 +94,25 @@ class ThirdPartyServer(BaseModel):
     args: list[str] = Field(default_factory=list[str])
     env: dict[str, str] = Field(default_factory=dict[str, str])
     cwd: str = ""
-    url: str = ""
+    url: str = Field(default="", validation_alias=AliasChoices("url", "serverUrl", "httpUrl"))
     headers: dict[str, str] = Field(default_factory=dict[str, str])
-    timeout: float | None = Field(default=None, gt=0)
+    timeout: float | None = Field(default=None, gt=0, validation_alias=AliasChoices("timeout", "tool_timeout_sec"))
+    startup_timeout: float | None = Field(
+        default=None, gt=0, validation_alias=AliasChoices("startup_timeout", "startup_timeout_sec", "startupTimeout")
+    )
     disabled: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_clients_write_it(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        entry: dict[str, Any] = {str(key): item for key, item in value.items() if key not in WITHOUT_EFFECT}
+        if isinstance(entry.get("enabled"), bool):
+            entry.setdefault("disabled", not entry.pop("enabled"))
+        if "sse" in (entry.get("type"), entry.get("transport")):
+            raise ValueError("the old transport sse is not supported; use the server's streamable HTTP address (http)")
+        return entry
 
     @model_validator(mode="after")
     def _one_way(self) -> "ThirdPartyServer":
@@ -105,7 +124,15 @@ class ThirdPartyServer(BaseModel):
 
     @property
     def timeout_s(self) -> float | None:
-        return self.timeout / 1000.0 if self.timeout is not None and self.timeout > LONGEST_TIMEOUT_S else self.timeout
+        return _seconds(self.timeout)
+
+    @property
+    def start_timeout_s(self) -> float | None:
+        return _seconds(self.startup_timeout)
+
+
+def _seconds(given: float | None) -> float | None:
+    return given / 1000.0 if given is not None and given > LONGEST_TIMEOUT_S else given
 
 
 class StackFile(BaseModel):
@@ -200,11 +227,14 @@ class Stack:
     def usable(self, name: str) -> str | None:
         """Why a server's calls cannot work as things are set up, for a person; None where they can.
 
-        Only an integration without an embedded form can be unusable: its required settings, or its library, are
-        missing. A server of its own over HTTP has its settings itself.
+        An integration without an embedded form: its required settings, or its library, are missing. A server of its
+        own over HTTP has its settings itself. A server of somebody else: its program or folder is not there, or what
+        `$NAME` stands for is not set. Nothing is started to find out.
         """
         spec = self.spec(name)
-        if spec is None or spec.embedded or self._own(name).transport == "http":
+        if spec is None:
+            return self._not_startable(name)
+        if spec.embedded or self._own(name).transport == "http":
             return None
         if lacking := spec.lacks(self.env):
             return (
@@ -213,6 +243,16 @@ class Stack:
         if missing := spec.missing():
             return f"{spec.title} needs {', '.join(missing)}, which is not installed; run: {spec.install_command()}"
         return None
+
+    def _not_startable(self, name: str) -> str | None:
+        try:
+            config = self.config(name)
+        except ConfigError as error:
+            return str(error)
+        if config.transport != "stdio":
+            return None
+        fault = unstartable(config.command, config.env, config.cwd)
+        return f"the MCP server {name} cannot be started: {fault}" if fault else None
 
     def timeout_s(self, name: str) -> float | None:
         """Seconds that a call to a third-party server may take; None where the file does not say."""
@@ -252,13 +292,16 @@ class Stack:
     def _third_party_config(self, server: ThirdPartyServer) -> ServerConfig:
         if server.url:
             headers = {key: _expand(value, self.env) for key, value in server.headers.items()}
-            return ServerConfig("http", url=server.url, headers=headers, third_party=True, timeout_s=server.timeout_s)
+            return ServerConfig(
+                "http", url=server.url, headers=headers, third_party=True, timeout_s=server.timeout_s,
+                start_timeout_s=server.start_timeout_s,
+            )  # fmt: skip
         env = {key: _expand(value, self.env) for key, value in server.env.items()}
         passed = {key: self.env[key] for key in PASSED_ON if key in self.env}
         return ServerConfig(
             "stdio", command=(server.command, *server.args), env={**passed, **env},
             cwd=self._project / Path(server.cwd).expanduser() if server.cwd else None,
-            third_party=True, timeout_s=server.timeout_s,
+            third_party=True, timeout_s=server.timeout_s, start_timeout_s=server.start_timeout_s,
         )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ import mcp.types as types
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.shared.message import SessionMessage
 
+from tools.core.child_env import unstartable
 from tools.core.errors import FinalError, NeedsPersonError
 
 MAX_LINE_BYTES = 32 * 2**20
@@ -63,9 +64,8 @@ async def stdio_transport(
     try:
         process = await anyio.open_process(list(command), env=dict(env), cwd=cwd, start_new_session=True)
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        what = f"the folder {cwd}" if cwd is not None and not cwd.is_dir() else f"the program {command[0]}"
-        why = error.strerror or "it cannot be started"
-        raise NeedsPersonError(f"{what} cannot be used ({why}); correct it in config/stack.yaml") from error
+        why = unstartable(command, env, cwd) or f"{error.strerror}; correct the command in config/stack.yaml"
+        raise NeedsPersonError(why) from error
     assert process.stdin is not None and process.stdout is not None and process.stderr is not None
     inside, read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write, outside = anyio.create_memory_object_stream[SessionMessage](0)
