@@ -11,50 +11,41 @@ Frame = Any
 Series = Any
 
 MIN_ROWS = 100  # of reference and of current each; below, a holdout slice has under 20 rows and decides nothing
+SHARED_SHARE = 0.001  # of the current rows, beyond what chance repeats
 CURRENT_SHARES = (("train", 0.6), ("holdout", 0.2), ("live", 0.2))
 
 
 def order_by_time(frame: Frame, column: str, source: str) -> Frame:
-    """The rows in time order (stable: rows of equal time keep their order), the time column parsed.
-
-    A numeric time column stays a number; text becomes a timestamp.
+    """The rows in time order (stable: rows of equal time keep their order); the column is times or numbers.
 
     Raises:
-        FixableError: the column holds nulls or text that is no date; quotes some.
+        FixableError: there is no such column, or it has nulls; says in which records.
     """
-    import pandas as pd
+    import numpy as np
 
     if column not in frame.columns:
-        raise FixableError(f"{source} has no column {column!r} (time_column); its columns: {', '.join(frame.columns)}")
-    times = frame[column]
-    if not pd.api.types.is_numeric_dtype(times) and not pd.api.types.is_datetime64_any_dtype(times):
-        parsed = _parse(times)
-        bad = times[parsed.isna() & times.notna()]
-        if len(bad):
-            examples = ", ".join(repr(value) for value in bad.unique()[:3])
-            raise FixableError(
-                f"time column {column!r} of {source}: {len(bad)} of {len(times)} values are no dates, e.g. {examples}"
-            )
-        frame = frame.assign(**{column: parsed})
-    missing = int(frame[column].isna().sum())
-    if missing:
-        raise FixableError(f"time column {column!r} of {source} is empty in {missing} rows; fill or drop them")
+        shown = ", ".join(map(str, frame.columns))
+        raise FixableError(f"{source} has no column {column!r} (time_column); its columns: {shown}")
+    missing = np.flatnonzero(frame[column].isna().to_numpy())
+    if len(missing):
+        where = ", ".join(str(row + 1) for row in missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise FixableError(
+            f"time column {column!r} of {source} is empty in {len(missing)} rows (record {where}); fill or drop them"
+        )
     return frame.sort_values(column, kind="stable").reset_index(drop=True)
 
 
-def _parse(times: Series) -> Series:
-    """Times without a zone (those with one become UTC): the format that reads every value, else value by value."""
+def check_clock(frames: list[Frame], column: str) -> None:
+    """Raise `FixableError` unless the time column holds times: a setting of the goal is stated in them."""
     import pandas as pd
 
-    from tools.modeling.columns import TIME_FORMATS
-
-    def read(form: str) -> Series:
-        return pd.to_datetime(times.astype(object), format=form, errors="coerce", utc=True).dt.tz_localize(None)
-
-    tried = (read(form) for form in TIME_FORMATS)
-    whole = (parsed for parsed in tried if parsed.notna().sum() == times.notna().sum())
-    found = next(whole, None)
-    return read("mixed") if found is None else found
+    for frame in frames:
+        if not pd.api.types.is_datetime64_any_dtype(frame[column]):
+            raise FixableError(
+                f"the time column {column!r} holds plain numbers, e.g. {frame[column].iloc[0]!r}, and is no clock, but the "
+                "goal states a time (watch.horizon); state it in rows (5000 rows), or give a column of dates, yyyymmdd or "
+                "seconds since 1970"
+            )
 
 
 def split_source(frame: Frame, reference_share: float) -> tuple[Frame, Frame]:
@@ -103,3 +94,57 @@ def slices(reference: Frame, current: Frame, baseline_share: float) -> dict[str,
         start = end
     made["reference_all"], made["current_all"] = reference, current
     return {label: frame.reset_index(drop=True) for label, frame in made.items()}
+
+
+def compare_files(reference: Frame, current: Frame, column: str | None) -> list[str]:
+    """What is odd about the two files side by side, in words: their times, and rows that are in both."""
+    found = [] if not column else _compare_times(reference[column], current[column], column)
+    shared = shared_rows(reference, current)
+    if shared:
+        found.append(
+            f"{shared} of {len(current)} current rows are also in the reference, value by value: a model is then judged "
+            "by rows that it has learned"
+        )
+    return found
+
+
+def _compare_times(before: Series, now: Series, column: str) -> list[str]:
+    starts, ends = (before.min(), now.min()), (before.max(), now.max())
+    ranges = f"reference {starts[0]} to {ends[0]}, current {starts[1]} to {ends[1]}"
+    if ends[1] < starts[0]:
+        return [f"{column}: all current rows are older than the reference ({ranges}); are the two files exchanged?"]
+    if starts[1] < ends[0]:
+        early = int((now < ends[0]).sum())
+        return [f"{column}: the files overlap in time: {early} of {len(now)} current rows are older than the newest reference row ({ranges})"]
+    gap, span = starts[1] - ends[0], max(ends[0] - starts[0], ends[1] - starts[1])
+    return [f"{column}: between the files lies a gap of {gap} ({ranges})"] if span and gap > span / 2 else []
+
+
+def shared_rows(reference: Frame, current: Frame) -> int:
+    """Rows of `current` that are in `reference`; 0 where so many are repeated by chance, as rows of few values are."""
+    import pandas as pd
+
+    names = [name for name in current.columns if name in reference.columns]
+    if not names:
+        return 0
+    hashed = [pd.util.hash_pandas_object(_hashable(frame[names]), index=False) for frame in (reference, current)]
+    shared = int(hashed[1].isin(hashed[0].unique()).sum())
+    by_chance = max(float(one.duplicated().mean()) for one in hashed)
+    return shared if shared / len(current) > 2 * by_chance + SHARED_SHARE else 0
+
+
+def _hashable(frame: Frame) -> Frame:
+    """The columns so that equal values have equal hashes in both files: 1 and 1.0, times of any resolution."""
+    import pandas as pd
+
+    made: dict[str, Series] = {}
+    for name in frame.columns:
+        column = frame[name]
+        if pd.api.types.is_bool_dtype(column.dtype) or pd.api.types.is_numeric_dtype(column.dtype):
+            column = column.astype("float64")
+        elif pd.api.types.is_datetime64_any_dtype(column.dtype):
+            column = column.astype("datetime64[ns]") if column.dt.tz is None else column.dt.tz_convert("UTC").astype(object)
+        else:
+            column = column.astype(object).map(str, na_action="ignore")
+        made[str(name)] = column
+    return pd.DataFrame(made)

@@ -160,10 +160,10 @@ class DateReading:
                 naive[place] = parts.offset_min is None
         times = pd.Series(pd.to_datetime(pd.Series(stamps, dtype=object), format="ISO8601", errors="coerce"))
         moved = times - pd.to_timedelta(offsets, unit="min")
-        return _to_utc(moved, naive, self.zone).to_numpy("datetime64[ns]")
+        return to_utc(moved, naive, self.zone).to_numpy("datetime64[ns]")
 
 
-def _to_utc(times: pd.Series, naive: np.ndarray, zone: str | None) -> pd.Series:
+def to_utc(times: pd.Series, naive: np.ndarray, zone: str | None) -> pd.Series:
     """Times without a zone as times of `zone`, in UTC."""
     if zone is None or not naive.any():
         return times
@@ -201,6 +201,10 @@ def decide(
     if dated < total:
         _refuse_texts(name, files, lambda text: take_apart(text) is None)
     every = [parts for found in apart.values() for parts in found.values() if parts is not None]
+    if not clock and stated is None and not any("/" in text or ":" in text for text in next(iter(apart.values()))):
+        short = all(len(date) < 9 and not date[:4].isdigit() for found in apart.values() for date in found)
+        if short and len(set[str](WORDS).intersection(*(parts.usual for parts in every))) > 1:
+            return None  # 10-12-14 may as well be a size
     order, why = (stated, "as stated") if stated else _order(name, apart, counted, every)
     if stated:
         _refuse_unfit(name, files, stated)

@@ -15,7 +15,7 @@ INTEGER = r"^\s*[+-]?\d+\s*$"
 NUMBER = r"^\s*[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|(?i:inf|infinity))\s*$"
 CODE = r"^\s*[+-]?0\d"  # digits after a leading zero: a code, not a quantity
 EXACT = 2**53  # whole numbers above it are no floats
-TRUTHS = {"true", "false"}
+TRUTH = r"^\s*(?i:true|false)\s*$"
 EXAMPLES = 3
 Kind = Literal["integer", "number", "boolean", "text", "empty"]
 compute = cast(Any, pc)  # pyarrow has no annotations
@@ -42,6 +42,23 @@ class ColumnTexts:
     def present(self) -> int:
         return self.rows - self.nulls
 
+    def __add__(self, other: "ColumnTexts") -> "ColumnTexts":
+        """The counts of two files."""
+        return ColumnTexts(
+            self.rows + other.rows,
+            self.nulls + other.nulls,
+            self.soft_nulls + other.soft_nulls,
+            self.integers + other.integers,
+            self.numbers + other.numbers,
+            self.truths + other.truths,
+            self.codes + other.codes,
+            max(self.largest, other.largest),
+            self.amounts + other.amounts,
+            self.plain + other.plain,
+            self.others + other.others,
+            (self.examples + other.examples)[:EXAMPLES],
+        )
+
     def add(self, texts: pa.Array, settings: ReadSettings) -> None:
         """Count a batch of texts."""
         self.rows += len(texts)
@@ -64,20 +81,20 @@ class ColumnTexts:
             self._note_largest(whole)
             self._add_plain(numbers.filter(compute.invert(compute.match_substring_regex(numbers, INTEGER))), len(whole))
         if len(numbers) < len(present):
-            self._add_others(present, present.filter(compute.invert(is_number)), settings)
+            self._add_others(present.filter(compute.invert(is_number)), settings)
 
-    def _add_others(self, present: pa.Array, others: pa.Array, settings: ReadSettings) -> None:
-        for text, count in _counted(others):
-            if text in settings.null_among_numbers:
-                self.soft_nulls[text] += count
-            elif text.strip().lower() in TRUTHS:
-                self.truths += count
-            elif len(self.others) < EXAMPLES:
-                self.others[text] += count
+    def _add_others(self, others: pa.Array, settings: ReadSettings) -> None:
+        soft = compute.is_in(others, value_set=pa.array(sorted(settings.null_among_numbers)))
+        for text, count in _counted(others.filter(soft)):
+            self.soft_nulls[text] += count
+        others = others.filter(compute.invert(soft))
+        truths = compute.match_substring_regex(others, TRUTH)
+        self.truths += _count(truths)
+        if len(self.others) < EXAMPLES:
+            self.others.update(others.filter(compute.invert(truths)).slice(0, EXAMPLES).to_pylist())
         maybe = others.filter(compute.match_substring_regex(others, MAYBE_AMOUNT))
         for text, count in _counted(maybe):
-            if text not in settings.null_among_numbers:
-                self.amounts.add(text, count)
+            self.amounts.add(text, count)
 
     def _add_plain(self, fractions: pa.Array, whole: int) -> None:
         differs = compute.match_substring_regex(fractions, PLAIN_DIFFERS)

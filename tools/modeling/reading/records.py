@@ -94,6 +94,7 @@ class _Reading:
             notes.append("a space follows every separator and belongs to no value")
         self.offset = first - 1  # lines before those that the reader counts
         self.reader = csv.reader(itertools.chain(head, lines), **self.dialect)
+        self.complete = 0  # lines up to the end of the last whole record
         header_line, names = None, settings.names
         self.header: Row = []
         if names is None:
@@ -102,44 +103,55 @@ class _Reading:
             names = [name if name.strip() else f"Unnamed: {place}" for place, name in enumerate(self.header)]
             self._check_preamble(sample, header_line)
         refuse_doubles(names, path, "the header")
+        self.first_name = self.header[0] if self.header else None
         self.layout = Layout(separator, encoding, names, header_line, notes=notes)
 
     def batches(self) -> Iterator[list[Row]]:
-        layout, width = self.layout, len(self.layout.names)
-        wrong = _Wrong(self.path, self.layout, self.settings)
+        layout, width, footer = self.layout, len(self.layout.names), self.settings.skip_footer
+        wrong = _Wrong(self.path, layout)
         held: deque[Row] = deque()
         batch: list[Row] = []
         before = self.reader.line_num
         for row in self._rows():
             start, before = before + 1, self.reader.line_num
-            if not row or (width > 1 and len(row) == 1 and not row[0].strip()):
-                layout.blank_lines += 1
-                continue
-            if not any(row) and width > 1 and len(row) == width:
-                layout.empty_records += 1
-                continue
-            if width > 1 and row == self.header:
-                layout.repeated_headers += 1
-                continue
+            self.complete = before
+            if len(row) != width or not row[0] or row[0] == self.first_name:
+                if self._passed_over(row, width):
+                    continue
             if before > start:
                 self._check_swallowed(row, start)
-            held.append(row)
-            if len(held) <= self.settings.skip_footer:
-                continue
-            row = held.popleft()
+            if footer:
+                held.append(row)
+                if len(held) <= footer:
+                    continue
+                row = held.popleft()
             layout.records += 1
             if len(row) != width:
                 wrong.note(row, self.offset + start, layout.records)
+                batch = []  # what remains is only counted
             elif not wrong.found:
                 batch.append(row)
-            if len(batch) == BATCH_RECORDS:
-                yield batch
-                batch = []
+                if len(batch) == BATCH_RECORDS:
+                    yield batch
+                    batch = []
         layout.footer, layout.lines = len(held), self.offset + self.reader.line_num
         wrong.refuse()
         if batch:
             yield batch
         self._notes()
+
+    def _passed_over(self, row: Row, width: int) -> bool:
+        """Whether a line holds nothing: blank, separators alone, or the header once more."""
+        layout = self.layout
+        if not row or (width > 1 and len(row) == 1 and not row[0].strip()):
+            layout.blank_lines += 1
+        elif width > 1 and len(row) == width and not any(row):
+            layout.empty_records += 1
+        elif width > 1 and row == self.header:
+            layout.repeated_headers += 1
+        else:
+            return False
+        return True
 
     def _notes(self) -> None:
         layout = self.layout
@@ -154,18 +166,13 @@ class _Reading:
                 layout.notes.append(f"{count} {words}")
 
     def _rows(self) -> Iterator[Row]:
-        while True:
-            before = self.reader.line_num
-            try:
-                row = next(self.reader, None)
-            except csv.Error as error:
-                raise FixableError(self._bad_quotes(before, str(error))) from error
-            if row is None:
-                return
-            yield row
+        try:
+            yield from self.reader
+        except csv.Error as error:
+            raise FixableError(self._bad_quotes(str(error))) from error
 
-    def _bad_quotes(self, before: int, error: str) -> str:
-        line = self.offset + before + 1
+    def _bad_quotes(self, error: str) -> str:
+        line = self.offset + self.complete + 1
         help_ = "repair the quotes, or state data.read.quote: '' if quotes are part of the text"
         if "end of data" in error or "field larger" in error:
             return f"cannot read {self.path}: a quote that opens in the record of line {line} is never closed; {help_}"
@@ -251,20 +258,17 @@ class _Wrong:
 
     path: Path
     layout: Layout
-    settings: ReadSettings
     widths: Counter[int] = field(default_factory=Counter[int])
     lines: list[int] = field(default_factory=list[int])
     first: Row = field(default_factory=list[str])
     first_record: int = 0
     last_empty: bool = True
-
-    @property
-    def found(self) -> int:
-        return self.widths.total()
+    found: int = 0
 
     def note(self, row: Row, line: int, record: int) -> None:
         if not self.first:
             self.first, self.first_record = row, record
+        self.found += 1
         self.widths[len(row)] += 1
         if len(self.lines) < SHOWN:
             self.lines.append(line)
@@ -293,7 +297,7 @@ class _Wrong:
             )
         if every:
             return f"give the header {wide} names, or state data.read.names ({wide} names){header}"
-        if self.first_record == total - self.found + 1 and self.found <= 10:
+        if self.first_record == total - self.found + 1 and self.found <= 10 and max(self.widths) < width:
             return f"if they are a footer, state data.read.skip_footer: {self.found}"
         return (
             f"quote the fields that hold a {self.layout.separator_name}, repair these lines, or state "

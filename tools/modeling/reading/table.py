@@ -175,6 +175,22 @@ def _decide_amounts(
         )
 
 
+def amounts_of_texts(
+    name: str,
+    together: Mapping[str, ColumnTexts],
+    column: ColumnTexts,
+    decision: Decision,
+    settings: ReadSettings,
+    source: str,
+) -> None:
+    """Decide about a column of texts that no CSV file holds.
+
+    Raises:
+        FixableError: its numbers can be read in two ways.
+    """
+    _decide_amounts(name, together[name], column, decision, settings, _evidence(together), source)
+
+
 def _evidence(columns: Mapping[str, ColumnTexts]) -> dict[Way, str]:
     """Decimal sign -> a column whose texts can be read with it alone."""
     found: dict[Way, str] = {}
