@@ -78,6 +78,7 @@ class DVCBackend(Backend):
         files = read_together(
             dict(zip(inputs, paths, strict=True)),
             args.read_settings,
+            roles={args.reference or "": "reference", args.current or "": "current"},
             clock=args.time_column or "",
             target=args.target,
             drop=args.drop,
@@ -114,7 +115,9 @@ class DVCBackend(Backend):
         left_out = {name: why for file in files for name, why in file.facts.left_out.items()}
         unused = {*args.drop, args.target, args.time_column}
         for label in ("reference_all", "current_all"):
-            for name, why in unusable(made[label].drop(columns=[n for n in unused if n in made[label].columns])).items():
+            for name, why in unusable(
+                made[label].drop(columns=[n for n in unused if n in made[label].columns])
+            ).items():
                 left_out.setdefault(name, f"{why} of {label.removesuffix('_all')}: no feature of the built-in models")
         ranges = _time_ranges(made, args.time_column)
         covered = "".join(
@@ -122,7 +125,9 @@ class DVCBackend(Backend):
             for label in ("reference_all", "current_all")
             if ranges
         )
-        apart_columns = f" Left out: {'; '.join(f'{name} ({why})' for name, why in left_out.items())}." if left_out else ""
+        apart_columns = (
+            f" Left out: {'; '.join(f'{name} ({why})' for name, why in left_out.items())}." if left_out else ""
+        )
         warned = f" Look at: {'; '.join(findings)}." if findings else ""
         return StagedData(
             **written,

@@ -115,7 +115,9 @@ def _compare_times(before: Series, now: Series, column: str) -> list[str]:
         return [f"{column}: all current rows are older than the reference ({ranges}); are the two files exchanged?"]
     if starts[1] < ends[0]:
         early = int((now < ends[0]).sum())
-        return [f"{column}: the files overlap in time: {early} of {len(now)} current rows are older than the newest reference row ({ranges})"]
+        return [
+            f"{column}: the files overlap in time: {early} of {len(now)} current rows are older than the newest reference row ({ranges})"
+        ]
     gap, span = starts[1] - ends[0], max(ends[0] - starts[0], ends[1] - starts[1])
     return [f"{column}: between the files lies a gap of {gap} ({ranges})"] if span and gap > span / 2 else []
 
@@ -143,7 +145,9 @@ def _hashable(frame: Frame) -> Frame:
         if pd.api.types.is_bool_dtype(column.dtype) or pd.api.types.is_numeric_dtype(column.dtype):
             column = column.astype("float64")
         elif pd.api.types.is_datetime64_any_dtype(column.dtype):
-            column = column.astype("datetime64[ns]") if column.dt.tz is None else column.dt.tz_convert("UTC").astype(object)
+            column = (
+                column.astype("datetime64[ns]") if column.dt.tz is None else column.dt.tz_convert("UTC").astype(object)
+            )
         else:
             column = column.astype(object).map(str, na_action="ignore")
         made[str(name)] = column

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tools.core.errors import FixableError
+from tools.modeling.reading.records import skip_footer
 from tools.modeling.reading.settings import ReadSettings
 
 DATE_SHARE = 0.95  # of a column's texts; below, it is no column of dates
@@ -34,9 +35,7 @@ _DATE = (
 )
 _TEXT = re.compile(rf"{_DATE}(?:(?:T|,?\s+){_TIME})?", re.IGNORECASE)
 _TIME_FIRST = re.compile(rf"{_TIME},?\s+{_DATE}", re.IGNORECASE)
-_COMPACT = re.compile(
-    r"(?P<a>\d{4})(?P<b>\d{2})(?P<c>\d{2})(?:[T ]?(?P<h>\d{2})(?P<mi>\d{2})(?P<s>\d{2})?)?(?P<z>Z)?"
-)
+_COMPACT = re.compile(r"(?P<a>\d{4})(?P<b>\d{2})(?P<c>\d{2})(?:[T ]?(?P<h>\d{2})(?P<mi>\d{2})(?P<s>\d{2})?)?(?P<z>Z)?")
 ISO = r"^\s*\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)?(?:Z|[+-]\d{2}:?\d{2})?\s*$"
 _ZONED = r"(?:Z|UTC|GMT|:\d{2}(?:[.,]\d+)?\s*[+-]\d{2}(?::?\d{2})?)\s*$"
 # Smallest and largest epoch of each unit: 1973 to 2286.
@@ -139,7 +138,7 @@ class DateReading:
     def read(self, texts: pd.Series) -> pd.Series:
         """Timestamps; what is no date in this order is NaT."""
         codes, uniques = pd.factorize(texts.astype(object), use_na_sentinel=True)
-        if "%" in self.order:
+        if "%" in self.order or self.order == ISO_FORM:
             made = pd.to_datetime(pd.Series(uniques, dtype=object), format=self.order, errors="coerce", utc=True)
             times = made.dt.tz_localize(None).to_numpy("datetime64[ns]")
         else:
@@ -167,13 +166,13 @@ def to_utc(times: pd.Series, naive: np.ndarray, zone: str | None) -> pd.Series:
     """Times without a zone as times of `zone`, in UTC."""
     if zone is None or not naive.any():
         return times
-    here = times.dt.tz_localize(zone, ambiguous=cast(Any, np.zeros(len(times), dtype=bool)), nonexistent="shift_forward")
+    here = times.dt.tz_localize(
+        zone, ambiguous=cast(Any, np.zeros(len(times), dtype=bool)), nonexistent="shift_forward"
+    )
     return times.where(~naive, here.dt.tz_convert("UTC").dt.tz_localize(None))
 
 
-def decide(
-    name: str, files: Mapping[str, pd.Series], settings: ReadSettings, *, clock: bool
-) -> DateReading | None:
+def decide(name: str, files: Mapping[str, pd.Series], settings: ReadSettings, *, clock: bool) -> DateReading | None:
     """How a column of texts is read as dates, in all files alike; None where it holds no dates.
 
     Args:
@@ -184,6 +183,8 @@ def decide(
         FixableError: two orders fit, or none fits all; the format that is stated does not fit; only a part carries a
             zone; a clock with texts that are no dates.
     """
+    if settings.date_format_of(name) is None and (found := _iso(name, files, settings)) is not None:
+        return found
     counted = {source: texts.dropna().astype(str).value_counts() for source, texts in files.items()}
     total = int(sum(counts.sum() for counts in counted.values()))
     if not total:
@@ -211,6 +212,26 @@ def decide(
     return DateReading(order, _zone(name, apart, counted, settings), why)
 
 
+ISO_FORM = "ISO8601"
+
+
+def _iso(name: str, files: Mapping[str, pd.Series], settings: ReadSettings) -> DateReading | None:
+    """The quick way: every text is a date as ISO 8601 writes it, and there is such a day."""
+    if not all(is_iso(texts) for texts in files.values()):
+        return None
+    for texts in files.values():
+        if DateReading(ISO_FORM, None, "").read(texts).isna().sum() > texts.isna().sum():
+            return None
+    with_zone: dict[str, int] = {}
+    without: dict[str, int] = {}
+    for source, texts in files.items():
+        zoned = int(is_zoned(texts.dropna()).sum())
+        with_zone |= {source: zoned} if zoned else {}
+        without |= {source: int(texts.notna().sum()) - zoned} if zoned < texts.notna().sum() else {}
+    zone = zone_of_naive(name, with_zone, without, settings) if with_zone and without else None
+    return DateReading("ymd" if zone else ISO_FORM, zone, "ISO 8601" + (", as UTC" if with_zone else ""))
+
+
 def _order(
     name: str, apart: Mapping[str, Mapping[str, Parts | None]], counted: Mapping[str, pd.Series], every: list[Parts]
 ) -> tuple[str, str]:
@@ -227,11 +248,15 @@ def _order(
                     return order, f"{WORDS[order]}: {text!r} of {source} can be nothing else"
         return order, f"{WORDS[order]}, as this form is written"
     if fits:
-        text = next((t for found in apart.values() for t, p in found.items() if p and len({p.dates[o] for o in fits}) > 1), "")
+        text = next(
+            (t for found in apart.values() for t, p in found.items() if p and len({p.dates[o] for o in fits}) > 1), ""
+        )
         parts = take_apart(text)
         if not text or parts is None:  # day and month are equal everywhere
             return sorted(fits)[0], "all orders give the same dates"
-        shown = " or ".join(f"{'{:04}-{:02}-{:02}'.format(*parts.dates[order])} ({order}, {WORDS[order]})" for order in sorted(fits))
+        shown = " or ".join(
+            f"{'{:04}-{:02}-{:02}'.format(*parts.dates[order])} ({order}, {WORDS[order]})" for order in sorted(fits)
+        )
         raise FixableError(
             f"the dates of the column {name!r} can be read in {len(fits)} ways in every row: {text!r} is {shown}; state "
             f"data.read.date_format, for example {{{name}: {sorted(fits)[0]}}}"
@@ -277,9 +302,7 @@ def _zone(
     return None
 
 
-def zone_of_naive(
-    name: str, with_zone: Mapping[str, int], without: Mapping[str, int], settings: ReadSettings
-) -> str:
+def zone_of_naive(name: str, with_zone: Mapping[str, int], without: Mapping[str, int], settings: ReadSettings) -> str:
     """The stated zone of the times that carry none, where others carry one.
 
     Raises:
@@ -328,7 +351,7 @@ def _refuse(name: str, source: str, texts: pd.Series, wrong: pd.Series, what: st
     examples = ", ".join(repr(value) for value in dict.fromkeys(texts.iloc[rows[:50]].tolist()))[:120]
     where = ", ".join(str(row + 1) for row in rows[:3]) + (", ..." if len(rows) > 3 else "")
     last = len(rows) < len(texts) and len(texts) - len(rows) <= rows[0] and len(rows) <= 10
-    footer = f"; if they are a footer, state data.read.skip_footer: {len(rows)}" if last else ""
+    footer = f"; if they are a footer, {skip_footer(len(rows))}" if last else ""
     raise FixableError(
         f"time column {name!r} of {source}: {len(rows)} of {len(texts)} values {what}, e.g. {examples} (record {where})"
         f"{footer or '; correct them, state data.read.date_format, or name them under data.read.nulls'}"
@@ -361,11 +384,17 @@ def read_numbers(name: str, numbers: pd.Series, source: str) -> tuple[pd.Series,
     unit = units.pop()
     exact = numbers.astype("Int64") if pd.api.types.is_integer_dtype(numbers.dtype) else numbers
     times = pd.to_datetime(exact, unit=cast(Any, unit), errors="coerce")
-    return pd.Series(times, index=numbers.index, name=numbers.name).astype("datetime64[ns]"), f"{_UNIT_WORDS[unit]} since 1970 (UTC)"
+    return pd.Series(times, index=numbers.index, name=numbers.name).astype(
+        "datetime64[ns]"
+    ), f"{_UNIT_WORDS[unit]} since 1970 (UTC)"
 
 
 def _digits(numbers: pd.Series, low: float, high: float) -> tuple[pd.Series, str] | None:
-    for digits, form, words in ((8, "%Y%m%d", "yyyymmdd"), (12, "%Y%m%d%H%M", "yyyymmddhhmm"), (14, "%Y%m%d%H%M%S", "yyyymmddhhmmss")):
+    for digits, form, words in (
+        (8, "%Y%m%d", "yyyymmdd"),
+        (12, "%Y%m%d%H%M", "yyyymmddhhmm"),
+        (14, "%Y%m%d%H%M%S", "yyyymmddhhmmss"),
+    ):
         least = 10.0 ** (digits - 8)
         if not (19000101 * least <= low and high < 21010000 * least):
             continue

@@ -158,7 +158,10 @@ def _amounts(texts: pa.Array, reading: AmountReading) -> pa.Array:
     found = [reading.value(text) for text in encoded.dictionary.to_pylist()]
     if all(value is not None for value in found):
         return pa.array(found, pa.float64()).take(encoded.indices)
-    plain = [text if value is None else repr(value) for text, value in zip(encoded.dictionary.to_pylist(), found, strict=True)]
+    plain = [
+        text if value is None else repr(value)
+        for text, value in zip(encoded.dictionary.to_pylist(), found, strict=True)
+    ]
     return pa.array(plain, pa.string()).take(encoded.indices)
 
 

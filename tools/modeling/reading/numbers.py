@@ -23,9 +23,7 @@ _AMOUNT = re.compile(
 )
 # RE2's form of it, to pass over columns of other texts quickly.
 _SPACED = "\u2019 \u00a0\u202f"
-MAYBE_AMOUNT = (
-    rf"^\s*[(+\-{_MINUS}]*\s*(?:{_MARK})?\s*[+\-{_MINUS}]?[\d.,][\d.,'{_SPACED}]*(?:%|{_MARK})?\s*\)?\s*$"
-)
+MAYBE_AMOUNT = rf"^\s*[(+\-{_MINUS}]*\s*(?:{_MARK})?\s*[+\-{_MINUS}]?[\d.,][\d.,'{_SPACED}]*(?:%|{_MARK})?\s*\)?\s*$"
 
 
 def _pattern(decimal: str, group: str) -> re.Pattern[str]:
@@ -94,7 +92,11 @@ def read_amount(text: str, way: Way, thousands: str | None = None) -> tuple[floa
         thousands: the only sign that may group digits, "" for none; None: any that is not the decimal sign.
     """
     found = _AMOUNT.fullmatch(text.strip())
-    if found is None or bool(found["open"]) != bool(found["close"]) or (found["mark"] and found["end"] not in (None, "%")):
+    if (
+        found is None
+        or bool(found["open"]) != bool(found["close"])
+        or (found["mark"] and found["end"] not in (None, "%"))
+    ):
         return None
     number = found["number"].rstrip()
     parts = _READ[way].fullmatch(number)
@@ -170,7 +172,9 @@ def decide(
         )
     if amounts.only:
         way = next(iter(amounts.only))
-        return AmountReading(way, None, unit, f"{amounts.example[way]!r} can only be read with the decimal sign {way!r}")
+        return AmountReading(
+            way, None, unit, f"{amounts.example[way]!r} can only be read with the decimal sign {way!r}"
+        )
     if not amounts.differ:
         return AmountReading(".", None, unit, "digits with a unit or grouped by spaces")
     example = amounts.example["differ"]

@@ -68,6 +68,11 @@ def read_parquet(path: Path, drop: Sequence[str] = (), *, strict: bool = False) 
     return frame, facts
 
 
+def physical_columns(schema: Any) -> list[str]:
+    """The columns of a file that is scanned rather than loaded: all but row numbers without a name."""
+    return [field.name for field in schema if not (field.name.startswith(INDEX_NAME) and types.is_integer(field.type))]
+
+
 def nested(kind: Any) -> str:
     """What a type holds that is neither number, text, truth nor time, in words; empty for the usable ones."""
     if types.is_nested(kind):
@@ -136,7 +141,7 @@ def _bytes_to_text(frame: pd.DataFrame, name: str, kind: Any, facts: ParquetFact
         texts = frame[name].map(lambda value: bytes(value).decode("utf-8"), na_action="ignore")
     except UnicodeDecodeError:
         return False
-    if not texts.dropna().str.isprintable().all():
+    if not all(text.isprintable() for text in texts.dropna()):
         return False
     frame[name] = texts
     facts.notes[name] = "bytes that are UTF-8 text, read as text"

@@ -298,11 +298,16 @@ class _Wrong:
         if every:
             return f"give the header {wide} names, or state data.read.names ({wide} names){header}"
         if self.first_record == total - self.found + 1 and self.found <= 10 and max(self.widths) < width:
-            return f"if they are a footer, state data.read.skip_footer: {self.found}"
+            return f"if they are a footer, {skip_footer(self.found)}"
         return (
             f"quote the fields that hold a {self.layout.separator_name}, repair these lines, or state "
             "data.read.separator if it is another one"
         )
+
+
+def skip_footer(records: int) -> str:
+    """The setting that passes over records at the end."""
+    return f"state data.read.skip_footer: {records} (data.read.current.skip_footer for the current file alone)"
 
 
 def _spaced(sample: list[Row]) -> bool:

@@ -27,7 +27,8 @@ class ReadSettings(BaseModel):
     the default list. `date_format`: a format (`%d/%m/%Y %H:%M`) or an order (`dmy`, `mdy`, `ymd`) for every column of
     dates, or a mapping from column to one. `timezone`: of times that carry none, where others do. `skip_rows`,
     `skip_footer`: lines before the header, records at the end. `names`: the columns' names, where the file has no header.
-    `multiline`: quoted fields may hold what looks like whole records.
+    `multiline`: quoted fields may hold what looks like whole records. `reference`, `current`: the same settings for one of
+    the two files, where it differs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,6 +46,8 @@ class ReadSettings(BaseModel):
     skip_footer: int = Field(default=0, ge=0)
     names: list[str] | None = None
     multiline: bool = False
+    reference: "ReadSettings | None" = None
+    current: "ReadSettings | None" = None
 
     @field_validator("separator")
     @classmethod
@@ -107,6 +110,19 @@ class ReadSettings(BaseModel):
         if self.decimal and self.decimal == self.thousands:
             raise ValueError(f"decimal and thousands are both {self.decimal!r}")
         return self
+
+    @model_validator(mode="after")
+    def _one_level(self) -> "ReadSettings":
+        for own in (self.reference, self.current):
+            if own is not None and (own.reference or own.current):
+                raise ValueError("reference and current hold settings, not files again")
+        return self
+
+    def of(self, file: str) -> "ReadSettings":
+        """The settings of `reference` or `current` (any other name: of all files)."""
+        own: ReadSettings | None = {"reference": self.reference, "current": self.current}.get(file)
+        shared = {name: value for name, value in self.stated().items() if name not in ("reference", "current")}
+        return ReadSettings.model_validate(shared | (own.stated() if own else {}))
 
     def stated(self) -> dict[str, Any]:
         """What departs from the defaults, as JSON."""

@@ -91,7 +91,9 @@ def spool_texts(path: Path, settings: ReadSettings) -> Generator[Texts]:
         yield Texts(path, layout, columns, lambda: pq.ParquetFile(spool).iter_batches() if writer else iter(()))
 
 
-def _scan(path: Path, settings: ReadSettings, keep: Callable[[pa.RecordBatch], Any]) -> tuple[Layout, dict[str, ColumnTexts]]:
+def _scan(
+    path: Path, settings: ReadSettings, keep: Callable[[pa.RecordBatch], Any]
+) -> tuple[Layout, dict[str, ColumnTexts]]:
     kept = 0
     with open_records(path, settings) as (layout, batches):
         columns = {name: ColumnTexts() for name in layout.names}
@@ -107,7 +109,10 @@ def _scan(path: Path, settings: ReadSettings, keep: Callable[[pa.RecordBatch], A
 
 
 def decide_columns(
-    texts: Texts, settings: ReadSettings, together: Mapping[str, ColumnTexts] | None = None, source: str = "",
+    texts: Texts,
+    settings: ReadSettings,
+    together: Mapping[str, ColumnTexts] | None = None,
+    source: str = "",
     leave: frozenset[str] = frozenset(),
 ) -> Columns:
     """What each column of a file is.
@@ -133,7 +138,7 @@ def decide_columns(
         both = counts.get(name, column)
         if kind == "number" and not comma and _doubtful(both, evidence, name, texts.layout, settings):
             raise FixableError(numbers.ambiguous(name, both.plain.example["differ"], source))
-        if (kind == "text" and not why) or (kind == "number" and comma) or _written(both) :
+        if (kind == "text" and not why) or (kind == "number" and comma) or _written(both):
             _decide_amounts(name, both, column, decision, settings, evidence, source)
     return decided
 
@@ -225,7 +230,12 @@ def build(texts: Texts, decided: Columns, settings: ReadSettings) -> Iterator[pa
 
 def _schema(found: pa.Schema, decided: Columns) -> pa.Schema:
     """A column of numbers of which some remain text is text in every batch."""
-    types: dict[str, Any] = {"integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_(), "empty": pa.float64()}
+    types: dict[str, Any] = {
+        "integer": pa.int64(),
+        "number": pa.float64(),
+        "boolean": pa.bool_(),
+        "empty": pa.float64(),
+    }
     return pa.schema([(name, types.get(decided.of[name].kind, pa.string())) for name in found.names])
 
 

@@ -55,11 +55,15 @@ def open_text(path: Path, settings: ReadSettings) -> Generator[tuple[Iterator[st
     except UnicodeDecodeError as error:
         raise FixableError(_not_decoded(path, settings, error)) from error
     except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, lzma.LZMAError) as error:
-        raise FixableError(f"cannot read {path}: it is cut off, or not packed as its name says; valid kinds: {KINDS}") from error
+        raise FixableError(
+            f"cannot read {path}: it is cut off, or not packed as its name says; valid kinds: {KINDS}"
+        ) from error
     except OSError as error:
         if error.errno is not None:
             raise
-        raise FixableError(f"cannot read {path}: it is cut off, or not packed as its name says; valid kinds: {KINDS}") from error
+        raise FixableError(
+            f"cannot read {path}: it is cut off, or not packed as its name says; valid kinds: {KINDS}"
+        ) from error
 
 
 def _encoding(head: bytes, path: Path) -> str:

@@ -14,7 +14,15 @@ from tools.modeling.reading import dates
 from tools.modeling.reading.kinds import ColumnTexts, convert
 from tools.modeling.reading.parquet import read_parquet
 from tools.modeling.reading.settings import ReadSettings
-from tools.modeling.reading.table import Columns, Decision, Texts, amounts_of_texts, decide_columns, read_texts, to_frame
+from tools.modeling.reading.table import (
+    Columns,
+    Decision,
+    Texts,
+    amounts_of_texts,
+    decide_columns,
+    read_texts,
+    to_frame,
+)
 from tools.modeling.reading.text import is_text
 
 SAMPLE = 50  # texts of a column that are looked at before all are
@@ -53,12 +61,19 @@ class ReadFile:
 
 
 def read_together(
-    files: Mapping[str, Path], settings: ReadSettings, *, clock: str = "", target: str = "", drop: Collection[str] = ()
+    files: Mapping[str, Path],
+    settings: ReadSettings,
+    *,
+    roles: Mapping[str, str] | None = None,
+    clock: str = "",
+    target: str = "",
+    drop: Collection[str] = (),
 ) -> list[ReadFile]:
     """The files, each column read in one way over all of them.
 
     Args:
         files: what a person calls the file -> the file; each has content and a known kind.
+        roles: file -> "reference" or "current", for settings that are of one of them.
         clock: the column that orders the rows; it becomes a time wherever it can be one.
         target: never taken for a date or a row number.
         drop: columns that nobody will use; nothing is refused because of them.
@@ -71,7 +86,7 @@ def read_together(
     csv: dict[str, Texts] = {}
     for source, path in files.items():
         if is_text(path):
-            texts = csv[source] = read_texts(path, settings)
+            texts = csv[source] = read_texts(path, settings.of((roles or {}).get(source, "")))
             layout = texts.layout
             facts = FileFacts(source, "CSV", layout.records, layout.separator_name, layout.encoding, layout.notes)
             facts.texts = texts.columns
