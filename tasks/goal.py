@@ -361,6 +361,7 @@ class Goal(Section):
             "goal.suite": self.data.suite or None,
             "goal.max_null_share": self.data.max_null_share,
             "goal.read": self.data.read.stated(),
+            "goal.labels_read": self.data.read.of_labels(),
             "goal.needs_clock": self.needs_clock,
             "goal.min_metric": bounds.min_metric,
             "goal.max_latency_ms": bounds.max_latency_ms,

@@ -58,7 +58,6 @@ class DVCBackend(Backend):
     def stage_data(self, args: StageDataArgs, ctx: CallContext) -> StagedData:
         from tools.integrations.dvc.staging import (
             check_clock,
-            compare_files,
             labelled_apart,
             order_by_time,
             slices,
@@ -66,6 +65,7 @@ class DVCBackend(Backend):
         )
         from tools.modeling.columns import unusable
         from tools.modeling.data import check_file, require_columns, write_table
+        from tools.modeling.reading.compare import compare_files
         from tools.modeling.reading.understand import read_together
 
         if bool(args.source) == bool(args.reference or args.current) or bool(args.reference) != bool(args.current):

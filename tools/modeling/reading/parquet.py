@@ -1,4 +1,4 @@
-"""Parquet files as tables of numbers, texts, truths and times: what a model cannot read is converted, or refused by name."""
+"""Parquet files as tables of numbers, texts, truths and times: the rest is converted, or refused by name."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -115,9 +115,9 @@ class _Reading:
         for row in self._rows():
             start, before = before + 1, self.reader.line_num
             self.complete = before
-            if len(row) != width or not row[0] or row[0] == self.first_name:
-                if self._passed_over(row, width):
-                    continue
+            odd = len(row) != width or not row[0] or row[0] == self.first_name
+            if odd and self._passed_over(row, width):
+                continue
             if before > start:
                 self._check_swallowed(row, start)
             if footer:

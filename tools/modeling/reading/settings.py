@@ -124,6 +124,11 @@ class ReadSettings(BaseModel):
         shared = {name: value for name, value in self.stated().items() if name not in ("reference", "current")}
         return ReadSettings.model_validate(shared | (own.stated() if own else {}))
 
+    def of_labels(self) -> dict[str, Any]:
+        """What a table of labels, which another program may write, shares with the data; as JSON."""
+        shared = ("encoding", "nulls", "decimal", "thousands")
+        return {name: value for name, value in self.stated().items() if name in shared}
+
     def stated(self) -> dict[str, Any]:
         """What departs from the defaults, as JSON."""
         return self.model_dump(exclude_defaults=True)

@@ -1,4 +1,4 @@
-"""Several files of one kind read alike: one decision for each column over all of them, and what was decided in words."""
+"""Several files of one kind read alike: one decision for each column over all of them, and why, in words."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -207,8 +207,8 @@ def _read_clock(name: str, found: list[ReadFile], settings: ReadSettings) -> Non
     files = {one.facts.source: cast(pd.Series, one.frame[name]) for one in found if name in one.frame.columns}
     made: dict[str, pd.Series] = {}
     how: dict[str, str] = {}
-    zoned = {source: 0 for source in files}
-    naive = {source: 0 for source in files}
+    zoned = dict.fromkeys(files, 0)
+    naive = dict.fromkeys(files, 0)
     texts: dict[str, pd.Series] = {}
     for source, column in files.items():
         if pd.api.types.is_datetime64_any_dtype(column.dtype):
@@ -237,7 +237,7 @@ def _read_clock(name: str, found: list[ReadFile], settings: ReadSettings) -> Non
         )
     if not texts or len(texts) < len(files):
         _same_zone(name, made, zoned, naive, settings)
-    if len(set(words.split(":")[0] for words in how.values())) > 1:
+    if len({words.split(":")[0] for words in how.values()}) > 1:
         shown = ", ".join(f"{words} in {source}" for source, words in how.items())
         found[-1].facts.warnings.append(f"{name}: written in more than one way: {shown}")
     for one in found:
