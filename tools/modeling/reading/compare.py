@@ -18,8 +18,8 @@ def compare_files(reference: Frame, current: Frame, column: str | None) -> list[
     shared = shared_rows(reference, current)
     if shared:
         found.append(
-            f"{shared} of {len(current)} current rows are also in the reference, value by value: a model is then judged "
-            "by rows that it has learned"
+            f"{shared} of {len(current)} current rows are also in the reference, value by value: a model is then "
+            "judged by rows that it has learned"
         )
     return found
 
@@ -32,7 +32,8 @@ def _compare_times(before: Series, now: Series, column: str) -> list[str]:
     if starts[1] < ends[0]:
         early = int((now < ends[0]).sum())
         return [
-            f"{column}: the files overlap in time: {early} of {len(now)} current rows are older than the newest reference row ({ranges})"
+            f"{column}: the files overlap in time: {early} of {len(now)} current rows are older than the newest "
+            f"reference row ({ranges})"
         ]
     gap, span = starts[1] - ends[0], max(ends[0] - starts[0], ends[1] - starts[1])
     return [f"{column}: between the files lies a gap of {gap} ({ranges})"] if span and gap > GAP_SHARE * span else []

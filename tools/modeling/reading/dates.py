@@ -258,8 +258,8 @@ def _order(
             f"{'{:04}-{:02}-{:02}'.format(*parts.dates[order])} ({order}, {WORDS[order]})" for order in sorted(fits)
         )
         raise FixableError(
-            f"the dates of the column {name!r} can be read in {len(fits)} ways in every row: {text!r} is {shown}; state "
-            f"data.read.date_format, for example {{{name}: {sorted(fits)[0]}}}"
+            f"the dates of the column {name!r} can be read in {len(fits)} ways in every row: {text!r} is {shown}; "
+            f"state data.read.date_format, for example {{{name}: {sorted(fits)[0]}}}"
         )
     raise FixableError(
         f"the column {name!r} writes dates in more than one way: {_forms(apart, counted)}; write them in one (over all "
@@ -312,8 +312,8 @@ def zone_of_naive(name: str, with_zone: Mapping[str, int], without: Mapping[str,
         parts = [f"{n} rows of {s} carry a zone" for s, n in with_zone.items()]
         parts += [f"{n} rows of {s} carry none" for s, n in without.items()]
         raise FixableError(
-            f"the times of the column {name!r} cannot be compared: {', '.join(parts)}; state data.read.timezone, the zone "
-            "of those without (UTC, Europe/Berlin)"
+            f"the times of the column {name!r} cannot be compared: {', '.join(parts)}; state data.read.timezone, the "
+            "zone of those without (UTC, Europe/Berlin)"
         )
     return settings.timezone
 

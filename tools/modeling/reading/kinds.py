@@ -90,11 +90,14 @@ class ColumnTexts:
         others = others.filter(compute.invert(soft))
         truths = compute.match_substring_regex(others, TRUTH)
         self.truths += _count(truths)
+        others = others.filter(compute.invert(truths))
+        is_maybe = compute.match_substring_regex(others, MAYBE_AMOUNT)
+        strange = others.filter(compute.invert(is_maybe)).slice(0, EXAMPLES).to_pylist()
+        for text, count in _counted(others.filter(is_maybe)):
+            if not self.amounts.add(text, count):
+                strange.append(text)
         if len(self.others) < EXAMPLES:
-            self.others.update(others.filter(compute.invert(truths)).slice(0, EXAMPLES).to_pylist())
-        maybe = others.filter(compute.match_substring_regex(others, MAYBE_AMOUNT))
-        for text, count in _counted(maybe):
-            self.amounts.add(text, count)
+            self.others.update(strange[:EXAMPLES])
 
     def _add_plain(self, fractions: pa.Array, whole: int) -> None:
         differs = compute.match_substring_regex(fractions, PLAIN_DIFFERS)

@@ -190,6 +190,6 @@ def ambiguous(name: str, example: str, source: str) -> str:
     point, comma = (f"{found[0]:g}" if found else "?" for found in (ways["."], ways[","]))
     return (
         f"{source}: the column {name!r} can be read in two ways: {example!r} is {point} with a decimal point and "
-        f"{comma} with a decimal comma; state data.read.decimal ('.' or ',') and data.read.thousands, or list the column "
-        "under data.drop"
+        f"{comma} with a decimal comma; state data.read.decimal ('.' or ',') and data.read.thousands, or list the "
+        "column under data.drop"
     )

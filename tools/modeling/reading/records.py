@@ -193,8 +193,9 @@ class _Reading:
             if alike and not self.settings.multiline and (width > 2 or alike > 1):
                 raise FixableError(
                     f"cannot read {self.path}: a quote that opens in line {self.offset + start} swallows "
-                    f"{len(inner)} lines that look like records ({inner[0][:60]!r}); repair the quotes, or state "
-                    "data.read.multiline: true if the field really holds them, or data.read.quote: '' if quotes are text"
+                    f"{len(inner)} lines that look like records ({inner[0][:60]!r}); repair the quotes, or "
+                    "state data.read.multiline: true if the field really holds them, or data.read.quote: '' if "
+                    "quotes are text"
                 )
 
     def _separator(self, head: list[str]) -> str:
@@ -244,8 +245,9 @@ class _Reading:
         if place and width < usual and usual - width > 1:
             skipped = self.settings.skip_rows + place
             raise FixableError(
-                f"cannot read {self.path}: line {header_line} ({self.layout_text(self.header)}) is no header: it has {width} field{'s' * (width != 1)}, the lines below "
-                f"have {usual}; state data.read.skip_rows: {skipped} to begin at {self.layout_text(sample[place])}"
+                f"cannot read {self.path}: line {header_line} ({self.layout_text(self.header)}) is no header: it has "
+                f"{width} field{'s' * (width != 1)}, the lines below have {usual}; state data.read.skip_rows: "
+                f"{skipped} to begin at {self.layout_text(sample[place])}"
             )
 
     def layout_text(self, row: Row) -> str:
@@ -322,7 +324,7 @@ def refuse_doubles(names: list[str], path: Path, what: str) -> None:
     if double is not None:
         places = [str(place + 1) for place, name in enumerate(names) if name == double]
         raise FixableError(
-            f"cannot read {path}: {what} names {double!r} {len(places)} times (columns {', '.join(places)}); which one "
-            "is meant cannot be told: rename or remove all but one (in a CSV file data.read.names with data.read.skip_rows "
-            "gives new names)"
+            f"cannot read {path}: {what} names {double!r} {len(places)} times (columns {', '.join(places)}); which "
+            "one is meant cannot be told: rename or remove all but one (in a CSV file data.read.names with "
+            "data.read.skip_rows gives new names)"
         )

@@ -21,14 +21,15 @@ ORDERS = ("dmy", "mdy", "ymd")
 class ReadSettings(BaseModel):
     """What is stated about the files, so that it need not be found. None: it is found where the file leaves no doubt.
 
-    `separator`: one character, or `comma`, `semicolon`, `tab`, `pipe`, `space`. `decimal`: `.` or `,`. `thousands`: what
-    groups digits (`,`, `.`, `space`, `apostrophe`, `none`). `encoding`: as Python spells it. `quote`: the character
-    around fields; empty: none. `escape`: the character that takes a quote its meaning, where it is not doubled. `nulls`: texts that mean "no value" in every column, besides the empty one; it replaces
-    the default list. `date_format`: a format (`%d/%m/%Y %H:%M`) or an order (`dmy`, `mdy`, `ymd`) for every column of
-    dates, or a mapping from column to one. `timezone`: of times that carry none, where others do. `skip_rows`,
-    `skip_footer`: lines before the header, records at the end. `names`: the columns' names, where the file has no header.
-    `multiline`: quoted fields may hold what looks like whole records. `reference`, `current`: the same settings for one of
-    the two files, where it differs.
+    `separator`: one character, or `comma`, `semicolon`, `tab`, `pipe`, `space`. `decimal`: `.` or `,`. `thousands`:
+    what groups digits (`,`, `.`, `space`, `apostrophe`, `none`). `encoding`: as Python spells it. `quote`: the
+    character around fields; empty: none. `escape`: the character that takes a quote its meaning, where quotes are not
+    doubled. `nulls`: texts that mean "no value" in every column, besides the empty one; it replaces the default list.
+    `date_format`: a format (`%d/%m/%Y %H:%M`) or an order (`dmy`, `mdy`, `ymd`) for every column of dates, or a mapping
+    from column to one. `timezone`: of times that carry none, where others do. `skip_rows`, `skip_footer`: lines before
+    the header, records at the end. `names`: the columns' names, where the file has no header. `multiline`: quoted
+    fields may hold what looks like whole records. `reference`, `current`: the same settings for one of the two files,
+    where it differs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

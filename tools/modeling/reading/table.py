@@ -174,9 +174,10 @@ def _decide_amounts(
             shown = ", ".join(repr(text) for text in list(both.others)[:2])
             decision.warning = f"{name}: {left} values are no numbers among numbers ({shown})"
     elif both.amounts.readable and amounts.readable >= UNREADABLE_SHARE * present:
+        shown = ", ".join(repr(text) for text in list(both.others)[:2])
         decision.warning = (
-            f"{name}: {amounts.readable} of {present} values look like numbers and are kept as text, for the others are "
-            f"none ({', '.join(map(repr, list(both.others)[:2]))}); name these under data.read.nulls if they mean no value"
+            f"{name}: {amounts.readable} of {present} values look like numbers and are kept as text, for the others "
+            f"are none ({shown}); name these under data.read.nulls if they mean no value"
         )
 
 
