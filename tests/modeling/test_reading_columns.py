@@ -139,9 +139,9 @@ def test_a_few_texts_among_numbers_are_left_for_the_checks_and_many_are_said(tmp
 
 # --- dates
 
-FORMS = ["%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M", "%d.%m.%Y %H:%M:%S", "%d.%m.%y %H:%M", "%d-%b-%Y %I:%M %p", "%I:%M %p %d-%b-%Y",
-         "%b %d, %Y %H:%M", "%Y/%m/%d %H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S+02:00", "%Y%m%dT%H%M%S",
-         "%a, %d %b %Y %H:%M:%S GMT", "%d %B %Y %H:%M"]  # fmt: skip
+FORMS = ["%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M", "%d.%m.%Y %H:%M:%S", "%d.%m.%y %H:%M", "%d-%b-%Y %I:%M %p",
+         "%I:%M %p %d-%b-%Y", "%b %d, %Y %H:%M", "%Y/%m/%d %H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S+02:00",
+         "%Y%m%dT%H%M%S", "%a, %d %b %Y %H:%M:%S GMT", "%d %B %Y %H:%M"]  # fmt: skip
 
 
 @pytest.mark.parametrize("form", FORMS)
