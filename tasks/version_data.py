@@ -7,7 +7,7 @@ from pydantic import Field
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, expect
 from tasks.goal import Goal
 from tools.core.grants import Grant, grant
-from tools.integrations.dvc.spec import StagedData, VersionedData
+from tools.integrations.dvc.spec import StagedData, VersionedData, left_out_in_words
 
 CALLS: dict[str, tuple[str, ...]] = {
     "dvc.stage_data": (),
@@ -74,7 +74,7 @@ def _told(staged: StagedData) -> str:
     ]
     told = f" Times: {', '.join(periods)}." if periods else ""
     if staged.left_out:
-        told += f" Not used: {'; '.join(f'{name} ({why})' for name, why in staged.left_out.items())}."
+        told += f" Not used: {left_out_in_words(staged.left_out)}."
     return told + (f" Look at: {'; '.join(staged.findings)}." if staged.findings else "")
 
 

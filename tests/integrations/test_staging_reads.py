@@ -84,6 +84,13 @@ def test_what_is_left_out_or_odd_is_named_with_the_reason(project: Project) -> N
         assert told in staged["message"]
 
 
+def test_one_file_named_twice_is_read_and_told(project: Project) -> None:
+    write(project, "old.csv", rows())
+    staged = stage(project, "old.csv", "old.csv")
+    assert staged["rows"]["reference_all"] == staged["rows"]["current_all"] == ROWS
+    assert any(f"{ROWS} of {ROWS} current rows are also in the reference" in one for one in staged["findings"])
+
+
 def test_a_setting_in_times_needs_a_clock_before_anything_is_made(project: Project) -> None:
     for name, start in (("old.csv", 0), ("new.csv", ROWS)):
         rows().assign(ts=np.arange(start, start + ROWS)).to_csv(project.root / name, index=False)

@@ -172,6 +172,20 @@ def test_day_and_month_are_settled_by_both_files_together(tmp_path: Path) -> Non
         assert read[0].frame["x"].tolist() == [pd.Timestamp(2025, 1, 2), pd.Timestamp(2025, 3, 2)]
 
 
+def test_a_format_for_dates_in_general_leaves_other_columns_alone(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {"x": ["01/02/2025", "03/02/2025"], "iso": ["2025-01-01", "2025-01-02"], "plan": ["a", "b"],
+         "named": ["Mar 3, 2025", "Mar 4, 2025"], "y": ["u", "v"]}
+    )  # fmt: skip
+    for stated in ("dmy", "%d/%m/%Y"):
+        for clock in ("x", "iso"):
+            (read,) = together(tmp_path, frame, clock=clock, date_format=stated)
+            assert read.frame["x"].iloc[0] == pd.Timestamp(2025, 2, 1)
+            assert pd.Timestamp(read.frame["iso"].iloc[1]) == pd.Timestamp(2025, 1, 2)
+            assert read.frame["named"].iloc[0] == pd.Timestamp(2025, 3, 3) and read.frame["plan"].tolist() == ["a", "b"]
+    assert "'plan'" in refusal(tmp_path, frame.drop(columns="x"), date_format={"plan": "%d/%m/%Y"})
+
+
 @pytest.mark.parametrize(
     ("before", "now", "settings", "words"),
     [

@@ -35,6 +35,7 @@ from tools.integrations.dvc.spec import (
     VersionDataArgs,
     VersionedData,
     Versions,
+    left_out_in_words,
 )
 
 # pandas' own annotations make every column a union of unrelated types; these names say what is meant.
@@ -75,14 +76,17 @@ class DVCBackend(Backend):
         paths = [ctx.path(name) for name in inputs]
         for path in paths:
             check_file(path)
-        files = read_together(
-            dict(zip(inputs, paths, strict=True)),
+        known = dict(zip(inputs, paths, strict=True))
+        read = read_together(
+            known,
             args.read_settings,
             roles={args.reference or "": "reference", args.current or "": "current"},
             clock=args.time_column or "",
             target=args.target,
             drop=args.drop,
         )
+        by_name = dict(zip(known, read, strict=True))
+        files = [by_name[shown] for shown in inputs]  # one file may be named twice
         frames: list[Frame] = []
         for shown, file in zip(inputs, files, strict=True):
             if not len(file.frame):
@@ -91,7 +95,7 @@ class DVCBackend(Backend):
             frames.append(order_by_time(file.frame, args.time_column, shown) if args.time_column else file.frame)
         if args.time_column and args.needs_clock:
             check_clock(frames, args.time_column)
-        findings = [warning for file in files for warning in file.facts.warnings]
+        findings = [warning for file in read for warning in file.facts.warnings]
         if not args.source:
             findings += compare_files(frames[0], frames[1], args.time_column)
         if args.source:
@@ -112,7 +116,7 @@ class DVCBackend(Backend):
             written[label] = ctx.show(path)
         order = f"ordered by {args.time_column}" if args.time_column else "in row order (no time column given)"
         apart = f", {len(made['unlabelled'])} more without a label" if "unlabelled" in made else ""
-        left_out = {name: why for file in files for name, why in file.facts.left_out.items()}
+        left_out = {name: why for file in read for name, why in file.facts.left_out.items()}
         unused = {*args.drop, args.target, args.time_column}
         for label in ("reference_all", "current_all"):
             for name, why in unusable(
@@ -125,16 +129,14 @@ class DVCBackend(Backend):
             for label in ("reference_all", "current_all")
             if ranges
         )
-        apart_columns = (
-            f" Left out: {'; '.join(f'{name} ({why})' for name, why in left_out.items())}." if left_out else ""
-        )
+        apart_columns = f" Left out: {left_out_in_words(left_out)}." if left_out else ""
         warned = f" Look at: {'; '.join(findings)}." if findings else ""
         return StagedData(
             **written,
             rows={label: len(frame) for label, frame in made.items()},
             columns=[str(column) for column in frames[1].columns],
             time_range=ranges,
-            understood=[file.facts.in_words() for file in files],
+            understood=[file.facts.in_words() for file in read],
             left_out=left_out,
             findings=findings,
             input_md5={shown: _md5(path) for shown, path in zip(inputs, paths, strict=True)},

@@ -70,6 +70,12 @@ class StagedData(Data):
     message: str
 
 
+def left_out_in_words(left_out: dict[str, str], limit: int = 10) -> str:
+    """The columns that are not used, each with the reason."""
+    shown = "; ".join(f"{name} ({why})" for name, why in list(left_out.items())[:limit])
+    return shown + (f"; and {len(left_out) - limit} more" if len(left_out) > limit else "")
+
+
 class VersionDataArgs(Args):
     paths: Annotated[list[ReadPath], Bound()] = Field(min_length=1, description="files or folders")
     name: Annotated[Name, Bound()] = Field("snapshot", description="data set name")

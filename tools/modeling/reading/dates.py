@@ -183,7 +183,8 @@ def decide(name: str, files: Mapping[str, pd.Series], settings: ReadSettings, *,
         FixableError: two orders fit, or none fits all; the format that is stated does not fit; only a part carries a
             zone; a clock with texts that are no dates.
     """
-    if settings.date_format_of(name) is None and (found := _iso(name, files, settings)) is not None:
+    own = isinstance(settings.date_format, dict) and name in settings.date_format  # stated of this column
+    if not own and (found := _iso(name, files, settings)) is not None:
         return found
     counted = {source: texts.dropna().astype(str).value_counts() for source, texts in files.items()}
     total = int(sum(counts.sum() for counts in counted.values()))
@@ -202,10 +203,12 @@ def decide(name: str, files: Mapping[str, pd.Series], settings: ReadSettings, *,
     if dated < total:
         _refuse_texts(name, files, lambda text: take_apart(text) is None)
     every = [parts for found in apart.values() for parts in found.values() if parts is not None]
-    if not clock and stated is None and not any("/" in text or ":" in text for text in next(iter(apart.values()))):
+    if not clock and not stated and not any("/" in text or ":" in text for text in next(iter(apart.values()))):
         short = all(len(date) < 9 and not date[:4].isdigit() for found in apart.values() for date in found)
         if short and len(set[str](WORDS).intersection(*(parts.usual for parts in every))) > 1:
             return None  # 10-12-14 may as well be a size
+    if stated and not own and not clock and not all(stated in parts.dates for parts in every):
+        stated = None  # stated for dates in general; this column cannot be meant
     order, why = (stated, "as stated") if stated else _order(name, apart, counted, every)
     if stated:
         _refuse_unfit(name, files, stated)

@@ -25,6 +25,7 @@ from tools.modeling.reading.table import (
 )
 from tools.modeling.reading.text import is_text
 
+SHOWN = 20  # columns that are told in one line
 SAMPLE = 50  # texts of a column that are looked at before all are
 COUNTER_NAMES = ("Unnamed: ", "__index_level_")
 
@@ -48,7 +49,9 @@ class FileFacts:
         """The file in one line."""
         how = f"{self.separator}-separated CSV in {self.encoding}" if self.kind == "CSV" else self.kind
         more = "".join(f"; {note}" for note in self.notes)
-        columns = "".join(f"; {name}: {why}" for name, why in self.columns.items())
+        columns = "".join(f"; {name}: {why}" for name, why in list(self.columns.items())[:SHOWN])
+        rest = len(self.columns) - SHOWN
+        columns += f"; and {rest} columns more" if rest > 0 else ""
         return f"{self.source}: {self.records} records, {how}{more}{columns}"
 
 
