@@ -13,7 +13,7 @@ import pytest
 from tools.core.errors import FixableError
 from tools.modeling.columns import unusable
 from tools.modeling.reading.compare import compare_files
-from tools.modeling.reading.dates import take_apart
+from tools.modeling.reading.date_parts import take_apart
 from tools.modeling.reading.describe import describe
 from tools.modeling.reading.numbers import read_amount
 from tools.modeling.reading.settings import ReadSettings

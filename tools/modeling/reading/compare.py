@@ -3,6 +3,7 @@
 from typing import Any
 
 import pandas as pd
+from pandas.util import hash_pandas_object
 
 # pandas' own annotations make every column a union of unrelated types; these names say what is meant.
 Frame = Any
@@ -44,7 +45,7 @@ def shared_rows(reference: Frame, current: Frame) -> int:
     names = [name for name in current.columns if name in reference.columns]
     if not names:
         return 0
-    hashed = [pd.util.hash_pandas_object(_hashable(frame[names]), index=False) for frame in (reference, current)]
+    hashed = [hash_pandas_object(_hashable(frame[names]), index=False) for frame in (reference, current)]
     shared = int(hashed[1].isin(hashed[0].unique()).sum())
     by_chance = max(float(one.duplicated().mean()) for one in hashed)
     return shared if shared / len(current) > 2 * by_chance + SHARED_SHARE else 0

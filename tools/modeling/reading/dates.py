@@ -4,127 +4,26 @@ Each text is read in every order that it allows. A column is read when one order
 refused with an example of both.
 """
 
-import calendar
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from tools.core.errors import FixableError
+from tools.modeling.reading.date_parts import Parts, take_apart
 from tools.modeling.reading.records import skip_footer
 from tools.modeling.reading.settings import ReadSettings
 
 DATE_SHARE = 0.95  # of a column's texts; below, it is no column of dates
-YEARS = (1678, 2261)  # what a timestamp in nanoseconds holds
-Order = Literal["ymd", "dmy", "mdy", "ydm"]
 WORDS: dict[str, str] = {"ymd": "year first", "dmy": "day first", "mdy": "month first", "ydm": "year, day, month"}
-_MONTHS = {name.lower(): n for n, name in enumerate(calendar.month_name) if name}
-_MONTHS |= {name[:3]: n for name, n in _MONTHS.items()} | {"sept": 9}
-_PART = r"\d{1,4}|[A-Za-z]{3,9}"
-_TIME = (
-    r"(?P<h>\d{1,2}):(?P<mi>\d{2})(?::(?P<s>\d{2})(?:[.,](?P<f>\d{1,9}))?)?\s*(?P<ap>[AaPp]\.?[Mm]\.?)?"
-    r"\s*(?P<z>Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?"
-)
-_DATE = (
-    rf"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*\.?,?\s+)?(?P<a>{_PART})(?P<s1>[-/.]|\.?,?\s+)(?P<b>{_PART})"
-    rf"(?P<s2>[-/.]|\.?,?\s+)(?P<c>\d{{1,4}})"
-)
-_TEXT = re.compile(rf"{_DATE}(?:(?:T|,?\s+){_TIME})?", re.IGNORECASE)
-_TIME_FIRST = re.compile(rf"{_TIME},?\s+{_DATE}", re.IGNORECASE)
-_COMPACT = re.compile(r"(?P<a>\d{4})(?P<b>\d{2})(?P<c>\d{2})(?:[T ]?(?P<h>\d{2})(?P<mi>\d{2})(?P<s>\d{2})?)?(?P<z>Z)?")
 ISO = r"^\s*\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)?(?:Z|[+-]\d{2}:?\d{2})?\s*$"
 _ZONED = r"(?:Z|UTC|GMT|:\d{2}(?:[.,]\d+)?\s*[+-]\d{2}(?::?\d{2})?)\s*$"
 # Smallest and largest epoch of each unit: 1973 to 2286.
 _UNITS: dict[str, tuple[float, float]] = {"s": (1e8, 1e10), "ms": (1e11, 1e13), "us": (1e14, 1e16), "ns": (1e17, 1e19)}
 _UNIT_WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-
-
-@dataclass(frozen=True)
-class Parts:
-    """One text, taken apart: the values of its date by order, and the rest."""
-
-    dates: dict[str, tuple[int, int, int]]  # order -> year, month, day
-    usual: frozenset[str]  # the orders that people mean by this form
-    time: str  # "T12:30:00"
-    offset_min: int | None  # None: no zone
-
-
-def take_apart(text: str) -> Parts | None:
-    """A text as a date in every order that it allows; None: it is none."""
-    text = text.strip()
-    found = _TEXT.fullmatch(text) or _TIME_FIRST.fullmatch(text) or _COMPACT.fullmatch(text)
-    if found is None:
-        return None
-    part = found.groupdict()
-    time = _time(part)
-    if time is None:
-        return None
-    a, b, c = part["a"], part["b"], part["c"]
-    separators = (part.get("s1", "-"), part.get("s2", "-"))
-    if a.isdigit() and b.isdigit() and separators[0] != separators[1]:
-        return None
-    usual, possible = _orders(a, b, c, str(separators[0]))
-    dates = {order: date for order in possible if (date := _date(order, a, b, c)) is not None}
-    if not dates:
-        return None
-    return Parts(dates, frozenset(usual) & dates.keys(), time, _offset(part.get("z")))
-
-
-def _orders(a: str, b: str, c: str, separator: str) -> tuple[set[str], set[str]]:
-    """The orders that a form usually means, and all that it could."""
-    if not a.isdigit():
-        return {"mdy"}, {"mdy"}
-    if not b.isdigit():
-        return ({"ymd"}, {"ymd"}) if len(a) == 4 else ({"dmy"}, {"dmy"} if len(c) == 4 else {"dmy", "ymd"})
-    if len(a) == 4:
-        return {"ymd"}, {"ymd", "ydm"}
-    if len(c) == 4:
-        return ({"dmy"} if separator == "." else {"dmy", "mdy"}), {"dmy", "mdy"}
-    if len(a) > 2 or len(c) > 2:
-        return set(), set()
-    return ({"dmy"} if separator == "." else {"dmy", "mdy", "ymd"}), {"dmy", "mdy", "ymd"}
-
-
-def _date(order: str, a: str, b: str, c: str) -> tuple[int, int, int] | None:
-    given = dict(zip(order, (a, b, c), strict=True))
-    if not given["y"].isdigit() or not given["d"].isdigit() or len(given["y"]) not in (2, 4) or len(given["d"]) > 2:
-        return None
-    year, day = int(given["y"]), int(given["d"])
-    month = int(given["m"]) if given["m"].isdigit() else _MONTHS.get(given["m"].lower(), 0)
-    if len(given["y"]) == 2:
-        year += 1900 if year > 68 else 2000
-    fits = YEARS[0] <= year <= YEARS[1] and 1 <= month <= 12 and 1 <= day <= calendar.monthrange(year, month)[1]
-    return (year, month, day) if fits else None
-
-
-def _time(part: Mapping[str, str | None]) -> str | None:
-    """The time of day as ISO text, "" for none; None: there is no such time."""
-    if not part["h"]:
-        return ""
-    hour, minute, second = int(part["h"]), int(part["mi"] or 0), int(part.get("s") or 0)
-    half = (part.get("ap") or "").lower().replace(".", "")
-    if half:
-        if not 1 <= hour <= 12:
-            return None
-        hour = hour % 12 + (12 if half == "pm" else 0)
-    if hour > 23 or minute > 59 or second > 59:
-        return None
-    fraction = f".{part['f']}" if part.get("f") else ""
-    return f"T{hour:02}:{minute:02}:{second:02}{fraction}"
-
-
-def _offset(zone: str | None) -> int | None:
-    if not zone:
-        return None
-    if zone[0] not in "+-":
-        return 0
-    digits = zone[1:].replace(":", "")
-    minutes = int(digits[:2]) * 60 + int(digits[2:] or 0)
-    return -minutes if zone[0] == "-" else minutes
 
 
 @dataclass(frozen=True)
@@ -186,16 +85,16 @@ def decide(name: str, files: Mapping[str, pd.Series], settings: ReadSettings, *,
     own = isinstance(settings.date_format, dict) and name in settings.date_format  # stated of this column
     if not own and (found := _iso(name, files, settings)) is not None:
         return found
-    counted = {source: texts.dropna().astype(str).value_counts() for source, texts in files.items()}
-    total = int(sum(counts.sum() for counts in counted.values()))
+    counted = {source: Counter(texts.dropna().astype(str).tolist()) for source, texts in files.items()}
+    total = sum(counts.total() for counts in counted.values())
     if not total:
         return None
-    apart = {source: {text: take_apart(text) for text in counts.index} for source, counts in counted.items()}
+    apart = {source: {text: take_apart(text) for text in counts} for source, counts in counted.items()}
     stated = settings.date_format_of(name)
     if stated is not None and "%" in stated and (reading := _as_stated(name, files, stated, settings, clock)):
         return reading
     stated = None if stated is None or "%" in stated else stated
-    dated = sum(int(counts[text]) for source, counts in counted.items() for text in counts.index if apart[source][text])
+    dated = sum(counts[text] for source, counts in counted.items() for text in counts if apart[source][text])
     if dated < DATE_SHARE * total or (dated < total and not clock):
         if clock:
             _refuse_texts(name, files, lambda text: take_apart(text) is None)
@@ -236,7 +135,7 @@ def _iso(name: str, files: Mapping[str, pd.Series], settings: ReadSettings) -> D
 
 
 def _order(
-    name: str, apart: Mapping[str, Mapping[str, Parts | None]], counted: Mapping[str, pd.Series], every: list[Parts]
+    name: str, apart: Mapping[str, Mapping[str, Parts | None]], counted: Mapping[str, Counter[str]], every: list[Parts]
 ) -> tuple[str, str]:
     usual = set[str](WORDS).intersection(*(parts.usual for parts in every))
     possible = set[str](WORDS).intersection(*(parts.dates for parts in every))
@@ -270,7 +169,7 @@ def _order(
     )
 
 
-def _forms(apart: Mapping[str, Mapping[str, Parts | None]], counted: Mapping[str, pd.Series]) -> str:
+def _forms(apart: Mapping[str, Mapping[str, Parts | None]], counted: Mapping[str, Counter[str]]) -> str:
     """Per file and set of orders, how many rows and an example."""
     shown: list[str] = []
     for source, found in apart.items():
@@ -279,7 +178,7 @@ def _forms(apart: Mapping[str, Mapping[str, Parts | None]], counted: Mapping[str
         for text, parts in found.items():
             if parts is not None:
                 key = tuple(sorted(parts.usual or parts.dates))
-                seen[key] += int(counted[source][text])
+                seen[key] += counted[source][text]
                 example.setdefault(key, text)
         for key, count in seen.most_common():
             words = " or ".join(WORDS[order] for order in key)
@@ -290,7 +189,7 @@ def _forms(apart: Mapping[str, Mapping[str, Parts | None]], counted: Mapping[str
 def _zone(
     name: str,
     apart: Mapping[str, Mapping[str, Parts | None]],
-    counted: Mapping[str, pd.Series],
+    counted: Mapping[str, Counter[str]],
     settings: ReadSettings,
 ) -> str | None:
     with_zone: dict[str, int] = {}
@@ -299,7 +198,7 @@ def _zone(
         for text, parts in found.items():
             if parts is not None:
                 kind = without if parts.offset_min is None else with_zone
-                kind[source] = kind.get(source, 0) + int(counted[source][text])
+                kind[source] = kind.get(source, 0) + counted[source][text]
     if with_zone and without:
         return zone_of_naive(name, with_zone, without, settings)
     return None

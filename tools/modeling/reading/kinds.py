@@ -168,11 +168,6 @@ def _amounts(texts: pa.Array, reading: AmountReading) -> pa.Array:
     return pa.array(plain, pa.string()).take(encoded.indices)
 
 
-def unread(texts: pa.Array, reading: AmountReading) -> int:
-    """How many texts of a batch a reading does not read."""
-    return sum(count for text, count in _counted(texts) if text is not None and reading.value(text) is None)
-
-
 def _counted(texts: pa.Array) -> list[tuple[str, int]]:
     counted = compute.value_counts(texts)
     return list(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))

@@ -230,8 +230,9 @@ class _Reading:
         return [len(row) for row in rows]
 
     def _sample(self, head: list[str]) -> list[Row]:
+        lenient: dict[str, Any] = {**self.dialect, "strict": False}
         try:
-            return [row for row in csv.reader(head, **{**self.dialect, "strict": False}) if any(row)]
+            return [row for row in csv.reader(head, **lenient) if any(row)]
         except csv.Error:
             return []
 

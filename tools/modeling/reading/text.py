@@ -79,10 +79,10 @@ def _encoding(head: bytes, path: Path) -> str:
 def _not_decoded(path: Path, settings: ReadSettings, error: UnicodeDecodeError) -> str:
     """Where the text stops being of its encoding, and how it would read in the usual other one."""
     tried = settings.encoding or "UTF-8"
-    around = cast(bytes, error.object)[max(error.start - 12, 0) : error.start + 12]
+    around = error.object[max(error.start - 12, 0) : error.start + 12]
     shown = around.decode("cp1252", "replace").replace("\n", " ").replace("\r", " ")
     return (
-        f"cannot read {path}: it is not {tried} (byte 0x{cast(bytes, error.object)[error.start]:02x}); state "
+        f"cannot read {path}: it is not {tried} (byte 0x{error.object[error.start]:02x}); state "
         f"data.read.encoding: cp1252 would read {shown!r} there"
     )
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from tools.core.errors import FixableError
 from tools.modeling.reading import dates
+from tools.modeling.reading.date_parts import take_apart
 from tools.modeling.reading.kinds import ColumnTexts, convert
 from tools.modeling.reading.parquet import read_parquet
 from tools.modeling.reading.settings import ReadSettings
@@ -186,7 +187,7 @@ def _read_dates(name: str, found: list[ReadFile], settings: ReadSettings) -> Non
     if not texts or len(texts) < sum(column.notna().any() for column in files.values()):
         return
     sample = [text for column in texts.values() for text in _sample(column)]
-    dated = [text for text in sample if isinstance(text, str) and dates.take_apart(text) is not None]
+    dated = [text for text in sample if isinstance(text, str) and take_apart(text) is not None]
     stated = isinstance(settings.date_format, dict) and name in settings.date_format
     if not stated and (len(dated) < 0.5 * len(sample) or not dated or all(map(dates.is_iso, texts.values()))):
         return
