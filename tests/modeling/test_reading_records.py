@@ -92,8 +92,8 @@ def test_the_large_reader_reads_exactly_alike(tmp_path: Path, seed: int) -> None
     assert dict(loaded.dtypes) == dict(scanned.dtypes)
     pd.testing.assert_frame_equal(loaded, scanned)
     assert loaded["amount"].dtype == "float64" and loaded["gaps"].dtype == "float64"
-    assert loaded["code"].iloc[7] == "00007" and loaded["plan"].isin(["NA", "None"]).any()
-    assert loaded["id"].dropna().map(int).map(lambda value: value % 2 == 1).all()
+    assert loaded["code"].tolist()[7] == "00007" and {"NA", "None"} <= set(loaded["plan"])
+    assert all(int(value) % 2 == 1 for value in loaded["id"].dropna().tolist())
 
 
 @pytest.mark.parametrize(

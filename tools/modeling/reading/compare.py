@@ -45,7 +45,8 @@ def shared_rows(reference: Frame, current: Frame) -> int:
     names = [name for name in current.columns if name in reference.columns]
     if not names:
         return 0
-    hashed = [hash_pandas_object(_hashable(frame[names]), index=False) for frame in (reference, current)]
+    hash_rows: Any = hash_pandas_object  # pandas' own annotation is of its decorator
+    hashed = [hash_rows(_hashable(frame[names]), index=False) for frame in (reference, current)]
     shared = int(hashed[1].isin(hashed[0].unique()).sum())
     by_chance = max(float(one.duplicated().mean()) for one in hashed)
     return shared if shared / len(current) > 2 * by_chance + SHARED_SHARE else 0
