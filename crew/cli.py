@@ -10,6 +10,7 @@ import typer
 from crew.commands import (
     approvals,
     audit,
+    check_data,
     docs,
     doctor,
     ending,
@@ -56,6 +57,7 @@ _COMMANDS: tuple[tuple[str, str, Callable[..., int]], ...] = (
     ("approve", "Decide", approvals.approve),
     ("reject", "Decide", approvals.reject),
     ("choose", "Decide", approvals.choose),
+    ("check-data", "Set up", check_data.check_data),
     ("doctor", "Set up", doctor.doctor),
     ("tools", "Set up", tools.tools),
     ("serve", "Set up", serve.serve),

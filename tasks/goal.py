@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from tools.modeling.reading.settings import ReadSettings
+
 MINIMIZED_METRICS = frozenset({"mae", "rmse", "mape", "log_loss"})
 _OF_CLASSES = ("accuracy", "balanced_accuracy", "f1", "roc_auc", "log_loss")
 # The metrics of each kind of model, as `tools.modeling.metrics` defines them.
@@ -39,6 +41,7 @@ class DataSection(Section):
     files named here.
     `unlabelled`: current rows without a label fail the checks (`reject`), or are kept apart and the champion's metric
     on them is estimated (`estimate`).
+    `read`: how the files are to be read, where they leave a doubt.
     """
 
     reference: str = ""
@@ -51,6 +54,7 @@ class DataSection(Section):
     on_bad_rows: Literal["stop", "quarantine"] = "stop"
     unlabelled: Literal["reject", "estimate"] = "reject"
     max_null_share: float = Field(default=0.05, ge=0, lt=1)
+    read: ReadSettings = ReadSettings()
     suite: str = ""
     roots: list[str] = Field(default_factory=list[str])
 
@@ -356,6 +360,9 @@ class Goal(Section):
             "goal.seed": seed,
             "goal.suite": self.data.suite or None,
             "goal.max_null_share": self.data.max_null_share,
+            "goal.read": self.data.read.stated(),
+            "goal.labels_read": self.data.read.of_labels(),
+            "goal.needs_clock": self.needs_clock,
             "goal.min_metric": bounds.min_metric,
             "goal.max_latency_ms": bounds.max_latency_ms,
             "goal.minutes": self.budget.minutes,
@@ -375,6 +382,12 @@ class Goal(Section):
             "goal.preference": self.preference or "",
             "goal.slo": self.watch.slo,
         }
+
+    @property
+    def needs_clock(self) -> bool:
+        """Whether a setting is stated in times, so that the time column must hold them."""
+        ahead = self.watch.ahead
+        return bool(self.data.time_column) and ahead is not None and ahead[1] == "s"
 
     @property
     def dropped(self) -> list[str]:

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tasks.goal import Goal
-from tools.core.arguments import Bound, Free, ModelRole, PathRole, bound_arguments, declared, roles
+from tools.core.arguments import Bound, Free, ModelRole, PathRole, bound_arguments, declared, roles, split_column
 from tools.core.schema import agent_schema, input_schema
 from tools.registry import INTEGRATIONS, load_spec
 
@@ -77,3 +77,30 @@ def test_a_bound_argument_is_one_that_the_gateway_fills_in() -> None:
     bound = bound_arguments(load_spec("mlflow").action("train_model").args)
     assert bound["trainer"] == Bound("goal.trainer") and bound["train"] == Bound()
     assert "run_name" not in bound
+
+
+@pytest.mark.parametrize(
+    ("value", "file", "column"),
+    [
+        ("runs/a/current_all.parquet:ts", "runs/a/current_all.parquet", "ts"),
+        ("runs/a/current_all.parquet:time:utc", "runs/a/current_all.parquet", "time:utc"),
+        ("runs/a.parquet:b.parquet:c", "runs/a.parquet", "b.parquet:c"),
+        ("data/x.csv.gz:a:b", "data/x.csv.gz", "a:b"),
+        ("odd:name:ts", "odd:name", "ts"),
+    ],
+)
+def test_the_file_that_is_checked_is_the_file_that_is_read(value: str, file: str, column: str) -> None:
+    assert split_column(value) == (file, column)
+    assert PathRole("read", before=":").path_in(value) == file
+
+
+def test_what_a_goal_says_of_reading_is_bound() -> None:
+    stated = {"separator": "semicolon", "nulls": ["?"], "skip_rows": 1}
+    goal = GOAL.model_copy(
+        update={"data": GOAL.data.model_validate({"source": "a.csv", "time_column": "t", "read": stated})}
+    )
+    bound = goal.bound(seed=0)
+    assert bound["goal.read"] == {"separator": ";", "nulls": ["?"], "skip_rows": 1}
+    assert bound["goal.labels_read"] == {"nulls": ["?"]} and bound["goal.needs_clock"] is False
+    timed = Goal.model_validate({**goal.model_dump(), "watch": {"horizon": "7 d"}})
+    assert timed.bound(seed=0)["goal.needs_clock"] is True

@@ -68,7 +68,7 @@ def test_files_that_cannot_be_read_say_what_is_valid(tmp_path: Path) -> None:
         "header.csv": "no rows",
         "broken.parquet": "valid kinds",
         "broken.csv.gz": "valid kinds",
-        "ragged.csv": "valid kinds",
+        "ragged.csv": "names 2 columns, but 1 of 2 records have 4 fields",
         "notes.txt": "unknown kind",
         ".": "a folder",
     }.items():

@@ -10,6 +10,7 @@ Every argument of every action says one of two things in its `Annotated`:
 The kinds `ReadPath`, `WritePath` and `ModelRef` are checked wherever they occur, also inside lists.
 """
 
+import re
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class PathRole:
     """The argument is a path in this machine's file system.
 
     Args:
-        before: where the value says more than a path (`FILE:COLUMN`), the path is what stands before the last of these.
+        before: where the value says more than a path (`FILE:COLUMN`), what stands between the two (`split_column`).
     """
 
     use: Literal["read", "write"]
@@ -54,7 +55,20 @@ class PathRole:
 
     def path_in(self, value: str) -> str:
         """The path that a value holds."""
-        return value.rpartition(self.before)[0] if self.before and self.before in value else value
+        return split_column(value, self.before)[0] if self.before and self.before in value else value
+
+
+_TABLE_END = re.compile(r"\.(?:parquet|pq|csv|tsv)(?:\.\w+)?(?=:)", re.IGNORECASE)
+
+
+def split_column(value: str, mark: str = ":") -> tuple[str, str]:
+    """The file and the column of `FILE:COLUMN`. A column may have any name, also one with the mark in it: the file ends
+    with the first mark after the end of a table's name, else with the last mark."""
+    found = _TABLE_END.search(value) if mark == ":" else None
+    if found is not None:
+        return value[: found.end()], value[found.end() + 1 :]
+    file, _, column = value.rpartition(mark)
+    return file, column
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,18 @@ def infer_schema(frame: pd.DataFrame) -> Schema:
     return schema
 
 
+def unusable(frame: pd.DataFrame) -> dict[str, str]:
+    """Column -> why `infer_schema` leaves it out."""
+    found = {str(name): cast(pd.Series, frame[name]) for name in frame.columns}
+    return {name: _why_not(column) for name, column in found.items() if _kind(column) is None}
+
+
+def _why_not(column: pd.Series) -> str:
+    if not (as_text(column) != "").any():
+        return "no value in any row"
+    return "a different text in nearly every row"
+
+
 def _kind(column: pd.Series) -> str | None:
     present = column.dropna()
     if present.empty:

@@ -1,6 +1,5 @@
 """Tables in and out, and the checks a target must pass before anything is trained on it."""
 
-import gzip
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,10 +10,13 @@ import pandas as pd
 
 from tools.core.errors import FixableError
 from tools.core.files import replacing
+from tools.modeling.reading.parquet import read_parquet
+from tools.modeling.reading.settings import DEFAULT, ReadSettings
+from tools.modeling.reading.table import read_csv
+from tools.modeling.reading.text import KINDS, PARQUET_ENDS, is_text
 
 Task = Literal["binary", "multiclass", "regression"]
 TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression")
-KINDS = ".csv, .csv.gz, .parquet"
 MAX_CLASSES = 200
 # What a file of scores says of itself, in the attributes of its table.
 MODEL_DIGEST = "model_digest"
@@ -32,40 +34,30 @@ def check_task(task: str) -> Task:
     return task
 
 
-def read_table(path: Path, *, may_be_empty: bool = False) -> pd.DataFrame:
-    """A CSV (also gzipped) or Parquet file as a DataFrame; with at least one row unless it may be empty.
+def read_table(path: Path, *, may_be_empty: bool = False, settings: ReadSettings = DEFAULT) -> pd.DataFrame:
+    """A CSV (also packed) or Parquet file as a DataFrame; with at least one row unless it may be empty.
+
+    Nothing is guessed (`tools.modeling.reading`): what leaves a doubt is refused with the setting that helps.
 
     Raises:
-        FixableError: missing, empty, unreadable, or of another kind; says which kinds are valid.
+        FixableError: missing, empty, unreadable, doubtful, or of another kind; says which kinds are valid.
     """
-    import pyarrow
+    check_file(path)
+    frame = read_csv(path, settings) if is_text(path) else read_parquet(path)[0]
+    if frame.empty and not may_be_empty:
+        raise FixableError(f"cannot use {path}: it has {frame.shape[1]} columns and no rows")
+    return frame
 
+
+def check_file(path: Path) -> None:
+    """Raise `FixableError` unless the path is that of a file with content, of a kind that can be read."""
     if not path.is_file():
         what = "a folder" if path.is_dir() else "missing"
         raise FixableError(f"cannot read {path}: it is {what}; expected a file ({KINDS})")
     if path.stat().st_size == 0:
         raise FixableError(f"cannot read {path}: the file is empty")
-    name = path.name.lower()
-    try:
-        if name.endswith((".csv", ".csv.gz")):
-            frame = pd.read_csv(path, low_memory=False)
-        elif name.endswith((".parquet", ".pq")):
-            frame = pd.read_parquet(path)
-        else:
-            raise FixableError(f"cannot read {path}: unknown kind of file; valid kinds: {KINDS}")
-    except (
-        pd.errors.EmptyDataError,
-        pd.errors.ParserError,
-        UnicodeDecodeError,
-        pyarrow.ArrowException,
-        gzip.BadGzipFile,
-        EOFError,
-    ) as error:
-        text = " ".join(str(error).split())[:200]
-        raise FixableError(f"cannot read {path}: {type(error).__name__}: {text}; valid kinds: {KINDS}") from error
-    if frame.empty and not may_be_empty:
-        raise FixableError(f"cannot use {path}: it has {frame.shape[1]} columns and no rows")
-    return frame
+    if not is_text(path) and not path.name.lower().endswith(PARQUET_ENDS):
+        raise FixableError(f"cannot read {path}: unknown kind of file; valid kinds: {KINDS}")
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:

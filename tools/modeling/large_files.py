@@ -10,20 +10,22 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tools.core.errors import FixableError
 from tools.core.files import replacing
-from tools.modeling.data import read_table
+from tools.modeling.data import check_file, read_table
+from tools.modeling.reading.parquet import physical_columns
+from tools.modeling.reading.records import refuse_doubles
+from tools.modeling.reading.settings import DEFAULT, ReadSettings
+from tools.modeling.reading.table import csv_to_parquet
+from tools.modeling.reading.text import is_text, stem
 
 LARGE_ROWS = 500_000  # of a Parquet file
 LARGE_CSV_BYTES = 64 * 2**20  # the rows of a CSV file are not known before it is read
-LARGE_GZIP_BYTES = 16 * 2**20
+LARGE_PACKED_BYTES = 16 * 2**20
 BATCH_ROWS = 1 << 17
-# What pandas reads as null, so that a file means the same whichever way it is read.
-NULL_TEXTS = [
-    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
-    "NULL", "NaN", "None", "n/a", "nan", "null",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ class LargeTable:
 def is_large(path: Path) -> bool:
     """Whether the file is one to scan rather than to load. A file that cannot be read is not: loading it says why.
 
-    Large is a Parquet file of more than `LARGE_ROWS` rows, a CSV file of more than `LARGE_CSV_BYTES`, a gzipped one of
-    more than `LARGE_GZIP_BYTES`.
+    Large is a Parquet file of more than `LARGE_ROWS` rows, a CSV file of more than `LARGE_CSV_BYTES`, a packed one of
+    more than `LARGE_PACKED_BYTES`.
     """
     name = path.name.lower()
     if not path.is_file():
@@ -70,19 +72,18 @@ def is_large(path: Path) -> bool:
     if name.endswith((".parquet", ".pq")):
         try:
             return _rows(_lazy(path)) > LARGE_ROWS
-        except (pl.exceptions.PolarsError, OSError):
+        except (pl.exceptions.PolarsError, pa.ArrowException, OSError, FixableError):
             return False
-    if name.endswith(".csv.gz"):
-        return path.stat().st_size > LARGE_GZIP_BYTES
-    return name.endswith(".csv") and path.stat().st_size > LARGE_CSV_BYTES
+    packed = name != stem(path)
+    return is_text(path) and path.stat().st_size > (LARGE_PACKED_BYTES if packed else LARGE_CSV_BYTES)
 
 
 @contextlib.contextmanager
-def open_large(path: Path) -> Generator[LargeTable]:
+def open_large(path: Path, settings: ReadSettings = DEFAULT) -> Generator[LargeTable]:
     """A Parquet or CSV file, or a folder of Parquet files (in the order of their names), to scan.
 
     Parquet is read where it is. CSV is written as Parquet into a temporary folder first, because it is read several
-    times; types are those that all of its values have, as when it is loaded.
+    times; it is read by the same code as when it is loaded (`tools.modeling.reading.table`).
 
     Raises:
         FixableError: it cannot be read.
@@ -96,13 +97,13 @@ def open_large(path: Path) -> Generator[LargeTable]:
             source = path
             if not (path.is_dir() or path.name.lower().endswith((".parquet", ".pq"))):
                 source = Path(folder) / "table.parquet"
-                rows = pl.scan_csv(path, null_values=NULL_TEXTS, infer_schema_length=None)
-                rows.sink_parquet(source, compression="lz4", row_group_size=BATCH_ROWS)
+                check_file(path)
+                csv_to_parquet(path, source, settings)
             lazy = _lazy(source)
             table = LargeTable(source, _rows(lazy), lazy.collect_schema().names())
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
             text = " ".join(str(error).split())[:200]
-            raise FixableError(f"cannot read {path}: {type(error).__name__}: {text}") from error
+            raise FixableError(f"cannot read {path}: it is damaged or of an unknown form: {text}") from error
         yield table
 
 
@@ -141,9 +142,29 @@ def write_lazy(lazy: pl.LazyFrame, path: Path) -> None:
 
 
 def _lazy(path: Path) -> pl.LazyFrame:
-    if path.is_dir():
-        return pl.scan_parquet(sorted(path.rglob("*.parquet")))
-    return pl.scan_parquet(path, glob=False)
+    """The rows of Parquet files, with the types that `reading.parquet` gives a loaded one."""
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    schema = pq.read_schema(files[0])
+    refuse_doubles(list(schema.names), files[0], "the file")
+    lazy = pl.scan_parquet(files, glob=False) if path.is_dir() else pl.scan_parquet(path, glob=False)
+    names = physical_columns(schema)
+    made = [_as_loaded(name, schema.field(name).type) for name in names]
+    if len(names) == len(schema.names) and all(expression.meta.is_column() for expression in made):
+        return lazy
+    return lazy.select(made)
+
+
+def _as_loaded(name: str, kind: Any) -> pl.Expr:
+    column = pl.col(name)
+    if pa.types.is_decimal(kind):
+        return column.cast(pl.Float64)
+    if pa.types.is_duration(kind):
+        return (column.dt.total_nanoseconds() / 1e9).alias(name)
+    if pa.types.is_time(kind):
+        return (column.cast(pl.Int64) / 1e9).alias(name)
+    if pa.types.is_date(kind):
+        return column.cast(pl.Datetime("ms"))
+    return column
 
 
 def _rows(lazy: pl.LazyFrame) -> int:

@@ -35,6 +35,7 @@ from tools.integrations.dvc.spec import (
     VersionDataArgs,
     VersionedData,
     Versions,
+    left_out_in_words,
 )
 
 # pandas' own annotations make every column a union of unrelated types; these names say what is meant.
@@ -56,21 +57,47 @@ class DVCBackend(Backend):
             return f"DVC {dvc.__version__}, {kind} {repo.root_dir}, {count} data versions"
 
     def stage_data(self, args: StageDataArgs, ctx: CallContext) -> StagedData:
-        from tools.integrations.dvc.staging import labelled_apart, order_by_time, slices, split_source
-        from tools.modeling.data import read_table, require_columns, write_table
+        from tools.integrations.dvc.staging import (
+            check_clock,
+            labelled_apart,
+            order_by_time,
+            slices,
+            split_source,
+        )
+        from tools.modeling.columns import unusable
+        from tools.modeling.data import check_file, require_columns, write_table
+        from tools.modeling.reading.compare import compare_files
+        from tools.modeling.reading.understand import read_together
 
         if bool(args.source) == bool(args.reference or args.current) or bool(args.reference) != bool(args.current):
             given = [name for name in ("reference", "current", "source") if getattr(args, name)]
             raise FixableError(f"give either reference and current, or source alone; got {', '.join(given) or 'none'}")
         inputs = [name for name in (args.source, args.reference, args.current) if name]
         paths = [ctx.path(name) for name in inputs]
+        for path in paths:
+            check_file(path)
+        known = dict(zip(inputs, paths, strict=True))
+        read = read_together(
+            known,
+            args.read_settings,
+            roles={args.reference or "": "reference", args.current or "": "current"},
+            clock=args.time_column or "",
+            target=args.target,
+            drop=args.drop,
+        )
+        by_name = dict(zip(known, read, strict=True))
+        files = [by_name[shown] for shown in inputs]  # one file may be named twice
         frames: list[Frame] = []
-        for shown, path in zip(inputs, paths, strict=True):
-            frame = read_table(path)
-            require_columns(frame, [args.target], shown)
-            if args.time_column:
-                frame = order_by_time(frame, args.time_column, shown)
-            frames.append(frame)
+        for shown, file in zip(inputs, files, strict=True):
+            if not len(file.frame):
+                raise FixableError(f"cannot use {shown}: it has {file.frame.shape[1]} columns and no rows")
+            require_columns(file.frame, [args.target], shown)
+            frames.append(order_by_time(file.frame, args.time_column, shown) if args.time_column else file.frame)
+        if args.time_column and args.needs_clock:
+            check_clock(frames, args.time_column)
+        findings = [warning for file in read for warning in file.facts.warnings]
+        if not args.source:
+            findings += compare_files(frames[0], frames[1], args.time_column)
         if args.source:
             frames = list(split_source(frames[0], args.reference_share))
         unlabelled = None
@@ -89,13 +116,32 @@ class DVCBackend(Backend):
             written[label] = ctx.show(path)
         order = f"ordered by {args.time_column}" if args.time_column else "in row order (no time column given)"
         apart = f", {len(made['unlabelled'])} more without a label" if "unlabelled" in made else ""
+        left_out = {name: why for file in read for name, why in file.facts.left_out.items()}
+        unused = {*args.drop, args.target, args.time_column}
+        for label in ("reference_all", "current_all"):
+            for name, why in unusable(
+                made[label].drop(columns=[n for n in unused if n in made[label].columns])
+            ).items():
+                left_out.setdefault(name, f"{why} of {label.removesuffix('_all')}: no feature of the built-in models")
+        ranges = _time_ranges(made, args.time_column)
+        covered = "".join(
+            f" {label.removesuffix('_all').capitalize()} from {ranges[label][0]} to {ranges[label][1]}."
+            for label in ("reference_all", "current_all")
+            if ranges
+        )
+        apart_columns = f" Left out: {left_out_in_words(left_out)}." if left_out else ""
+        warned = f" Look at: {'; '.join(findings)}." if findings else ""
         return StagedData(
             **written,
             rows={label: len(frame) for label, frame in made.items()},
             columns=[str(column) for column in frames[1].columns],
-            time_range=_time_ranges(made, args.time_column),
+            time_range=ranges,
+            understood=[file.facts.in_words() for file in read],
+            left_out=left_out,
+            findings=findings,
             input_md5={shown: _md5(path) for shown, path in zip(inputs, paths, strict=True)},
-            message=f"Staged {len(frames[0])} reference and {len(frames[1])} current rows{apart}, {order}.",
+            message=f"Staged {len(frames[0])} reference and {len(frames[1])} current rows{apart}, {order}.{covered}"
+            f"{apart_columns}{warned}",
         )
 
     def version_data(self, args: VersionDataArgs, ctx: CallContext) -> VersionedData:

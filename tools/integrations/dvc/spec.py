@@ -1,12 +1,13 @@
 """What the DVC integration can do: stage data slices, version them, list and restore versions."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from tools.core.arguments import Bound, Free, ReadPath, Target, WritePath
+from tools.core.arguments import Bound, Drop, Free, ReadPath, Target, WritePath
 from tools.core.contract import Action, Args, Data, Effect, Integration, NoArgs, Setting
 from tools.core.names import Name
+from tools.modeling.reading.settings import ReadSettings
 
 
 class StageDataArgs(Args):
@@ -21,8 +22,20 @@ class StageDataArgs(Args):
     name: Annotated[Name, Bound()] = Field("snapshot", description="folder")
     baseline_share: Annotated[float, Bound()] = Field(0.8, description="of reference")
     allow_unlabelled: Annotated[bool, Bound()] = Field(False, description="current rows without label apart")
+    read: Annotated[dict[str, Any], Bound("goal.read")] = Field(default_factory=dict, description="how files are read")
+    drop: Drop = Field(default_factory=list, description="unused columns")
+    needs_clock: Annotated[bool, Bound("goal.needs_clock")] = Field(False, description="time_column must be a clock")
+
+    @property
+    def read_settings(self) -> ReadSettings:
+        return ReadSettings.model_validate(self.read)
 
     # Checked here and not in the schema, which models pay for on every request.
+    @field_validator("read")
+    @classmethod
+    def _is_read(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return ReadSettings.model_validate(value).stated()
+
     @field_validator("reference_share", "baseline_share")
     @classmethod
     def _is_share(cls, value: float) -> float:
@@ -35,7 +48,8 @@ class StagedData(Data):
     """Paths of the slices, all Parquet; `rows` and `time_range` are keyed by slice name.
 
     With `allow_unlabelled`, current rows without a label are in `unlabelled` (without the label's column) and in no
-    other slice.
+    other slice. `understood` says of each file how it was read, `left_out` why a column is not in the slices or is in
+    them and of no use to the built-in models, `findings` what a person should know before they trust the result.
     """
 
     reference: str
@@ -50,7 +64,16 @@ class StagedData(Data):
     columns: list[str]
     time_range: dict[str, tuple[str, str]] | None  # None: no time column, row order
     input_md5: dict[str, str]
+    understood: list[str] = Field(default_factory=list[str])
+    left_out: dict[str, str] = Field(default_factory=dict[str, str])
+    findings: list[str] = Field(default_factory=list[str])
     message: str
+
+
+def left_out_in_words(left_out: dict[str, str], limit: int = 10) -> str:
+    """The columns that are not used, each with the reason."""
+    shown = "; ".join(f"{name} ({why})" for name, why in list(left_out.items())[:limit])
+    return shown + (f"; and {len(left_out) - limit} more" if len(left_out) > limit else "")
 
 
 class VersionDataArgs(Args):

@@ -15,46 +15,36 @@ CURRENT_SHARES = (("train", 0.6), ("holdout", 0.2), ("live", 0.2))
 
 
 def order_by_time(frame: Frame, column: str, source: str) -> Frame:
-    """The rows in time order (stable: rows of equal time keep their order), the time column parsed.
-
-    A numeric time column stays a number; text becomes a timestamp.
+    """The rows in time order (stable: rows of equal time keep their order); the column is times or numbers.
 
     Raises:
-        FixableError: the column holds nulls or text that is no date; quotes some.
+        FixableError: there is no such column, or it has nulls; says in which records.
     """
-    import pandas as pd
+    import numpy as np
 
     if column not in frame.columns:
-        raise FixableError(f"{source} has no column {column!r} (time_column); its columns: {', '.join(frame.columns)}")
-    times = frame[column]
-    if not pd.api.types.is_numeric_dtype(times) and not pd.api.types.is_datetime64_any_dtype(times):
-        parsed = _parse(times)
-        bad = times[parsed.isna() & times.notna()]
-        if len(bad):
-            examples = ", ".join(repr(value) for value in bad.unique()[:3])
-            raise FixableError(
-                f"time column {column!r} of {source}: {len(bad)} of {len(times)} values are no dates, e.g. {examples}"
-            )
-        frame = frame.assign(**{column: parsed})
-    missing = int(frame[column].isna().sum())
-    if missing:
-        raise FixableError(f"time column {column!r} of {source} is empty in {missing} rows; fill or drop them")
+        shown = ", ".join(map(str, frame.columns))
+        raise FixableError(f"{source} has no column {column!r} (time_column); its columns: {shown}")
+    missing = np.flatnonzero(frame[column].isna().to_numpy())
+    if len(missing):
+        where = ", ".join(str(row + 1) for row in missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise FixableError(
+            f"time column {column!r} of {source} is empty in {len(missing)} rows (record {where}); fill or drop them"
+        )
     return frame.sort_values(column, kind="stable").reset_index(drop=True)
 
 
-def _parse(times: Series) -> Series:
-    """Times without a zone (those with one become UTC): the format that reads every value, else value by value."""
+def check_clock(frames: list[Frame], column: str) -> None:
+    """Raise `FixableError` unless the time column holds times: a setting of the goal is stated in them."""
     import pandas as pd
 
-    from tools.modeling.columns import TIME_FORMATS
-
-    def read(form: str) -> Series:
-        return pd.to_datetime(times.astype(object), format=form, errors="coerce", utc=True).dt.tz_localize(None)
-
-    tried = (read(form) for form in TIME_FORMATS)
-    whole = (parsed for parsed in tried if parsed.notna().sum() == times.notna().sum())
-    found = next(whole, None)
-    return read("mixed") if found is None else found
+    for frame in frames:
+        if not pd.api.types.is_datetime64_any_dtype(frame[column]):
+            raise FixableError(
+                f"the time column {column!r} holds plain numbers, e.g. {frame[column].iloc[0]!r}, and is no clock, but "
+                "the goal states a time (watch.horizon); state it in rows (5000 rows), or give a column of dates, "
+                "yyyymmdd or seconds since 1970"
+            )
 
 
 def split_source(frame: Frame, reference_share: float) -> tuple[Frame, Frame]:

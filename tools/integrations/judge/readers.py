@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tools.core.arguments import split_column
 from tools.core.contract import CallContext
 from tools.core.errors import FixableError
 from tools.integrations.judge.ab_spec import AbJudgeArgs, AbPlanArgs
@@ -96,7 +97,7 @@ def read_clock(reference: str, ctx: CallContext, last: int) -> NDArray[np.float6
     Raises:
         FixableError: the file has fewer rows, so it is another one than the scores were made of.
     """
-    file, _, column = reference.rpartition(":")
+    file, column = split_column(reference)
     times = read_times(ctx.path(file), column)
     if times is not None and len(times) <= last:
         raise FixableError(f"{file} has {len(times)} rows, the scores reach row {last}: of another file")

@@ -282,11 +282,13 @@ class ServingBackend(Backend):
     def record_labels(self, args: RecordLabelsArgs, ctx: CallContext) -> RecordedLabels:
         from tools.integrations.serving.labels import record
         from tools.modeling.data import read_table, require_columns, write_table
+        from tools.modeling.reading.settings import ReadSettings
 
         path, source = ctx.path(args.evidence), ctx.path(args.labels)
         if not (ctx.roots.is_run_file(path) and path.parent.name == TRAFFIC and path.name.startswith(EVIDENCE)):
             raise FixableError(f"{args.evidence} is no evidence of a run; give an evidence_path of send_traffic")
-        table, labels = read_table(path), read_table(source, may_be_empty=True)
+        settings = ReadSettings.model_validate(args.read)
+        table, labels = read_table(path), read_table(source, may_be_empty=True, settings=settings)
         require_columns(table, ["request_id", "y_true", "champion_prediction", "challenger_prediction"], args.evidence)
         require_columns(labels, ["request_id", "label"], args.labels)
         found = record(table, labels, args.task)

@@ -1,6 +1,6 @@
 """What the serving integration can do: deploy a champion, run a canary beside it, send traffic, promote, roll back."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -78,6 +78,9 @@ class RecordLabelsArgs(Args):
     evidence: Annotated[ReadPath, Bound()] = Field(description="evidence Parquet")
     labels: Annotated[ReadPath, Bound()] = Field(description="table of request_id, label")
     task: Task = Field(description="task type")
+    read: Annotated[dict[str, Any], Bound("goal.labels_read")] = Field(
+        default_factory=dict[str, Any], description="how the table is read"
+    )
 
 
 class RecordedLabels(Data):

@@ -1,0 +1,162 @@
+"""`mlops-crew check-data`: how a file is understood, before any run."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from crew.commands.console import CommandError, JsonOption, ProjectOption, paint, place_of, say
+
+if TYPE_CHECKING:
+    from tools.modeling.reading.settings import ReadSettings
+    from tools.modeling.reading.understand import ReadFile
+
+REJECTED = 3
+
+
+def check_data(
+    files: Annotated[list[Path] | None, typer.Argument(help="One file, or reference and current.")] = None,
+    goal: Annotated[Path | None, typer.Option(help="Files and settings of this goal.")] = None,
+    time_column: Annotated[str, typer.Option(help="The column that orders the rows.")] = "",
+    separator: Annotated[str | None, typer.Option(help="comma, semicolon, tab, pipe, or a character.")] = None,
+    decimal: Annotated[str | None, typer.Option(help="'.' or ','.")] = None,
+    thousands: Annotated[str | None, typer.Option(help="',', '.', space, apostrophe or none.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="utf-8, cp1252, ...")] = None,
+    date_format: Annotated[str | None, typer.Option(help="dmy, mdy, ymd, or a format: %d/%m/%Y.")] = None,
+    nulls: Annotated[list[str] | None, typer.Option(help="A text that means no value; may be repeated.")] = None,
+    timezone: Annotated[str | None, typer.Option(help="Of times without one.")] = None,
+    skip_rows: Annotated[int, typer.Option(help="Lines before the header.", min=0)] = 0,
+    skip_footer: Annotated[int, typer.Option(help="Records at the end.", min=0)] = 0,
+    json_: JsonOption = False,
+    project: ProjectOption = None,
+) -> int:
+    """Show how a file is understood: separator, encoding, records, and what each column holds and why.
+
+    Two files are read together, as a run reads reference and current: one way of writing for each column. Nothing is
+    written or trained. Exits with 3 when a file cannot be read without guessing; the sentence names the setting.
+    """
+    place = place_of(project)
+
+    from pydantic import ValidationError
+
+    from tools.core.errors import FixableError
+
+    given = {
+        "separator": separator,
+        "decimal": decimal,
+        "thousands": thousands,
+        "encoding": encoding,
+        "date_format": date_format,
+        "nulls": nulls or None,
+        "timezone": timezone,
+        "skip_rows": skip_rows or None,
+        "skip_footer": skip_footer or None,
+    }
+    stated = {name: value for name, value in given.items() if value is not None}
+    try:
+        if goal is not None:
+            if files:
+                raise CommandError("give files, or --goal, which names them", code=2)
+            paths, settings, more = _of_goal(goal, place.project, place.env, stated)
+        else:
+            paths, settings, more = [Path.cwd() / path.expanduser() for path in files or []], _settings(stated), {}
+        if not 1 <= len(paths) <= 2:
+            raise CommandError("give one file, two (reference and current), or --goal", code=2)
+        read, findings = _read(paths, settings, {"clock": time_column, **more})
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}" for one in error.errors()
+        )
+        raise CommandError(problems, code=2) from None
+    except FixableError as error:
+        raise CommandError(error.message, code=REJECTED) from None
+    if json_:
+        print(json.dumps({"files": [_as_json(one) for one in read], "findings": findings}, indent=2, default=str))
+        return 0
+    for one in read:
+        _show(one)
+    for finding in findings:
+        say(f"{paint('look at', 'yellow')}  {finding}")
+    return 0
+
+
+def _settings(stated: dict[str, Any]) -> "ReadSettings":
+    from tools.modeling.reading.settings import ReadSettings
+
+    return ReadSettings.model_validate(stated)
+
+
+def _of_goal(
+    path: Path, project: Path, env: Mapping[str, str], stated: dict[str, Any]
+) -> tuple[list[Path], "ReadSettings", dict[str, Any]]:
+    """The goal's files, its settings with what was stated here over them, and what it says of the columns."""
+    from crew.goal import load_goal
+
+    goal = load_goal(path if path.is_absolute() else Path.cwd() / path, {**os.environ, **env})
+    data = goal.data
+    names = [data.source] if data.source else [data.reference, data.current]
+    found = [Path(name) if Path(name).is_absolute() else project / name for name in names]
+    settings = _settings({**data.read.stated(), **stated})
+    return found, settings, {"clock": data.time_column, "target": goal.target, "drop": goal.dropped}
+
+
+def _read(paths: list[Path], settings: "ReadSettings", columns: dict[str, Any]) -> tuple[list["ReadFile"], list[str]]:
+    from crew.commands.console import shown
+    from tools.modeling.data import check_file
+    from tools.modeling.reading.compare import compare_files
+    from tools.modeling.reading.understand import read_together
+
+    for path in paths:
+        check_file(path)
+    files = {shown(path): path for path in paths}
+    roles = dict(zip(files, ("reference", "current"), strict=False)) if len(files) == 2 else {}
+    read = read_together(files, settings, roles=roles, **columns)
+    findings = [warning for one in read for warning in one.facts.warnings]
+    clock = columns["clock"]
+    if len(read) == 2 and all(not clock or clock in one.frame for one in read):
+        findings += compare_files(read[0].frame, read[1].frame, clock or None)
+    return read, findings
+
+
+def _show(one: "ReadFile") -> None:
+    from tools.modeling.columns import unusable
+    from tools.modeling.reading.describe import describe
+
+    facts = one.facts
+    how = f"CSV separated by {facts.separator}, {facts.encoding}" if facts.kind == "CSV" else facts.kind
+    say(f"{paint(facts.source, 'bold')}  {how}, {facts.records} records, {one.frame.shape[1]} columns")
+    for note in facts.notes:
+        say(f"  {note}")
+    rows = describe(one.frame)
+    wide = min(max((len(row.name) for row in rows), default=4), 32)
+    say(f"  {'column'.ljust(wide)}  {'type'.ljust(12)}  {'nulls'.rjust(7)}  values")
+    for row in rows:
+        say(f"  {row.name.ljust(wide)}  {row.type.ljust(12)}  {str(row.nulls).rjust(7)}  {row.values}")
+        if why := facts.columns.get(row.name):
+            say(f"  {' ' * wide}    {why}")
+    left_out = facts.left_out | {name: f"no feature: {why}" for name, why in unusable(one.frame).items()}
+    for name, why in left_out.items():
+        say(f"  {paint('left out', 'yellow')}  {name}: {why}")
+    say()
+
+
+def _as_json(one: "ReadFile") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from tools.modeling.reading.describe import describe
+
+    facts = one.facts
+    columns = [{**asdict(row), "why": facts.columns.get(row.name, "")} for row in describe(one.frame)]
+    return {
+        "file": facts.source,
+        "kind": facts.kind,
+        "separator": facts.separator,
+        "encoding": facts.encoding,
+        "records": facts.records,
+        "notes": facts.notes,
+        "columns": columns,
+        "left_out": facts.left_out,
+    }
