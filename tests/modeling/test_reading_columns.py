@@ -150,7 +150,7 @@ def test_dates_of_any_form_are_read_back_whole(tmp_path: Path, form: str, is_clo
     times = pd.date_range("2025-01-01", periods=400, freq="37h")
     zone = pd.Timedelta(hours=2) if "+02:00" in form else pd.Timedelta(0)
     before, now = times[:200], times[200:]
-    frames = [pd.DataFrame({"x": part.strftime(form), "y": "a"}) for part in (before, now)]
+    frames = [pd.DataFrame({"x": pd.Series(part).dt.strftime(form), "y": "a"}) for part in (before, now)]
     read = together(tmp_path, *frames, clock="x" if is_clock else "")
     for one, part in zip(read, (before, now), strict=True):
         found = pd.to_datetime(one.frame["x"], utc=True).dt.tz_localize(None)
