@@ -59,7 +59,7 @@ def main() -> int:
     options = parser.parse_args()
     found, decisions = Invariants(), collections.Counter[str]()
     rules: collections.Counter[str] = collections.Counter()
-    seed, runs = options.seed, 0
+    seed, runs, told = options.seed, 0, 0
     began = time.monotonic()
     while decisions.total() < options.calls:
         left = options.calls - decisions.total()
@@ -69,6 +69,9 @@ def main() -> int:
         rules.update(kind_of(record) for record in intents if record["decision"] != "allow")
         runs, seed = runs + 1, seed + 1
         print(f"  run {runs}: {len(intents)} calls, {len(found.broken)} broken", flush=True)
+        for broken in found.broken[told:]:
+            print(f"    {broken}", flush=True)
+        told = len(found.broken)
     return table(runs, decisions, rules, found, time.monotonic() - began)
 
 
@@ -228,8 +231,6 @@ def table(
     for name, count in found.checked.most_common():
         print(f"    {name:<55} {count:>7,}")
     print(f"  broken               {len(found.broken):>8,}")
-    for broken in found.broken[:20]:
-        print(f"    {broken}")
     return 1 if found.broken or not refused else 0
 
 
