@@ -1,6 +1,5 @@
 """`mlops-crew check-data`: how a file is understood, before any run."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crew.commands.console import CommandError, JsonOption, ProjectOption, paint, place_of, say
+from crew.commands.console import CommandError, JsonOption, ProjectOption, paint, place_of, print_json, say
 
 if TYPE_CHECKING:
     from tools.modeling.reading.settings import ReadSettings
@@ -74,7 +73,7 @@ def check_data(
     except FixableError as error:
         raise CommandError(error.message, code=REJECTED) from None
     if json_:
-        print(json.dumps({"files": [_as_json(one) for one in read], "findings": findings}, indent=2, default=str))
+        print_json({"files": [_as_json(one) for one in read], "findings": findings})
         return 0
     for one in read:
         _show(one)

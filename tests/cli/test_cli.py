@@ -175,6 +175,7 @@ def test_crewai_run_gets_the_error_and_the_exit_code_of_the_command(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     status = folder / "status"
+    (folder / "config" / "agents.yaml").unlink()
     monkeypatch.setenv("MLOPS_STATUS_FILE", str(status))
     monkeypatch.setattr(sys, "argv", ["run_crew"])
     with pytest.raises(SystemExit) as ended:

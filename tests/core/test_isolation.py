@@ -127,7 +127,7 @@ def test_a_childs_environment_is_an_allow_list() -> None:
     }  # fmt: skip
     assert child_env(given) == {name: given[name] for name in ("PATH", "HOME", "LANG", "OMP_NUM_THREADS")}
     assert child_env(given, network=True, also=["ANY_PASS"], values={"X": "1"}).keys() - child_env(given).keys() == {
-        "HTTP_PROXY", "ANY_PASS", "X",
+        "HTTP_PROXY", "ANY_PASS", "X", "no_proxy", "NO_PROXY",
     }  # fmt: skip
 
 

@@ -290,7 +290,7 @@ def test_every_argument_that_looks_like_a_path_or_a_model_is_marked() -> None:
     )
     # These take the content itself, or a count, or a name.
     free = {"optuna.ask.space", "optuna.search.constraints", "hyperopt.tune.constraints", "ray.tune.constraints", "hyperopt.tune.config", "ray.tune.config",
-            "dvc.stage_data.name", "evidently.detect_drift.sample_rows", "mlflow.promote_version.reason",
+            "dvc.stage_data.name", "dvc.stage_data.read", "evidently.detect_drift.sample_rows", "mlflow.promote_version.reason",
             "mlflow.retire_version.reason", "serving.promote_canary.keep_former"}  # fmt: skip
     unmarked: list[str] = []
     for name in INTEGRATIONS:

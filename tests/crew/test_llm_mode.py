@@ -195,6 +195,7 @@ FALSE_CLAIM = {
     "critical": [],
     "warnings": 0,
     "slices": {},
+    "live_rows": 1800,
 }
 
 
