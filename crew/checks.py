@@ -207,12 +207,12 @@ def _configuration(project: Path, env: Mapping[str, str]) -> list[Check]:
     return checks
 
 
-def _misnamed(stack: Stack, policy: Any, agents: Any, **listed: Any) -> list[Check]:
+def _misnamed(stack: Stack, policy: Any, agents: Any) -> list[Check]:
     """Tools of other people's servers that grants and policy name and that there are not."""
     from crew.third_party import misnamed
 
     try:
-        found = misnamed(stack, policy, agents, **listed)
+        found = misnamed(stack, policy, agents)
     except ConfigError as error:
         return [Check("accepted tools", "broken", str(error))]
     fix = "correct the name; as it stands it grants, allows or forbids nothing"

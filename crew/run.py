@@ -50,8 +50,7 @@ class Current:
     started: float
     usage: Usage = field(default_factory=Usage)
     calls: list[Made] = field(default_factory=list[Made])
-    by_model: int = 0  # of `calls`, how many a model asked for before the runbook took over
-    is_taken_over: bool = False
+    by_model: int | None = None  # of `calls`, how many a model asked for; None: all so far, no runbook took over
     guardrail_failures: int = 0
 
 
@@ -102,11 +101,11 @@ class Run:
         """The calls of the current task, as they were journalled; without those that a model put wrongly."""
         current = self._on()
         with self._lock:
-            by_model = len(current.calls) if current.mode == "llm" else current.by_model
+            own = len(current.calls) if current.by_model is None else current.by_model
             calls = tuple(
                 (made.tool, made.action, made.arguments, made.result)
                 for place, made in enumerate(current.calls)
-                if not (made.refused and place < by_model)
+                if not (made.refused and place < own)
             )
         return Evidence(calls=calls, inputs=self.inputs())
 
@@ -114,7 +113,8 @@ class Run:
         """The current task's calls, oldest first: a model's until the runbook took over, and those since."""
         current = self._on()
         with self._lock:
-            return current.calls[: current.by_model], current.calls[current.by_model :]
+            own = current.by_model or 0
+            return current.calls[:own], current.calls[own:]
 
     def skip_reason(self, task: str) -> str | None:
         """Why a task is not due, None when it is."""
@@ -141,7 +141,8 @@ class Run:
         if again:
             self.gateway.recall.enter(task)
         self.journal.append("task_started", task=task, agent=agent, title=title, mode=mode, again=again)
-        self.current = Current(task=task, agent=agent, mode=mode, started=time.monotonic())
+        by_model = 0 if mode == "runbook" else None
+        self.current = Current(task=task, agent=agent, mode=mode, started=time.monotonic(), by_model=by_model)
         if again and self.roles.definitions[task].runbook is not None:
             # What a model said is not recorded; what it did is, and the runbook goes on from there.
             self.fall_back("the process ended during the task; its runbook goes on over the recorded calls")
@@ -184,15 +185,15 @@ class Run:
         with self._lock:
             if current.mode == "runbook":
                 return
-            current.mode, current.by_model = "runbook", len(current.calls)
+            current.mode = "runbook"
         self.journal.append("fallback", task=current.task, reason=reason[:500])
 
     def take_over(self) -> None:
         """The runbook answers for the first time since the model is out: what that asked for last is done by now."""
         current = self._on()
         with self._lock:
-            if not current.is_taken_over:
-                current.is_taken_over, current.by_model = True, len(current.calls)
+            if current.by_model is None:
+                current.by_model = len(current.calls)
 
     def call(self, tool: str, arguments: Mapping[str, Any], caller: Caller = PERSON) -> ToolResult:
         """A tool call of the current task's agent, on whose behalf it is whatever `caller` says.

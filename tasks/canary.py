@@ -41,34 +41,11 @@ class Result(TaskResult):
 
 def runbook(inputs: Inputs) -> Runbook:
     goal = inputs.goal
-    champion = inputs.need("establish_champion", establish_champion.Result)
     challenger = inputs.need("register_challenger", register_challenger.Result)
     succeed(
-        (
-            yield call(
-                "serving",
-                "deploy_model",
-                model_uri=champion.model_uri,
-                version=str(champion.version),
-                name=goal.registered_model,
-            )
-        ),
-        "serving the champion",
+        (yield call("serving", "deploy_model", **_stable(inputs), name=goal.registered_model)), "serving the champion"
     )
-    succeed(
-        (
-            yield call(
-                "serving",
-                "start_canary",
-                model_uri=challenger.model_uri,
-                version=str(challenger.version),
-                percent=goal.canary.percent,
-                seed=inputs.seed,
-                digest=inputs.need("train_challenger", train_challenger.Result).challenger_digest,
-            )
-        ),
-        "starting the canary",
-    )
+    succeed((yield call("serving", "start_canary", **_started(inputs))), "starting the canary")
     expected = _expected(inputs)
     start, batch, exposed, routed, fallbacks = 0, 0, True, 0, 0
     while True:
@@ -108,6 +85,24 @@ def runbook(inputs: Inputs) -> Runbook:
         next_row=start,
         summary=_story(judged, routed, fallbacks),
     )
+
+
+def _stable(inputs: Inputs) -> dict[str, Any]:
+    """What serves all traffic beside the canary."""
+    champion = inputs.need("establish_champion", establish_champion.Result)
+    return {"model_uri": champion.model_uri, "version": str(champion.version)}
+
+
+def _started(inputs: Inputs) -> dict[str, Any]:
+    """The canary, as it is started."""
+    challenger = inputs.need("register_challenger", register_challenger.Result)
+    return {
+        "model_uri": challenger.model_uri,
+        "version": str(challenger.version),
+        "percent": inputs.goal.canary.percent,
+        "seed": inputs.seed,
+        "digest": inputs.need("train_challenger", train_challenger.Result).challenger_digest,
+    }
 
 
 def _used_up(goal: Goal, sent: Traffic) -> bool:
@@ -189,26 +184,15 @@ def _expected(inputs: Inputs) -> dict[str, str]:
 def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     """One step after the other: the canary is set up once, and each batch is judged before the next one is sent."""
     goal = inputs.goal
-    champion = inputs.need("establish_champion", establish_champion.Result)
-    challenger = inputs.need("register_challenger", register_challenger.Result)
     sent = [data for _, data in done.all("serving.send_traffic", Traffic)]
     judged = [data for _, data in done.all("judge.judge_canary", CanaryVerdict)]
     if any(verdict.verdict != "wait" for verdict in judged):
         return []  # a verdict is final: it cannot be judged away with more requests, nor with another canary
     found: list[Grant] = []
     if not done.succeeded("serving.start_canary"):
-        found.append(grant("serving.deploy_model", model_uri=champion.model_uri, version=str(champion.version)))
+        found.append(grant("serving.deploy_model", **_stable(inputs)))
     if done.succeeded("serving.deploy_model") and not sent:
-        found.append(
-            grant(
-                "serving.start_canary",
-                model_uri=challenger.model_uri,
-                version=str(challenger.version),
-                percent=goal.canary.percent,
-                seed=inputs.seed,
-                digest=inputs.need("train_challenger", train_challenger.Result).challenger_digest,
-            )
-        )
+        found.append(grant("serving.start_canary", **_started(inputs)))
     is_judged = done.is_newer("judge.judge_canary", than="serving.send_traffic")
     if done.succeeded("serving.start_canary") and (not sent or (is_judged and not _used_up(goal, sent[-1]))):
         found.append(next_batch(traffic(inputs, sent[-1].next_start if sent else 0, len(sent))))

@@ -7,7 +7,7 @@ from pydantic import Field
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, expect
 from tasks.goal import Goal
 from tools.core.grants import Grant, grant
-from tools.integrations.dvc.spec import StagedData, VersionedData, left_out_in_words
+from tools.integrations.dvc.spec import StagedData, VersionedData, staged_in_words
 
 CALLS: dict[str, tuple[str, ...]] = {
     "dvc.stage_data": (),
@@ -57,25 +57,11 @@ def runbook(inputs: Inputs) -> Runbook:
         **paths,
         summary=(
             f"{rows['reference_all']} reference and {rows['current_all']} current rows{apart} staged and versioned as "
-            f"{versioned.version[:12]}.{_told(staged)}"
+            f"{versioned.version[:12]}.{staged_in_words(staged.time_range, staged.left_out, staged.findings)}"
         ),
         findings=staged.findings,
         left_out=staged.left_out,
     )
-
-
-def _told(staged: StagedData) -> str:
-    """The period of each file, the columns that are not used and what is odd, in words."""
-    ranges = staged.time_range or {}
-    periods = [
-        f"{name.removesuffix('_all')} from {ranges[name][0]} to {ranges[name][1]}"
-        for name in ("reference_all", "current_all")
-        if name in ranges
-    ]
-    told = f" Times: {', '.join(periods)}." if periods else ""
-    if staged.left_out:
-        told += f" Not used: {left_out_in_words(staged.left_out)}."
-    return told + (f" Look at: {'; '.join(staged.findings)}." if staged.findings else "")
 
 
 def grants(inputs: Inputs, done: Evidence) -> list[Grant]:

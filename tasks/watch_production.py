@@ -103,7 +103,6 @@ def _traffic(inputs: Inputs, on_probation: bool) -> Steps[tuple[list[Traffic], P
     Returns:
         What was sent, and the last verdict of the probation (None where nothing was judged).
     """
-    goal, delay = inputs.goal, inputs.goal.canary.label_delay_requests
     load = _load(inputs, on_probation)
     start, batch, done, found, batches = load.start, WATCH_BATCH, 0, None, list[Traffic]()
     while True:
@@ -113,9 +112,9 @@ def _traffic(inputs: Inputs, on_probation: bool) -> Steps[tuple[list[Traffic], P
         batches.append(sent)
         if on_probation and (table := canary.label_table(inputs, sent)) is not None:
             succeed((yield call("serving", "record_labels", **table)), "recording labels")
-        if on_probation and (load.fresh or delay):
+        if on_probation and _is_judgeable(inputs, load):
             first = _first_unjudged(inputs)
-            shared = canary.judging(goal)
+            shared = canary.judging(inputs.goal)
             found = expect(
                 (yield call("judge", "judge_probation", evidence=sent.evidence_path, start=first, **shared)),
                 ProbationVerdict,

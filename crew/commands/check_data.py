@@ -1,13 +1,12 @@
 """`mlops-crew check-data`: how a file is understood, before any run."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crew.commands.console import CommandError, JsonOption, ProjectOption, paint, place_of, print_json, say
+from crew.commands.console import CommandError, JsonOption, ProjectOption, paint, place_of, print_json, say, shown
 
 if TYPE_CHECKING:
     from tools.modeling.reading.settings import ReadSettings
@@ -94,7 +93,7 @@ def _of_goal(
     """The goal's files, its settings with what was stated here over them, and what it says of the columns."""
     from crew.goal import load_goal
 
-    goal = load_goal(path if path.is_absolute() else Path.cwd() / path, {**os.environ, **env})
+    goal = load_goal(path if path.is_absolute() else Path.cwd() / path, env)
     data = goal.data
     names = [data.source] if data.source else [data.reference, data.current]
     found = [Path(name) if Path(name).is_absolute() else project / name for name in names]
@@ -103,7 +102,6 @@ def _of_goal(
 
 
 def _read(paths: list[Path], settings: "ReadSettings", columns: dict[str, Any]) -> tuple[list["ReadFile"], list[str]]:
-    from crew.commands.console import shown
     from tools.modeling.data import check_file
     from tools.modeling.reading.compare import compare_files
     from tools.modeling.reading.understand import read_together

@@ -24,7 +24,7 @@ def test_a_server_that_fails_is_left_out_once_and_looked_at_again_ever_more_rare
         assert standing.due() == [], "it is given out once"
     assert told == [("docs", "no answer")] and standing.version == 1
     assert waits[0] == LOOK_AGAIN_S and waits[1] == 2 * waits[0] and waits[-1] == waits[-2] == LOOK_AGAIN_S * 16
-    assert standing.left_out(["docs", "other"]) == {"docs": "no answer"}
+    assert standing.down("docs") == "no answer" and standing.down("other") is None
     standing.listed("docs", {})
     assert told[1:] == [("docs", None)] and standing.version == 2
     assert standing.down("docs") is None and standing.withheld("docs", "search") is None

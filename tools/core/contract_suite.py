@@ -133,7 +133,7 @@ def check_text(where: str, answer: Any) -> None:
 def _example(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
     """A value of the type that a JSON schema describes; constraints on it are not looked at."""
     if "$ref" in schema:
-        return _example(root["$defs"][schema["$ref"].rsplit("/", 1)[-1]], {**root})
+        return _example(root["$defs"][schema["$ref"].rsplit("/", 1)[-1]], root)
     if "enum" in schema or "const" in schema:
         return schema.get("const", *schema.get("enum", ())[:1])
     if "anyOf" in schema:

@@ -98,12 +98,11 @@ class Offers:
         for server in self.names:
             if server in self._gateway.stack.own or self._gateway.stack.usable(server) is not None:
                 continue
-            for tool in self._accepted(server):
-                effect = self._gateway.policy.effect_of(server, tool["name"])
-                public = agent_tool_name(server, tool["name"])
-                is_left_out = self._gateway.standing.withheld(server, tool["name"]) is not None
-                if public not in (taken or {}) and not is_left_out and self._possible(server, tool["name"], effect):
-                    found[public] = Offer(server, tool["name"], effect, _foreign_definition(public, tool, effect))
+            for public, offer in self._accepted(server).items():
+                if public in (taken or {}) or self._gateway.standing.withheld(server, offer.action) is not None:
+                    continue
+                if self._possible(server, offer.action, offer.effect):
+                    found[public] = offer
         return found
 
     def left_out(self) -> dict[str, str]:
@@ -127,18 +126,23 @@ class Offers:
         for server in self.names:
             if server in self._gateway.stack.own:
                 continue
-            for tool in self._accepted(server):
-                if agent_tool_name(server, tool["name"]) == public:
-                    effect = self._gateway.policy.effect_of(server, tool["name"])
-                    return Offer(server, tool["name"], effect, _foreign_definition(public, tool, effect))
+            if (offer := self._accepted(server).get(public)) is not None:
+                return offer
         return None
 
-    def _accepted(self, server: str) -> list[dict[str, Any]]:
+    def _accepted(self, server: str) -> dict[str, Offer]:
+        """Public name -> accepted tool of somebody else's server, whether it is offered or not."""
+        found: dict[str, Offer] = {}
         try:
-            return self._gateway.tools(server)
+            tools = self._gateway.tools(server)
         except ConfigError as error:
             _log.warning("the tools of %s are left out: %s", server, error)
-            return []
+            return found
+        for tool in tools:
+            effect = self._gateway.policy.effect_of(server, tool["name"])
+            public = agent_tool_name(server, tool["name"])
+            found[public] = Offer(server, tool["name"], effect, _foreign_definition(public, tool, effect))
+        return found
 
     def _shown(self, action: Action, definition: types.Tool) -> types.Tool:
         """Without the arguments that the goal binds: a client need not, and cannot, say them."""

@@ -6,7 +6,7 @@ are offered, and looked at again later. Nothing is decided here: a call of a too
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 LOOK_AGAIN_S = 30.0  # after a server could not be reached for the first time; doubled each time
 MOST_DOUBLINGS = 4
@@ -82,8 +82,3 @@ class Standing:
             for server in found:
                 del self._due[server]
             return found
-
-    def left_out(self, servers: Iterable[str]) -> dict[str, str]:
-        """Server -> why it is left out."""
-        with self._lock:
-            return {server: self._down[server] for server in servers if server in self._down}

@@ -20,7 +20,7 @@ from tools.modeling.reading.parquet import physical_columns
 from tools.modeling.reading.records import refuse_doubles
 from tools.modeling.reading.settings import DEFAULT, ReadSettings
 from tools.modeling.reading.table import csv_to_parquet
-from tools.modeling.reading.text import is_text, stem
+from tools.modeling.reading.text import PARQUET_ENDS, is_text, stem
 
 LARGE_ROWS = 500_000  # of a Parquet file
 LARGE_CSV_BYTES = 64 * 2**20  # the rows of a CSV file are not known before it is read
@@ -69,7 +69,7 @@ def is_large(path: Path) -> bool:
     name = path.name.lower()
     if not path.is_file():
         return False
-    if name.endswith((".parquet", ".pq")):
+    if name.endswith(PARQUET_ENDS):
         try:
             return _rows(_lazy(path)) > LARGE_ROWS
         except (pl.exceptions.PolarsError, pa.ArrowException, OSError, FixableError):
@@ -95,7 +95,7 @@ def open_large(path: Path, settings: ReadSettings = DEFAULT) -> Generator[LargeT
             )
         try:
             source = path
-            if not (path.is_dir() or path.name.lower().endswith((".parquet", ".pq"))):
+            if not (path.is_dir() or path.name.lower().endswith(PARQUET_ENDS)):
                 source = Path(folder) / "table.parquet"
                 check_file(path)
                 csv_to_parquet(path, source, settings)

@@ -35,7 +35,7 @@ from tools.integrations.dvc.spec import (
     VersionDataArgs,
     VersionedData,
     Versions,
-    left_out_in_words,
+    staged_in_words,
 )
 
 # pandas' own annotations make every column a union of unrelated types; these names say what is meant.
@@ -124,13 +124,6 @@ class DVCBackend(Backend):
             ).items():
                 left_out.setdefault(name, f"{why} of {label.removesuffix('_all')}: no feature of the built-in models")
         ranges = _time_ranges(made, args.time_column)
-        covered = "".join(
-            f" {label.removesuffix('_all').capitalize()} from {ranges[label][0]} to {ranges[label][1]}."
-            for label in ("reference_all", "current_all")
-            if ranges
-        )
-        apart_columns = f" Left out: {left_out_in_words(left_out)}." if left_out else ""
-        warned = f" Look at: {'; '.join(findings)}." if findings else ""
         return StagedData(
             **written,
             rows={label: len(frame) for label, frame in made.items()},
@@ -140,8 +133,8 @@ class DVCBackend(Backend):
             left_out=left_out,
             findings=findings,
             input_md5={shown: _md5(path) for shown, path in zip(inputs, paths, strict=True)},
-            message=f"Staged {len(frames[0])} reference and {len(frames[1])} current rows{apart}, {order}.{covered}"
-            f"{apart_columns}{warned}",
+            message=f"Staged {len(frames[0])} reference and {len(frames[1])} current rows{apart}, {order}."
+            f"{staged_in_words(ranges, left_out, findings)}",
         )
 
     def version_data(self, args: VersionDataArgs, ctx: CallContext) -> VersionedData:

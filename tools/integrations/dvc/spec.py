@@ -70,10 +70,20 @@ class StagedData(Data):
     message: str
 
 
-def left_out_in_words(left_out: dict[str, str], limit: int = 10) -> str:
-    """The columns that are not used, each with the reason."""
-    shown = "; ".join(f"{name} ({why})" for name, why in list(left_out.items())[:limit])
-    return shown + (f"; and {len(left_out) - limit} more" if len(left_out) > limit else "")
+def staged_in_words(
+    time_range: dict[str, tuple[str, str]] | None, left_out: dict[str, str], findings: list[str], limit: int = 10
+) -> str:
+    """The period of each file, the columns that are not used (at most `limit`, with the reason) and what is odd."""
+    ranges = time_range or {}
+    told = "".join(
+        f" {name.removesuffix('_all').capitalize()} from {ranges[name][0]} to {ranges[name][1]}."
+        for name in ("reference_all", "current_all")
+        if name in ranges
+    )
+    if left_out:
+        shown = "; ".join(f"{name} ({why})" for name, why in list(left_out.items())[:limit])
+        told += f" Left out: {shown}{f'; and {len(left_out) - limit} more' if len(left_out) > limit else ''}."
+    return told + (f" Look at: {'; '.join(findings)}." if findings else "")
 
 
 class VersionDataArgs(Args):

@@ -126,11 +126,11 @@ class EngineProcess:
             raise self.lost(error) from error
         if response.is_success:
             return response.json()
-        message = _message(response)
+        message, is_outside = _refusal(response)
         match response.status_code:
             case 409 | 400:
                 raise FixableError(message)
-            case 422 if _says_outside(response):
+            case 422 if is_outside:
                 raise OutsideStoreError(f"{message}; production is unchanged", model=str(body["model_uri"]))
             case 422:
                 raise FinalError(f"{message}; production is unchanged")
@@ -170,20 +170,13 @@ class EngineProcess:
         _end(self._process)
 
 
-def _says_outside(response: httpx.Response) -> bool:
-    """Whether the engine refused a model because of where its files are."""
+def _refusal(response: httpx.Response) -> tuple[str, bool]:
+    """What the engine says is wrong, and whether it refused a model because of where its files are."""
     try:
-        return bool(response.json().get("outside"))
-    except (ValueError, AttributeError):  # not one of our answers
-        return False
-
-
-def _message(response: httpx.Response) -> str:
-    """What the engine says is wrong."""
-    try:
-        return str(response.json()["error"])[:400]
+        told = response.json()
+        return str(told["error"])[:400], bool(told.get("outside"))
     except (ValueError, KeyError, TypeError):  # not one of our answers
-        return response.text[:400] or "no reason given"
+        return response.text[:400] or "no reason given", False
 
 
 def _environment() -> dict[str, str]:

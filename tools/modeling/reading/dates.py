@@ -95,12 +95,10 @@ def decide(name: str, files: Mapping[str, pd.Series], settings: ReadSettings, *,
         return reading
     stated = None if stated is None or "%" in stated else stated
     dated = sum(counts[text] for source, counts in counted.items() for text in counts if apart[source][text])
-    if dated < DATE_SHARE * total or (dated < total and not clock):
-        if clock:
-            _refuse_texts(name, files, lambda text: take_apart(text) is None)
-        return None
-    if dated < total:
+    if dated < total and clock:
         _refuse_texts(name, files, lambda text: take_apart(text) is None)
+    if dated < (DATE_SHARE * total if clock else total):
+        return None
     every = [parts for found in apart.values() for parts in found.values() if parts is not None]
     if not clock and not stated and not any("/" in text or ":" in text for text in next(iter(apart.values()))):
         short = all(len(date) < 9 and not date[:4].isdigit() for found in apart.values() for date in found)

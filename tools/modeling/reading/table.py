@@ -103,7 +103,7 @@ def _scan(
                 columns[name].add(array, settings)
             keep(pa.RecordBatch.from_arrays(arrays, names=layout.names))
             kept += len(rows)
-    if kept + layout.footer != layout.records + layout.footer:
+    if kept != layout.records:
         raise FixableError(f"cannot read {path}: {layout.records} records were counted, {kept} were read")
     return layout, columns
 

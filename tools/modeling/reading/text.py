@@ -54,13 +54,9 @@ def open_text(path: Path, settings: ReadSettings) -> Generator[tuple[Iterator[st
             yield iter(io.TextIOWrapper(buffered, encoding, errors="strict", newline="")), encoding
     except UnicodeDecodeError as error:
         raise FixableError(_not_decoded(path, settings, error)) from error
-    except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, lzma.LZMAError) as error:
-        raise FixableError(
-            f"cannot read {path}: it is cut off, or not packed as its name says; valid kinds: {KINDS}"
-        ) from error
-    except OSError as error:
-        if error.errno is not None:
-            raise
+    except (EOFError, OSError, zipfile.BadZipFile, lzma.LZMAError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the file system's word; those of the packers, a damaged gzip file's too, have no number
         raise FixableError(
             f"cannot read {path}: it is cut off, or not packed as its name says; valid kinds: {KINDS}"
         ) from error
