@@ -3,6 +3,7 @@
 The journal is the record; this is what the run must know while it is under way.
 """
 
+import asyncio
 import json
 import threading
 import time
@@ -83,6 +84,7 @@ class Run:
         self.current: Current | None = None
         self._price = price_per_mtok
         self._lock = threading.Lock()
+        self._turn = threading.Lock()  # one call at a time: what may come next depends on what was done
         self._recorded = recorded
         # What a recorded call was made with; it is handed out without a new intent.
         self._arguments = {past.id: past.arguments for past in gateway.recall.calls}
@@ -202,19 +204,24 @@ class Run:
         and raised by the next model call.
         """
         current = self._on()
-        try:
-            result = self.gateway.call(tool, arguments, self._caller(current))
-        except (JournalError, Suspended) as error:
-            self.fatal = error
-            raise
-        self._record(current, tool, arguments, result)
+        with self._turn:
+            try:
+                result = self.gateway.call(tool, arguments, self._caller(current))
+            except (JournalError, Suspended) as error:
+                self.fatal = error
+                raise
+            self._record(current, tool, arguments, result)
         return result
 
     async def call_tool(self, tool: str, arguments: Mapping[str, Any], caller: Caller = PERSON) -> ToolResult:
         """`call`, to be awaited."""
         current = self._on()
-        result = await self.gateway.call_tool(tool, arguments, self._caller(current))
-        self._record(current, tool, arguments, result)
+        await asyncio.to_thread(self._turn.acquire)
+        try:
+            result = await self.gateway.call_tool(tool, arguments, self._caller(current))
+            self._record(current, tool, arguments, result)
+        finally:
+            self._turn.release()
         return result
 
     def _caller(self, current: Current) -> Caller:

@@ -263,7 +263,8 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     plan = done.last("judge.plan_ab_test", AbPlan)
     if plan is None or (not plan.feasible and test.on_underpowered == "stop"):
         return found
-    found.append(grant("ab_test.create_test", **_definition(inputs, test, plan.plan_path)))
+    if not done.succeeded("serving.start_canary"):
+        found.append(grant("ab_test.create_test", **_definition(inputs, test, plan.plan_path)))
     if (made := done.last("ab_test.create_test", Test)) is None:
         return found
     challenger = inputs.need("register_challenger", register_challenger.Result)

@@ -11,13 +11,13 @@ from tasks.goal import Goal
 from tools.core.grants import Grant, grant
 from tools.core.waiting import Wait
 from tools.integrations.judge.canary_spec import CanaryVerdict
-from tools.integrations.serving.spec import RecordedLabels, Traffic
+from tools.integrations.serving.spec import Production, RecordedLabels, Traffic
 
 GOAL_BOUND = ("target", "task", "seed")
 CALLS: dict[str, tuple[str, ...]] = {
     "serving.deploy_model": (),
     "serving.start_canary": (),
-    "serving.set_traffic": ("percent",),
+    "serving.set_traffic": (),
     "serving.send_traffic": (),
     "serving.record_labels": (),
     "judge.judge_canary": (),
@@ -196,12 +196,18 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     is_judged = done.is_newer("judge.judge_canary", than="serving.send_traffic")
     if done.succeeded("serving.start_canary") and (not sent or (is_judged and not _used_up(goal, sent[-1]))):
         found.append(next_batch(traffic(inputs, sent[-1].next_start if sent else 0, len(sent))))
-    if is_judged and sent:
+    if is_judged and sent and judged[-1].held == _exposed(done):
         found.append(grant("serving.set_traffic", percent=0.0 if judged[-1].held else goal.canary.percent))
     if sent:
         found.append(grant("judge.judge_canary", evidence=sent[-1].evidence_path, **_expected(inputs)))
         found += granted_labels(inputs, sent[-1])
     return found
+
+
+def _exposed(done: Evidence) -> bool:
+    """Whether the canary answers anybody: its share was not set to none, or set back."""
+    shares = [given["percent"] for given, _ in done.all("serving.set_traffic", Production)]
+    return not shares or shares[-1] > 0
 
 
 def next_batch(arguments: dict[str, Any]) -> Grant:

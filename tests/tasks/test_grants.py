@@ -97,6 +97,41 @@ def test_a_release_promotes_the_challenger_in_serving_first_and_goes_back_only_w
     assert half["serving.deploy_model"]["version"] == "1"
 
 
+def test_a_canary_is_set_up_once_and_each_batch_is_judged_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.canary.slices", lambda inputs: {"live": "live.parquet"})
+    results = {
+        **RESULTS,
+        "train_challenger": load_task("train_challenger").result.model_construct(
+            challenger_digest="d1", champion_scores="", challenger_scores="", summary="s"
+        ),
+    }
+    share = GOAL.canary.percent
+
+    def after(*calls: Any) -> dict[str, dict[str, Any]]:
+        return granted("canary", results, *calls)
+
+    def shared(percent: float) -> Any:
+        server, action, _, result = made("serving.set_traffic")
+        return server, action, {"percent": percent}, result
+
+    stable, started = made("serving.deploy_model"), made("serving.start_canary")
+    sent = made("serving.send_traffic", next_start=200, rows_left=1000, evidence_path="e")
+    waits = made("judge.judge_canary", verdict="wait", held=False)
+    holds = made("judge.judge_canary", verdict="wait", held=True)
+    assert after().keys() == {"serving.deploy_model"}
+    assert after(stable).keys() == {"serving.deploy_model", "serving.start_canary"}
+    assert after(stable, started).keys() == {"serving.start_canary", "serving.send_traffic"}
+    assert after(stable, started, sent).keys() == {"judge.judge_canary"}
+    judged = after(stable, started, sent, waits)
+    assert judged.keys() == {"judge.judge_canary", "serving.send_traffic"}
+    assert judged["serving.send_traffic"]["start"] == 200
+    # The share changes only where the runbook would change it.
+    assert after(stable, started, sent, holds)["serving.set_traffic"] == {"percent": 0.0}
+    assert "serving.set_traffic" not in after(stable, started, sent, holds, shared(0.0))
+    assert after(stable, started, sent, holds, shared(0.0), sent, waits)["serving.set_traffic"] == {"percent": share}
+    assert after(stable, started, sent, made("judge.judge_canary", verdict="rollback")) == {}
+
+
 def test_a_first_champion_is_only_what_was_trained_and_registered_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.establish_champion.slices", lambda inputs: {"reference": "r.parquet"})
     assert granted("establish_champion", {}).keys() == {"mlflow.get_champion"}
