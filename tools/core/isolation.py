@@ -63,12 +63,14 @@ class Sandbox:
         read: files and folders that it may read (and programs that it may start); all that is below them too.
         write: folders that it may change, besides reading them.
         names: folders below which it may see which names there are, and no more.
+        closed: files and folders that it may not read, while it may read all others; empty: only `read` says.
         network: whether it may use the network.
     """
 
     read: tuple[Path, ...] = ()
     write: tuple[Path, ...] = ()
     names: tuple[Path, ...] = ()
+    closed: tuple[Path, ...] = ()
     network: bool = False
 
 
@@ -187,7 +189,8 @@ def _landlock(sandbox: Sandbox, version: int) -> bool:
     if ruleset < 0:
         return False
     try:
-        for path in sandbox.read:
+        # What is open beside `closed` is found here, by the child: the list may be longer than a command line.
+        for path in (*sandbox.read, *(all_but(sandbox.closed) if sandbox.closed else ())):
             _allow(ruleset, path, READ & handled)
         for path in sandbox.names:
             _allow(ruleset, path, READ_DIR)
@@ -304,7 +307,7 @@ def confined(sandbox: Sandbox) -> list[str]:
 def run(arguments: list[str]) -> None:
     """Become the program of `confined`'s command line, confined."""
     told = json.loads(arguments[0])
-    for name in ("read", "write", "names"):
+    for name in ("read", "write", "names", "closed"):
         told[name] = tuple(Path(path) for path in told[name])
     confine(Sandbox(**told))
     os.execvp(arguments[1], arguments[1:])

@@ -25,7 +25,7 @@ from tools.core.child_env import PRIVATE_UMASK, child_env
 from tools.core.child_log import CleanLog
 from tools.core.contract import CallContext
 from tools.core.errors import FinalError, FixableError
-from tools.core.isolation import Sandbox, all_but, confined
+from tools.core.isolation import Sandbox, confined
 from tools.core.keys import keys_folder
 from tools.core.names import is_secret_file
 from tools.core.redact import Redactor
@@ -171,8 +171,7 @@ def _sandbox(training: Training, ctx: CallContext, own: list[Path]) -> Sandbox:
     addresses = (training.store.tracking_uri, training.store.registry_uri, training.artifacts)
     local = [path for path in map(_local_folder, addresses) if path]
     write = [*own, Path("/dev"), Path.home() / ".cache", *local, *files]
-    read = (*all_but(closed), *training.paths)
-    return Sandbox(read=read, write=tuple(write), names=(Path("/"),), network=True)
+    return Sandbox(tuple(training.paths), tuple(write), names=(Path("/"),), closed=tuple(closed), network=True)
 
 
 def _is_output(entry: Path, home: Path) -> bool:
