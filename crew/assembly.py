@@ -178,7 +178,7 @@ def _thinker(run: Run, own: str | None, model: ModelSettings, runbook: RunbookLL
     name = own or model.name
     if name is None:
         return runbook
-    return ReasoningLLM(run, _provider(name, model), runbook)
+    return ReasoningLLM(run, _provider(name, model), runbook, model.context_tokens)
 
 
 def _provider(name: str, model: ModelSettings) -> BaseLLM:

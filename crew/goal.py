@@ -40,7 +40,8 @@ def load_goal(path: Path, env: Mapping[str, str] = os.environ) -> Goal:
 class ModelSettings:
     """Which model reasons, where it is reached, and what it costs. `name` None: runbook mode.
 
-    `price_per_mtok`: US dollars per million prompt and completion tokens; None when not set.
+    `price_per_mtok`: US dollars per million prompt and completion tokens; `context_tokens`: how much the model reads at
+    once; both None when not set.
     """
 
     name: str | None
@@ -48,10 +49,11 @@ class ModelSettings:
     api_key: str | None
     timeout_s: float
     price_per_mtok: tuple[float, float] | None
+    context_tokens: int | None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "ModelSettings":
-        """Read `MODEL`, `MODEL_BASE_URL`, `MODEL_API_KEY`, `MODEL_TIMEOUT_S`, `MODEL_PRICE_IN`, `MODEL_PRICE_OUT`.
+        """Read `MODEL` and the variables that begin with `MODEL_`, as docs/models.md lists them.
 
         Raises:
             ConfigError: a number that is none.
@@ -63,6 +65,7 @@ class ModelSettings:
             api_key=env.get("MODEL_API_KEY") or None,
             timeout_s=_number(env, "MODEL_TIMEOUT_S") or DEFAULT_MODEL_TIMEOUT_S,
             price_per_mtok=(price_in, price_out) if price_in is not None and price_out is not None else None,
+            context_tokens=int(_number(env, "MODEL_CONTEXT") or 0) or None,
         )
 
     @property

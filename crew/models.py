@@ -118,25 +118,28 @@ class ReasoningLLM(BaseLLM):
         run: the run; counts tokens and knows which task is on.
         inner: the real model.
         runbook: what answers when the real one cannot.
+        context_tokens: how much the real one reads at once; None: what CrewAI knows of it (8,192 where it does not).
     """
 
     llm_type: str = "reasoning"
     _run: Run = PrivateAttr()
     _inner: BaseLLM = PrivateAttr()
     _runbook: RunbookLLM = PrivateAttr()
+    _context_tokens: int | None = PrivateAttr()
 
-    def __init__(self, run: Run, inner: BaseLLM, runbook: RunbookLLM) -> None:
+    def __init__(self, run: Run, inner: BaseLLM, runbook: RunbookLLM, context_tokens: int | None = None) -> None:
         super().__init__(model=inner.model, provider=getattr(inner, "provider", "openai"))
         self._run = run
         self._inner = inner
         self._runbook = runbook
+        self._context_tokens = context_tokens
 
     def supports_function_calling(self) -> bool:
         """Always: a model that could only write its tool calls as text would end in its runbook at once."""
         return True
 
     def get_context_window_size(self) -> int:
-        return self._inner.get_context_window_size()
+        return self._context_tokens or self._inner.get_context_window_size()
 
     def get_input_tokens_count(self, messages: Any, tools: Any = None, response_model: Any = None) -> int:
         return len(str(messages)) // CHARS_PER_TOKEN

@@ -55,11 +55,11 @@ def production_outlook(goal: Goal, metrics_url: str, max_error_rate: float) -> S
         told.append("Error share: no error was counted.")
     else:
         yield from _look("Error share", errors, max_error_rate, warnings, told)
-        burn = expect(
-            (yield call("judge", "burn_rate", series=errors, slo=goal.watch.slo)), BurnRates, "measuring the burn rate"
-        )
-        alert = burn.severity
-        (warnings if alert else told).append(burn.message)
+        measured = yield call("judge", "burn_rate", series=errors, slo=goal.watch.slo)
+        if measured.status is not Status.NO_DATA:  # no finite share, which was told above
+            burn = expect(measured, BurnRates, "measuring the burn rate")
+            alert = burn.severity
+            (warnings if alert else told).append(burn.message)
     if goal.watch.max_memory_mib is not None:
         memory = yield from _series(MEMORY_MIB.format(at=at))
         if memory is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from crew.goal import ModelSettings
 from crew.mlops_crew import MlopsCrew, RunOutcome
 from evals import reckless
 from evals.openai_server import Fault, OpenAIServer, Script
@@ -104,6 +105,20 @@ def test_a_model_that_works_finishes_every_task_itself_and_its_tokens_are_counte
     shown = {t["function"]["name"]: t["function"]["parameters"] for t in server.requests[0]["tools"]}
     assert shown.keys() == {"dvc_stage_data", "dvc_version_data"}  # of this task alone
     assert set(shown["dvc_version_data"]["properties"]) == {"message"}  # what is bound is not asked for
+
+
+@pytest.mark.parametrize("given, wanted", [("", 8_192), ("100000", 100_000)])
+def test_how_much_a_model_reads_at_once_is_settable(given: str, wanted: int) -> None:
+    """CrewAI has what is beyond it summarised away, and knows it of public models only."""
+    from crewai import LLM
+
+    from crew.models import ReasoningLLM
+
+    nobody: Any = None
+    inner = LLM(model="scripted", base_url="http://127.0.0.1:1/v1", api_key="none", custom_openai=True)
+    settings = ModelSettings.from_env({"MODEL": "scripted", "MODEL_CONTEXT": given})
+    window = ReasoningLLM(nobody, inner, nobody, settings.context_tokens).get_context_window_size()
+    assert 0.7 * wanted <= window <= wanted  # CrewAI keeps some of it for the answer
 
 
 def test_a_hierarchical_run_delegates_through_the_model(play: Play) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib.util
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -448,3 +449,19 @@ def test_health_names_the_library_and_its_version(project: Project, engine: str)
     line = load_spec(engine).load_backend({}).health(project.ctx)
     assert line.lower().startswith(engine)
     assert any(character.isdigit() for character in line)
+
+
+@needs_ray
+def test_the_workers_of_a_local_ray_know_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tools.integrations.ray import backend
+
+    monkeypatch.setenv("SLACK_BOT_TOKEN", "planted-in-ray")
+    with backend.cluster(None) as ray:
+        told = ray.get(ray.remote(environment_of_worker).remote())
+    assert "PATH=" in told and "planted-in-ray" not in told
+
+
+def environment_of_worker() -> str:
+    """What a worker was started with and what it has now."""
+    started = Path("/proc/self/environ").read_text() if Path("/proc/self/environ").exists() else ""
+    return started + "\n".join(f"{name}={value}" for name, value in os.environ.items())

@@ -22,12 +22,18 @@ def goal(**watch: Any) -> Goal:
     )
 
 
-def fill(project: Project, *, failing: np.ndarray | float = 0.0, memory_mib: np.ndarray | None = None) -> None:
-    """Four hours of the engine's metrics up to now, one scrape a minute: 600 requests each, a share of them fails."""
+def fill(
+    project: Project,
+    *,
+    failing: np.ndarray | float = 0.0,
+    memory_mib: np.ndarray | None = None,
+    requests: int = 600,
+) -> None:
+    """Four hours of the engine's metrics up to now, one scrape a minute: its `requests`, of which a share fails."""
     now_ms = int(time.time() * 1000)
     times = [now_ms - 60_000 * (MINUTES - 1 - i) for i in range(MINUTES)]
     share = np.broadcast_to(failing, MINUTES)
-    counters = {"500": np.cumsum(600 * share), "200": np.cumsum(600 * (1 - share))}
+    counters = {"500": np.cumsum(requests * share), "200": np.cumsum(requests * (1 - share))}
     rows: list[tuple[dict[str, str], Point]] = []
     for status, values in counters.items():
         if status == "200" or share.any():
@@ -84,6 +90,14 @@ def test_a_budget_that_burns_too_fast_is_an_alert(project: Project) -> None:
     seen = looked(project, goal(slo=0.999))
     assert seen.alert == "page"
     assert any(warning.startswith("Burn-rate alert (page)") for warning in seen.warnings)
+
+
+def test_an_engine_without_requests_has_no_share_of_errors(project: Project) -> None:
+    """Its counters are there and stand still, so that every share is none of none."""
+    fill(project, failing=0.01, requests=0)
+    seen = looked(project, goal())
+    assert (seen.warnings, seen.alert) == ((), None)
+    assert seen.told == ("Error share: no finite reading.",)
 
 
 def test_an_unwatched_engine_is_told_and_not_judged(project: Project) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tools.core.child_env import child_env
 from tools.core.contract import Backend, CallContext
 from tools.core.errors import RetryableError
 from tools.integrations.ray.spec import ColumnCounts, CountArgs
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_CPUS = 2
 CONNECT_TIMEOUT_S = 5.0
+OWN_VARIABLES = ("RAY_", "TUNE_")
 OBJECT_STORE_BYTES = 256 * 2**20
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -43,7 +45,7 @@ class RayBackend(Backend):
         address = self.settings.get("RAY_ADDRESS")
         if not address:
             return f"Ray {version}, local, {_local_cpus()} processes"
-        with _cluster(address) as ray:
+        with cluster(address) as ray:
             return f"Ray {version} at {address}, {ray.cluster_resources().get('CPU', 0):g} CPUs"
 
     def tune(self, args: TuneArgs, ctx: CallContext) -> SearchResult:
@@ -60,7 +62,7 @@ class RayBackend(Backend):
         if tuning.runner.may_start:
             scratch = ctx.workspace / f"ray-{tuning.study}"
             try:
-                with _cluster(self.settings.get("RAY_ADDRESS")):
+                with cluster(self.settings.get("RAY_ADDRESS")):
                     _run(tuning, scratch)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
@@ -69,7 +71,7 @@ class RayBackend(Backend):
     def count_columns(self, args: CountArgs, ctx: CallContext) -> ColumnCounts:
         from tools.modeling.count_files import write_counts
 
-        with _cluster(self.settings.get("RAY_ADDRESS")):
+        with cluster(self.settings.get("RAY_ADDRESS")):
             from tools.integrations.ray.column_counts import count_on_cluster
 
             counted = count_on_cluster(ctx.path(args.reference), ctx.path(args.current), args.exclude, ctx.progress)
@@ -148,7 +150,7 @@ def _run(tuning: "Tuning", scratch: Path) -> None:
 
 
 @contextlib.contextmanager
-def _cluster(address: str | None) -> Generator[Any]:
+def cluster(address: str | None) -> Generator[Any]:
     """Ray for the length of a call: local processes, or the cluster at `address`.
 
     A Ray that this process already uses is used and left running.
@@ -185,6 +187,7 @@ def _cluster(address: str | None) -> Generator[Any]:
                     num_gpus=0,
                     include_dashboard=False,
                     object_store_memory=OBJECT_STORE_BYTES,
+                    runtime_env={"env_vars": _emptied()},
                     **quiet,
                 )
     except ConnectionError as error:
@@ -194,6 +197,12 @@ def _cluster(address: str | None) -> Generator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _emptied() -> dict[str, str]:
+    """What Ray's local workers would inherit of this process's environment and are not to know: secrets above all."""
+    kept = child_env(network=True)
+    return {name: "" for name in os.environ if name not in kept and not name.startswith(OWN_VARIABLES)}
 
 
 def _require_answer(address: str) -> None:
