@@ -1,6 +1,6 @@
 """MCP clients nobody here wrote, against `mlops-crew serve`: what a model behind each of them gets to read.
 
-Run: python bench/clients.py [--python NAME=INTERPRETER ...]
+Run: python bench/clients.py [--python NAME=INTERPRETER ...] [--node FOLDER]
 
 Each client starts the server itself, over standard input and output, in a project of its own; lists the tools;
 versions a small file (`dvc_version_data`, whose result holds a hash and paths); and calls with an argument too many.
@@ -9,10 +9,12 @@ the error did, with what is valid. A client is taken from the interpreter named 
 not installed there is said, and how to get it:
 
     python -m venv clients/langchain && clients/langchain/bin/pip install langchain-mcp-adapters
-    python bench/clients.py --python langchain=clients/langchain/bin/python
+    npm install --prefix clients/node @modelcontextprotocol/sdk @modelcontextprotocol/inspector
+    python bench/clients.py --python langchain=clients/langchain/bin/python --node clients/node
 
 Not applicable: clients that only reach servers on the public internet (hosted connectors), and the old transport sse,
-which `serve` does not offer. Desktop clients and the TypeScript SDK are not driven here: they want a screen or Node.
+which `serve` does not offer. Desktop clients are not driven here: they want a screen. bench/conformance.py runs the
+protocol's own test suite.
 
 Exits with 1 when an installed client misses something.
 """
@@ -24,15 +26,29 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 LIMIT_S = 300
-# Client -> what to install, the module that shows it is there, and the program that prints {version, tools, ok, error}.
-# Each program has `server` (command, args, env, cwd), `call` and `wrong` (tool, arguments), and prints with `told`.
-CLIENTS: dict[str, tuple[str, str, str]] = {
-    "mcp": (
+
+
+@dataclass(frozen=True)
+class Client:
+    """What to install, the module (Python) or package (Node) that shows it is there, and a program that uses it.
+
+    A program has `server` (command, args, env, cwd), `call` and `wrong` (tool, arguments), and prints with `told`.
+    """
+
+    package: str
+    module: str
+    program: str
+    node: bool = False
+
+
+CLIENTS = {
+    "mcp": Client(
         "mcp<2",
         "mcp.client.stdio",
         """
@@ -48,7 +64,7 @@ async def main():
             told("mcp", len(tools), *answers)
 """,
     ),
-    "crewai": (
+    "crewai": Client(
         "crewai-tools[mcp]",
         "crewai_tools",
         """
@@ -71,7 +87,7 @@ async def main():
     await asyncio.to_thread(use)
 """,
     ),
-    "langchain": (
+    "langchain": Client(
         "langchain-mcp-adapters",
         "langchain_mcp_adapters.client",
         """
@@ -89,7 +105,7 @@ async def main():
     told("langchain-mcp-adapters", len(tools), *answers)
 """,
     ),
-    "openai-agents": (
+    "openai-agents": Client(
         "openai-agents",
         "agents.mcp",
         """
@@ -102,7 +118,7 @@ async def main():
         told("openai-agents", len(tools), *answers)
 """,
     ),
-    "pydantic-ai": (
+    "pydantic-ai": Client(
         "pydantic-ai-slim[mcp]",
         "pydantic_ai.mcp",
         """
@@ -122,6 +138,44 @@ async def main():
         told("pydantic-ai-slim", len(tools), *answers)
 """,
     ),
+    "typescript": Client(
+        "@modelcontextprotocol/sdk",
+        "@modelcontextprotocol/sdk",
+        """
+import { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
+
+const client = new Client({ name: "bench", version: "1" });
+await client.connect(new StdioClientTransport({ ...server, stderr: "ignore" }));
+const { tools } = await client.listTools();
+const answers = [];
+for (const [name, given] of [call, wrong]) answers.push(await client.callTool({ name, arguments: given }));
+await client.close();
+told("@modelcontextprotocol/sdk", tools.length, ...answers.map(read));
+""",
+        node=True,
+    ),
+    "inspector": Client(
+        "@modelcontextprotocol/inspector",
+        "@modelcontextprotocol/inspector",
+        """
+import { execFileSync } from "node:child_process";
+import { mkdtempSync } from "node:fs";
+
+const config = mkdtempSync(tmpdir() + "/inspector-") + "/mcp.json";
+writeFileSync(config, JSON.stringify({ mcpServers: { crew: server } }));
+const ask = (...more) => {
+    const cli = "node_modules/@modelcontextprotocol/inspector/cli/build/cli.js";
+    return JSON.parse(execFileSync(process.execPath, [cli, "--cli", "--config", config, "--server", "crew", ...more]));
+};
+const use = ([name, given]) =>
+    ask("--method", "tools/call", "--tool-name", name,
+        ...Object.entries(given).flatMap(([key, value]) => ["--tool-arg", `${key}=${JSON.stringify(value)}`]));
+const { tools } = ask("--method", "tools/list");
+told("@modelcontextprotocol/inspector", tools.length, read(use(call)), read(use(wrong)));
+""",
+        node=True,
+    ),
 }
 AROUND = """
 import asyncio, importlib.metadata, json, os, sys
@@ -133,14 +187,34 @@ def told(distribution, tools, right, refused):
     print("TOLD " + json.dumps({**found, "right": str(right), "refused": str(refused)}), flush=True)
 """
 
+AROUND_IN_NODE = """
+import { readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 
-def drive(client: str, python: str, folder: Path) -> dict[str, Any]:
+const [server, call, wrong] = JSON.parse(process.argv[1]);
+const read = (result) => result.content.map((block) => block.text ?? "").join("\\n");
+const told = (name, tools, right, refused) => {
+    const { version } = JSON.parse(readFileSync(`node_modules/${name}/package.json`));
+    console.log("TOLD " + JSON.stringify({ version, tools, right, refused }));
+};
+"""
+
+
+def missing(client: Client, python: str, node: Path | None) -> str:
+    """How to get a client that is not installed; empty where it is."""
+    if client.node:
+        there = node is not None and (node / "node_modules" / client.module).is_dir()
+        return "" if there else f"not installed; npm install {client.package}, then --node FOLDER"
+    there = subprocess.run([python, "-c", f"import {client.module}"], capture_output=True, check=False).returncode == 0
+    return "" if there else f"not installed; pip install {client.package}"
+
+
+def drive(name: str, python: str, node: Path | None, folder: Path) -> dict[str, Any]:
     """What a client was told; `{"missing": ...}` where it is not installed, `{"broken": ...}` where it failed."""
-    distribution, module, program = CLIENTS[client]
-    there = subprocess.run([python, "-c", f"import {module}"], capture_output=True, text=True, check=False)
-    if there.returncode:
-        return {"missing": f"not installed; pip install {distribution}"}
-    project = folder / client
+    client = CLIENTS[name]
+    if lacking := missing(client, python, node):
+        return {"missing": lacking}
+    project = folder / name
     shutil.copytree(ROOT / "config", project / "config")
     data = project / "data" / "rows.csv"
     data.parent.mkdir()
@@ -153,10 +227,13 @@ def drive(client: str, python: str, folder: Path) -> dict[str, Any]:
         ["dvc_version_data", {"paths": [str(data)]}],
         ["dvc_version_data", {"paths": [str(data)], "nope": 1}],
     ]
+    command = [python, "-c", f"{AROUND}{client.program}\nasyncio.run(main())"]
+    if client.node:  # what it imports is looked for from its working folder
+        command = ["node", "--input-type=module", "-e", AROUND_IN_NODE + client.program]
     try:
         ended = subprocess.run(
-            [python, "-c", f"{AROUND}{program}\nasyncio.run(main())", json.dumps(asked)],
-            capture_output=True, text=True, timeout=LIMIT_S, check=False, cwd=project,
+            [*command, json.dumps(asked)],
+            capture_output=True, text=True, timeout=LIMIT_S, check=False, cwd=node if client.node else project,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return {"broken": f"no end within {LIMIT_S} s"}
@@ -178,6 +255,7 @@ def drive(client: str, python: str, folder: Path) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--python", action="append", default=[], metavar="NAME=INTERPRETER")
+    parser.add_argument("--node", type=Path, metavar="FOLDER", help="with the node_modules of TypeScript clients")
     parser.add_argument("clients", nargs="*", metavar="CLIENT", help=f"of {', '.join(CLIENTS)} (default: all)")
     given = parser.parse_args()
     pythons = dict(pair.split("=", 1) for pair in given.python)
@@ -186,7 +264,7 @@ def main() -> int:
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for client in given.clients or CLIENTS:
-            found = drive(client, pythons.get(client, sys.executable), Path(folder))
+            found = drive(client, pythons.get(client, sys.executable), given.node, Path(folder))
             if "missing" in found:
                 print(f"| {client} | {found['missing']} | | | |", flush=True)
                 continue

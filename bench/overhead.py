@@ -95,7 +95,7 @@ def script_run(folder: Path, turn: int) -> float:
 
 
 def crew_run(folder: Path, turn: int) -> tuple[float, float]:
-    """Seconds of the run, and from the command to the first tool call's intent."""
+    """Seconds of the run, and from the command to the intent of an agent's first tool call."""
     home = folder / f"crew-{turn}"
     began = time.time()
     seconds, output = timed([sys.executable, "-m", "crew", "run", "--json"], folder, home)
@@ -107,7 +107,7 @@ def crew_run(folder: Path, turn: int) -> tuple[float, float]:
     journal = home / "runs" / result["run_id"] / "journal.jsonl"
     for line in journal.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
-        if record["kind"] == "intent":
+        if record["kind"] == "intent" and record["role"]:  # an agent's, not the comparison that comes before
             return seconds, datetime.fromisoformat(record["ts"]).timestamp() - began
     raise SystemExit("the crew's journal holds no call")
 

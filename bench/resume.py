@@ -113,7 +113,8 @@ def left(project: Path) -> dict[str, Any]:
     model = client.get_registered_model("tiny")
     versions = client.search_model_versions("name='tiny'")
     events = [json.loads(tag) for key, tag in sorted(model.tags.items()) if key.startswith("mlops.promotion.")]
-    state = json.loads((home / "serving" / "state.json").read_text())
+    path = home / "serving" / "state.json"
+    state = json.loads(path.read_text()) if path.exists() else {"champion": {"version": None}, "canary": None}
     return {
         "aliases": {alias: int(number) for alias, number in sorted(model.aliases.items())},
         "retired": sorted(int(v.version) for v in versions if "mlops.retired_at" in v.tags),

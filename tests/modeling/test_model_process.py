@@ -192,6 +192,18 @@ def test_a_call_that_is_stopped_ends_the_model_that_it_waits_for(host: ModelHost
     assert host.exit_code(model.pid) is None, "it was ended and is forgotten"
 
 
+def test_a_model_leaves_no_folder_behind_where_nobody_closed_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever used it may have been killed; its process ends with the one it was forked from, which tidies up."""
+    places = tmp_path / "temporary"
+    places.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(places))
+    host = ModelHost()
+    host.start(model_folder(tmp_path / "m", answering("[1, 2, 3]")), "m")
+    assert len(list(places.iterdir())) == 1
+    host.close()
+    assert list(places.iterdir()) == []
+
+
 def test_labels_numbers_and_probabilities_come_back_as_they_were(host: ModelHost, tmp_path: Path) -> None:
     for expression, expected in (
         ("['a', 'b', 'c']", ["a", "b", "c"]),

@@ -9,6 +9,7 @@ A model is code of others, so what a child sends is data, never a pickle: JSON, 
 import json
 import os
 import pickle
+import shutil
 import signal
 import socket
 import sys
@@ -41,6 +42,7 @@ def main() -> None:
     libraries = python_files(Path(project) if project else None, never=[Path(path) for path in closed])
     places = tuple(Path(entry) for entry in sys.path if entry and Path(entry).is_dir())  # modules are found by name
     children: dict[int, int | None] = {}
+    scratch: list[str] = []
     while True:
         request, fds = _receive(control)
         _reap(children)
@@ -48,6 +50,9 @@ def main() -> None:
             for child, code in children.items():
                 if code is None:
                     os.kill(child, signal.SIGKILL)
+                    os.waitpid(child, 0)
+            for folder in scratch:  # the host removes those that it closes; it may have been killed
+                shutil.rmtree(folder, ignore_errors=True)
             return
         if request["do"] == "start":
             child = os.fork()
@@ -56,6 +61,7 @@ def main() -> None:
                 _run_model(fds[0], request, libraries, places)
             os.close(fds[0])
             children[child] = None
+            scratch.append(request["scratch"])
             reply: dict[str, Any] = {"pid": child}
         elif request["do"] == "kill":
             if children.get(request["pid"], 0) is None:
