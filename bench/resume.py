@@ -3,15 +3,16 @@
     python bench/resume.py [--stories promoted rolled_back asked] [--points N | --every]
 
 A run is played once; before each of its records the state is copied, which is what a kill at that moment leaves. Then
-the state is put back to some of these points (or to all of them), the run is resumed, and what is left in the registry,
-in serving, in the data versions and in the A/B store is compared. Prints one line a point; exits with 1 where one
-differs.
+the state is put back to some of these points (or to all of them), the run is resumed by a process of its own, and what
+is left in the registry, in serving, in the data versions and in the A/B store is compared. One line a point; exits
+with 1 where one differs.
 """
 
 import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -39,7 +40,10 @@ def main() -> int:
     parser.add_argument("--stories", nargs="*", choices=list(STORIES), default=list(STORIES))
     parser.add_argument("--points", type=int, default=4, help="beside the telling ones (default: %(default)s)")
     parser.add_argument("--every", action="store_true", help="every point of every run: hours")
+    parser.add_argument("--go-on", nargs=2, metavar=("RUN", "PROJECT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.go_on:
+        return go_on(options.go_on[0], Path(options.go_on[1]), asked="asked" in options.stories)
     folder = Path(tempfile.mkdtemp(prefix="mlops-crew-bench-"))
     os.environ["MLOPS_KEYS"] = str(folder / "keys_of" / "keys")
     os.environ.pop("MODEL", None)
@@ -75,14 +79,26 @@ def play(folder: Path, name: str, count: int, every: bool) -> int:
     for point in reversed(cuts.points):  # the latest, which are the quickest, first
         missing = cuts.back_to(point)
         began = time.monotonic()
-        outcome = MlopsCrew.resume(whole.run_id, project=project, on_record=listen)
-        found = left(project)
-        same = (outcome.outcome, found) == (whole.outcome, wanted)
+        command = [sys.executable, __file__, "--stories", name, "--go-on", whole.run_id, str(project)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        lines = [line for line in ended.stdout.splitlines() if line.startswith("{")]
+        found = json.loads(lines[-1]) if lines else {"outcome": f"exit code {ended.returncode}: {ended.stderr[-500:]}"}
+        same = (found.get("outcome"), found.get("left")) == (whole.outcome, json.loads(json.dumps(wanted)))
         wrong += not same
         told = f"before {missing['seq']} {missing['kind']} {missing.get('task') or missing.get('call_id') or ''}"
-        verdict = "same" if same else f"DIFFERS: {outcome.outcome}: {outcome.summary}: {found}"
+        verdict = "same" if same else f"DIFFERS: {found}"
         print(f"{name}: {told}: {verdict} ({time.monotonic() - began:.0f} s)", flush=True)
     return wrong
+
+
+def go_on(run: str, project: Path, *, asked: bool) -> int:
+    """Resume a run, as the process that comes after a killed one; prints how it ended and what it left, as JSON."""
+    from crew.mlops_crew import MlopsCrew
+    from tests.helpers.answers import answering
+
+    outcome = MlopsCrew.resume(run, project=project, on_record=answering(project / ".mlops") if asked else None)
+    print(json.dumps({"outcome": outcome.outcome, "summary": outcome.summary, "left": left(project)}), flush=True)
+    return 0
 
 
 def telling(count: int) -> Callable[[str, dict[str, Any]], bool]:
