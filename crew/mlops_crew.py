@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from crew import notebook
 from crew.environment import prepare
 from crew.goal import PATHS, ModelSettings, load_goal
 from crew.outcome import EXIT_CODES, Outcome, outcome_of
@@ -50,6 +51,8 @@ class RunOutcome:
         results: task name -> its typed result; tasks that were skipped are not in it.
         report: the HTML report, None when it could not be written.
         production: what production serves after such a failure; empty otherwise.
+
+    In a notebook it shows itself with the report; `evidence` gives tables and plots.
     """
 
     run_id: str
@@ -61,6 +64,14 @@ class RunOutcome:
     results: dict[str, TaskResult] = field(default_factory=dict[str, TaskResult])
     production: str = ""
 
+    @property
+    def evidence(self) -> notebook.Evidence:
+        """What the run measured, as tables and plots."""
+        return notebook.Evidence(self.folder)
+
+    def _repr_html_(self) -> str:
+        return notebook.outcome_html(self)
+
 
 class MlopsCrew:
     """Runs one goal with the crew.
@@ -71,8 +82,10 @@ class MlopsCrew:
         process: `sequential`, or `hierarchical` with the manager of agents.yaml.
         seed: of everything random; the same seed on the same data repeats every decision.
         autonomy: instead of the level in policy.yaml.
-        on_record: called with every journal record and progress report, possibly from other threads.
-        prompt: asks for approvals in the terminal; without it they wait for `mlops-crew approve`.
+        on_record: called with every journal record and progress report, possibly from other threads; in a notebook,
+            without one, progress is shown in the cell.
+        prompt: asks for approvals in the terminal; without it a notebook asks in the cell, and elsewhere they wait for
+            `mlops-crew approve`.
         runbook: ignore MODEL and follow the runbooks.
         patience_s: seconds that a question may go unanswered before the run is suspended, where `prompt` is None; None:
             it is waited for until it expires.
@@ -97,6 +110,8 @@ class MlopsCrew:
         wait_s: float = 0.0,
     ) -> None:
         self.project = (project or project_folder()).resolve()
+        if prompt is None:
+            on_record, prompt = notebook.in_the_cell(on_record)
         self.run_id = new_run_id()
         self.process: Literal["sequential", "hierarchical"] = process
         self.seed = seed

@@ -17,6 +17,7 @@ from tools.core.clean import clean_line
 
 PROMPT_POLL_S = 0.2
 
+Ask = Callable[["Screen", str, Callable[[], bool]], str | None]
 Reply = bool | Edited | Rejected | Pick | None
 
 
@@ -47,7 +48,28 @@ def terminal_prompt(screen: Screen) -> Prompt:
                 return None
             screen.pause()
             try:
-                return (_choose if approval.asks else _decide)(screen, approval, answered)
+                return (_choose if approval.asks else _decide)(screen, approval, answered, _ask)
+            finally:
+                screen.resume()
+
+    return prompt
+
+
+def cell_prompt(screen: Screen) -> Prompt:
+    """Asks in the cell of a notebook that runs the crew, as `terminal_prompt` does in a terminal.
+
+    Its input box cannot be taken back: where the question was answered elsewhere, the next one is asked after a line
+    was entered.
+    """
+    asking = threading.Lock()
+
+    def prompt(approval: Approval, answered: Callable[[], bool]) -> Reply:
+        with asking:
+            if answered():
+                return None
+            screen.pause()
+            try:
+                return (_choose if approval.asks else _decide)(screen, approval, answered, _ask_in_cell)
             finally:
                 screen.resume()
 
@@ -72,10 +94,10 @@ def understood(approval: Approval, typed: str) -> bool | Edited | Rejected:
     return False
 
 
-def _decide(screen: Screen, approval: Approval, answered: Callable[[], bool]) -> Reply:
+def _decide(screen: Screen, approval: Approval, answered: Callable[[], bool], ask: Ask) -> Reply:
     _put(screen, approval)
     while True:
-        typed = _ask(screen, "    Do it? [y/N] ", answered)
+        typed = ask(screen, "    Do it? [y/N] ", answered)
         if typed is None:
             screen.write("\n    answered elsewhere\n\n")
             return None
@@ -95,13 +117,13 @@ def _told(reply: Edited | Rejected) -> str:
     return f"approved with {', '.join(clean_line(f'{k}={v}') for k, v in reply.arguments.items())}, if it may be so"
 
 
-def _choose(screen: Screen, approval: Approval, answered: Callable[[], bool]) -> Pick | None:
+def _choose(screen: Screen, approval: Approval, answered: Callable[[], bool], ask: Ask) -> Pick | None:
     """Ask until an option is named, or the question is answered elsewhere, or the input ends."""
     options = approval.options
-    ask = f"    Which one? [1-{len(options)}] "
+    which = f"    Which one? [1-{len(options)}] "
     _put(screen, approval)
     while True:
-        typed = _ask(screen, ask, answered)
+        typed = ask(screen, which, answered)
         if not typed:  # None: answered elsewhere; nothing, not even a line's end: the input ended
             screen.write(f"\n    {'answered elsewhere' if typed is None else 'nobody answered here'}\n\n")
             return None
@@ -110,7 +132,7 @@ def _choose(screen: Screen, approval: Approval, answered: Callable[[], bool]) ->
             break
         screen.write(f"    That is no choice: type a number from 1 to {len(options)}, or a name.\n")
     screen.write(f"    {option.name}: {clean_line(option.title)}\n")
-    why = _ask(screen, "    Why? (for the report; may be left empty) ", answered)
+    why = ask(screen, "    Why? (for the report; may be left empty) ", answered)
     if why is None:
         screen.write("\n    answered elsewhere\n\n")
         return None
@@ -142,3 +164,9 @@ def _ask(screen: Screen, ask: str, answered: Callable[[], bool]) -> str | None:
             line, end, _ = typed.partition(b"\n")
             return (line + end).decode(errors="replace")
     return None
+
+
+def _ask_in_cell(screen: Screen, ask: str, answered: Callable[[], bool]) -> str | None:
+    """The line entered below the cell, with an end; None where the question was answered elsewhere meanwhile."""
+    typed = input(ask)
+    return None if answered() else f"{typed}\n"

@@ -26,3 +26,8 @@ def test_a_notebook_runs_to_its_end(notebook: Path, tmp_path: Path, monkeypatch:
     assert "promoted - " in printed
     assert "SIMULATED" in printed
     assert (tmp_path / ".mlops").is_dir()
+    shown = [output.data for cell in content.cells for output in cell.get("outputs", []) if "data" in output]
+    assert sum("image/png" in data for data in shown) == 3, "drift, trials and canary"
+    pages = [data["text/html"] for data in shown if "text/html" in data]
+    assert any("<iframe" in page for page in pages), "the report"
+    assert any("predicted" in page for page in pages), "the champion answers"

@@ -192,7 +192,9 @@ def test_a_call_that_is_stopped_ends_the_model_that_it_waits_for(host: ModelHost
     assert host.exit_code(model.pid) is None, "it was ended and is forgotten"
 
 
-def test_a_model_leaves_no_folder_behind_where_nobody_closed_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_leaves_no_folder_behind_where_nobody_closed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever used it may have been killed; its process ends with the one it was forked from, which tidies up."""
     places = tmp_path / "temporary"
     places.mkdir()
