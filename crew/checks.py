@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tools.core.contract import CallContext, Integration
-from tools.core.errors import NeedsPersonError, ToolError
+from tools.core.errors import NeedsPersonError, ToolError, in_words
 from tools.core.isolation import available
 from tools.core.proxies import may_use_proxy
 from tools.core.redact import Redactor
@@ -262,7 +262,7 @@ def _model_server(name: str, base_url: str, key: str) -> Check:
             trust_env=may_use_proxy(base_url),
         )  # fmt: skip
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        why = in_words(error)
         return Check("model", "broken", f"{name} at {shown}: {why}", "start the server, or correct MODEL_BASE_URL")
     if answer.status_code in (401, 403):
         return Check("model", "broken", f"{name} at {shown}: the key is refused", "correct MODEL_API_KEY")
@@ -323,19 +323,20 @@ def _health(
         found.detail, found.reached = error.message, False
         found.fix = _fix(error, spec, found)
     except Exception as error:  # noqa: BLE001 - a library may fail with anything; the finding says so
-        text = " ".join(str(error).split())
         found.state, found.reached = ("broken" if spec.extra is None else "warn"), False
-        found.detail, found.fix = f"{type(error).__name__}: {text}"[:400], _fix(None, spec, found)
+        found.detail, found.fix = in_words(error)[:400], _fix(error, spec, found)
     return found
 
 
-def _fix(error: ToolError | None, spec: Integration, found: IntegrationCheck) -> str:
+def _fix(error: Exception, spec: Integration, found: IntegrationCheck) -> str:
     given = [name for name, value in found.settings.items() if value]
     if isinstance(error, NeedsPersonError):
         return f"see the message; tried {error.tried}" if error.tried else "see the message"
     if given:
         return f"check {', '.join(given)} and that the server is running, or unset it to use the embedded one"
-    return f"reinstall with: {spec.install_command()}" if error is None else "see the message"
+    if isinstance(error, ToolError | OSError):
+        return "see the message"
+    return f"reinstall with: {spec.install_command()}"
 
 
 def _server(found: IntegrationCheck, stack: Stack, project: Path, env: Mapping[str, str]) -> IntegrationCheck:

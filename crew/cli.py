@@ -131,7 +131,7 @@ def _explain(error: Exception) -> tuple[str, int]:
     from crew.resuming import NotResumable
     from crew.runs import UnknownRunError
     from tools.core.approval import ApprovalError
-    from tools.core.errors import ToolError
+    from tools.core.errors import ToolError, in_words
     from tools.core.journal import JournalError
     from tools.core.yamlfile import ConfigError
 
@@ -147,16 +147,10 @@ def _explain(error: Exception) -> tuple[str, int]:
         case JournalError() | ApprovalError() | UnknownRunError() | NotResumable():
             return str(error), 1
         case OSError():
-            return _os_error(error), 1
+            return in_words(error), 1
         case _:
             what = f"{type(error).__name__}: {error}"
             return f"Unexpected: {what}\nThis is a bug; {DEBUG}=1 shows the traceback.", 1
-
-
-def _os_error(error: OSError) -> str:
-    """A full disk, a missing permission: the file and the reason."""
-    reason = error.strerror or str(error)
-    return f"{error.filename}: {reason}" if error.filename else reason
 
 
 if __name__ == "__main__":

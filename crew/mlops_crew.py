@@ -23,7 +23,7 @@ from crew.stopping import RunStopped, Stopping, end_after_failure, end_at_stable
 from tasks.base import TaskFailedError, TaskResult
 from tasks.goal import Goal
 from tools.core.channels import Prompt
-from tools.core.errors import ToolError
+from tools.core.errors import ToolError, in_words
 from tools.core.gateway import Gateway
 from tools.core.journal import Journal, JournalError, Record
 from tools.core.locks import Holder, ProductionLocks
@@ -286,7 +286,7 @@ class MlopsCrew:
         if failure:
             if why:
                 raise RunStopped(why) from failure[0]
-            raise TaskFailedError(f"{type(failure[0]).__name__}: {failure[0]}") from failure[0]
+            raise TaskFailedError(in_words(failure[0])) from failure[0]
         return *outcome_of(run.results), run.results
 
     def _stop(self, run: Run) -> None:

@@ -52,6 +52,39 @@ def test_a_policy_that_denies_everything_fails_the_run_with_one_clear_error(tmp_
     assert Path(result["report"]).is_file()
 
 
+def test_a_bare_machine_runs_it(tmp_path: Path) -> None:
+    """No home, no git, no locale, nobody else may read what is written, a folder with an umlaut, a narrow terminal."""
+    project = make_project(tmp_path / "Prüfung von Daten" / "p", tasks=["version_data", "check_data"])
+    done = subprocess.run(
+        RUN, cwd=project, capture_output=True, text=True, timeout=170, umask=0o077,
+        env={"PATH": str(Path(sys.executable).parent), "LC_ALL": "C", "COLUMNS": "40", "PYTHONPATH": str(ROOT),
+             "MLOPS_KEYS": os.environ["MLOPS_KEYS"]},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["outcome"] == "completed"
+    assert "Traceback" not in done.stderr
+    assert (project / ".mlops").stat().st_mode & 0o077 == 0
+
+
+def test_two_first_runs_at_once_do_not_meet(tmp_path: Path) -> None:
+    project, home = make_project(tmp_path / "p", tasks=["version_data", "check_data"]), tmp_path / "home"
+    both = [
+        subprocess.Popen(
+            RUN, cwd=project, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    ended = [process.communicate(timeout=170) for process in both]
+    codes = [process.returncode for process in both]
+    assert 0 in codes, ended
+    for code, (out, told) in zip(codes, ended, strict=True):
+        assert "Traceback" not in told
+        if code == 0:
+            assert json.loads(out)["outcome"] == "completed"
+        else:  # it was the second, and is told who is at work
+            assert code == 1 and "another run" in " ".join(told.split()), told
+
+
 def test_a_signal_stops_the_run_cleanly_and_leaves_no_process(tmp_path: Path) -> None:
     project, home = make_project(tmp_path / "p"), tmp_path / "home"
     edit(project / "config" / "goal.yaml", "search_trials: 3", "search_trials: 200")

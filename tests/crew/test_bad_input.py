@@ -187,6 +187,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+def test_a_state_folder_on_a_read_only_file_system_is_told_before_anything_is_done(
+    project: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    monkeypatch.setenv("MLOPS_HOME", str(small_disk / "state"))
+    with pytest.raises(LockedError, match=r"cannot write the lock .*Read-only file system; nothing was done"):
+        MlopsCrew(project=project).run()
+
+
 def test_a_full_disk_ends_the_run_and_keeps_what_was_recorded(
     project: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

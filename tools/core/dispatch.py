@@ -19,6 +19,7 @@ from tools.core.errors import (
     RetryableError,
     ToolError,
     UnknownOutcomeError,
+    in_words,
 )
 from tools.core.model_ref import parse_model_ref
 from tools.core.results import ErrorInfo, Status, ToolResult
@@ -136,11 +137,10 @@ def _disk_is_full(error: BaseException | None, ctx: CallContext) -> bool:
 
 
 def translate(spec: Integration, action: str, error: Exception) -> ToolError:
-    """A library's exception as one of ours: type and first lines kept, the rest dropped."""
+    """A library's exception as one of ours, in words."""
     if isinstance(error, ModuleNotFoundError):
         return MissingDependencyError(
             f"{spec.title} needs the module {error.name}, which is not installed; run: {spec.install_command()}",
             tried="the installed packages of this environment",
         )
-    text = " ".join(str(error).split()) or "no message"
-    return FinalError(f"{spec.title} {action} failed: {type(error).__name__}: {text}"[:MAX_MESSAGE_CHARS])
+    return FinalError(f"{spec.title} {action} failed: {in_words(error)}"[:MAX_MESSAGE_CHARS])

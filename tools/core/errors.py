@@ -2,7 +2,7 @@
 
 A backend raises these; the server kit turns them into a `ToolResult`; the gateway retries only `RetryableError`, and
 only where the action allows it. Any other exception of a library is translated to `FinalError` at the server's
-boundary (type and first line kept, redacted, truncated).
+boundary (in words, redacted, truncated).
 """
 
 from enum import StrEnum
@@ -110,3 +110,20 @@ class CallCancelled(BaseException):
 
     A `BaseException`, so that no `except Exception` of a library on the way swallows it.
     """
+
+
+# What a program raises where it is wrong itself; anything else tells of the world.
+BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError)
+
+
+def in_words(error: BaseException) -> str:
+    """An exception of a library in one line for people: the file and the reason, or its own words.
+
+    Only where it is a fault of the program its type is named, which a report of it needs.
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, BUGS):
+        return f"a fault of the program ({type(error).__name__}: {text})"
+    return text or "no reason was given"

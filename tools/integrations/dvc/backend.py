@@ -242,9 +242,12 @@ class DVCBackend(Backend):
         for name in ("dvc", "dvc_data", "dvc_objects"):  # DVC logs to stdout, which belongs to the MCP protocol
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         configured = self.settings.get("DVC_REPO")
-        root = ctx.configured(configured) if configured else _embedded(ctx.store("dvc"))
+        store = ctx.store("dvc").resolve()
+        root = ctx.configured(configured) if configured else _embedded(store)
+        # Not written down: DVC's configuration file takes ASCII only, and where a project lies is anybody's choice.
+        own = None if configured else {"core": {"site_cache_dir": str(store / "site")}}
         try:
-            repo = Repo(str(root))
+            repo = Repo(str(root), config=own)
         except NotDvcRepoError as error:
             raise NeedsPersonError(
                 f"DVC_REPO={configured} is no DVC repository; run `dvc init` there, or unset DVC_REPO",
@@ -262,10 +265,11 @@ class DVCBackend(Backend):
 
 def _embedded(store: Path) -> Path:
     """The embedded repository, made on first use: what `dvc init --no-scm` and `dvc remote add` write."""
-    root, remote = store.resolve() / "repo", store.resolve() / "remote"
+    root, remote = store / "repo", store / "remote"
     if (root / ".dvc" / "config").is_file():
         return root
     from dvc.config import Config
+    from dvc.config_schema import RelPath
 
     remote.mkdir(parents=True, exist_ok=True)
     root.mkdir(parents=True, exist_ok=True)
@@ -274,16 +278,9 @@ def _embedded(store: Path) -> Path:
         Path(f"{scratch}/.dvc").mkdir()
         config: Any = Config.init(f"{scratch}/.dvc")
         with config.edit("repo") as edited:
-            edited["core"].update(
-                {
-                    "no_scm": True,
-                    "remote": "local",
-                    "analytics": False,
-                    "site_cache_dir": str(store.resolve() / "site"),
-                }
-            )
+            edited["core"].update({"no_scm": True, "remote": "local", "analytics": False})
             edited["cache"] = {"type": "reflink,hardlink,copy"}  # a version's files are never edited in place
-            edited["remote"] = {"local": {"url": str(remote)}}
+            edited["remote"] = {"local": {"url": RelPath(str(remote))}}  # the same from where it is moved to
         os.replace(f"{scratch}/.dvc", root / ".dvc")
     return root
 
