@@ -127,8 +127,9 @@ class Evidence:
 
     @property
     def canary(self) -> "pd.DataFrame":
-        """A row per look of the judge: `requests` so far, the challenger's loss minus the champion's as an interval
-        (`low`, `high`; None while there is too little) and the `verdict`. Empty where no canary was judged."""
+        """A row per look of the judge: `requests` so far, by how much the challenger is better (the champion's loss
+        minus its) as an interval from `low` to `high` (None while there is too little), and the `verdict`. Empty where
+        no canary was judged."""
         looks = ((self.facts["canary"] or {}).get("trajectory") or {}).get("looks", [])
         rows = [
             {
@@ -162,13 +163,13 @@ class Evidence:
         return axes
 
     def plot_canary(self, axes: "Axes | None" = None) -> "Axes":
-        """The interval of the difference, look by look; below zero the challenger is better."""
+        """The interval of the difference, look by look; above zero the challenger is better."""
         axes = axes or _axes()
         found = self.canary.astype({"low": float, "high": float}).dropna()
         axes.fill_between(found["requests"], found["low"], found["high"], alpha=0.3, color=BLUE)
         axes.axhline(0, color=GREY)
         measure = ((self.facts["canary"] or {}).get("trajectory") or {}).get("measure") or "loss"
-        axes.set(xlabel="requests", ylabel=f"{measure}:\nchallenger - champion", title="Canary (below 0: better)")
+        axes.set(xlabel="requests", ylabel=f"{measure}:\nchampion - challenger", title="Canary (above 0: better)")
         return axes
 
 

@@ -55,7 +55,9 @@ def test_what_a_run_measured_is_in_tables_with_a_plot_each(outcome: RunOutcome) 
     assert len(evidence.plot_trials().lines) == 2 * trials["engine"].nunique()
     canary = evidence.canary
     assert canary["requests"].is_monotonic_increasing and canary["verdict"].iloc[-1] == "promote"
-    assert len(evidence.plot_canary().collections) == 1
+    drawn = evidence.plot_canary()
+    assert len(drawn.collections) == 1 and drawn.get_title() == "Canary (above 0: better)"
+    assert canary["low"].iloc[-1] > -0.02, "promoted: better, or worse by less than the tolerance"
 
 
 def test_what_was_not_measured_is_an_empty_table(tmp_path: Path) -> None:
