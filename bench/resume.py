@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 STORIES: dict[str, dict[str, Any]] = {
     "promoted": {},
-    "rolled_back": {"story": "returning"},
+    "rolled_back": {"story": "returning", "constraints": {"max_latency_ms": 2000, "min_metric": 0.6}},
     "asked": {"asked": True},
 }
 # Where production is half done: every point before one of these is tried, whatever --points says.
@@ -75,7 +75,9 @@ def play(folder: Path, name: str, count: int, every: bool) -> int:
     wanted = left(project)
     took = time.monotonic() - began
     print(f"{name}: {whole.outcome} in {took:.0f} s, {len(cuts.points)} points; {wanted}", flush=True)
-    wrong = 0
+    wrong = int(whole.outcome != ("rolled_back" if name == "rolled_back" else "promoted"))
+    if wrong:
+        print(f"{name}: that is another story than the bench means", flush=True)
     for point in reversed(cuts.points):  # the latest, which are the quickest, first
         missing = cuts.back_to(point)
         began = time.monotonic()
