@@ -315,6 +315,23 @@ def test_a_version_whose_source_lies_elsewhere_is_not_loaded_and_gets_no_token(
         server.server_close()
 
 
+def test_an_experiment_whose_folder_lies_anywhere_makes_no_store_of_it(store: str, tmp_path: Path) -> None:
+    """Whoever may make an experiment chooses the folder of its artifacts."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(store)
+    experiment = client.create_experiment("mine", str(tmp_path / "elsewhere"))
+    run = client.create_run(experiment).info
+    evil = model_folder(Path(run.artifact_uri) / "m", answering("[1.0] * len(X)"))
+    client.create_registered_model("own")
+    client.create_model_version("own", f"{run.artifact_uri}/m", run_id=run.run_id)
+    logged = client.create_logged_model(experiment, name="other")
+    client.log_model_artifacts(logged.model_id, str(evil))
+    for uri in (f"runs:/{run.run_id}/m", "models:/own/1", f"models:/{logged.model_id}"):
+        with pytest.raises(OutsideStoreError, match="lie outside the configured store"):
+            fetch_model(uri, store, folder=tmp_path / "to")
+
+
 def test_models_of_the_store_are_found_by_every_form(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

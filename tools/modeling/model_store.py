@@ -1,10 +1,12 @@
 """Where a model of the configured store lies, and its files.
 
 A registry keeps an address with each version, and whoever may write to it chooses that address: a path, another host.
-So an address is followed only where it lies below what the tracking store itself says of the run or the experiment.
+So an address is followed only where it lies below what the tracking store itself says of the run or the experiment; and
+on this machine, where an experiment may be given any folder by whoever makes it, only below the folders of the store.
 The credentials of the tracking server go to that server and nowhere else.
 """
 
+import contextlib
 import importlib
 import os
 import re
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 MAX_HOPS = 3
+DEFAULT_EXPERIMENT = "0"  # made with the store, by whoever set it up
+ARTIFACT_FOLDERS = ("artifacts", "mlruns", "mlartifacts")  # beside a database, where MLflow and we keep artifacts
 SERVER_CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 # Scheme of an artifact store -> what its library reads.
 STORAGE_CREDENTIALS = {
@@ -196,7 +200,24 @@ class _Store:
 
     def _judged(self, location: str, roots: list[str]) -> Located:
         inside = any(_is_below(location, root) for root in roots) and self._is_ours(location)
+        if inside and _is_local(location):
+            inside = any(_is_below(location, root) for root in self._local_roots())
         return Located(location, outside=not inside)
+
+    def _local_roots(self) -> list[str]:
+        """The folders of this machine in which the store keeps artifacts: its own, and that of its first experiment."""
+        from mlflow.exceptions import MlflowException
+
+        found: list[str] = []
+        if database := re.match(r"^sqlite:///(.+)$", self.tracking_uri):
+            beside = Path(database[1]).absolute().parent
+            found += [str(beside / name) for name in ARTIFACT_FOLDERS]
+        elif _is_local(self.tracking_uri):
+            found.append(os.path.abspath(_plain(self.tracking_uri)))
+        with contextlib.suppress(MlflowException):  # it may have been deleted
+            default = _plain(self._artifacts_of(DEFAULT_EXPERIMENT))
+            found += [str(Path(default).parent)] if _is_local(default) else []
+        return found
 
     def _is_ours(self, location: str) -> bool:
         """Whether the credentials of the tracking server would go nowhere else."""
@@ -211,6 +232,11 @@ def _is_below(location: str, root: str) -> bool:
     if not theirs or ".." in re.split(r"[/\\]", unquote(ours)):
         return False
     return ours == theirs or ours.startswith(f"{theirs}/")
+
+
+def _is_local(address: str) -> bool:
+    """Whether an address is a path of this machine."""
+    return urlsplit(address).scheme in ("", "file")
 
 
 def _plain(address: str) -> str:
