@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tools.core.contract import Backend, CallContext
-from tools.core.errors import RetryableError
+from tools.core.errors import FinalError, RetryableError
 from tools.integrations.ray.spec import ColumnCounts, CountArgs
 from tools.modeling.search import SearchResult, TuneArgs
 
@@ -155,6 +155,7 @@ def _cluster(address: str | None) -> Generator[Any]:
 
     Raises:
         RetryableError: the cluster does not answer.
+        FinalError: Ray does not start on this machine.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -187,9 +188,12 @@ def _cluster(address: str | None) -> Generator[Any]:
                     object_store_memory=OBJECT_STORE_BYTES,
                     **quiet,
                 )
-    except ConnectionError as error:
+    except Exception as error:  # noqa: BLE001 - Ray raises bare ones too; each becomes one of ours here
+        ray.shutdown()  # what did start of it
         text = " ".join(str(error).split())[:200]
-        raise RetryableError(f"no Ray cluster answers at {address}: {text}") from error
+        if address:
+            raise RetryableError(f"no Ray cluster answers at {address}: {text}") from error
+        raise FinalError(f"Ray does not start on this machine: {text}") from error
     try:
         yield ray
     finally:
