@@ -424,7 +424,9 @@ def scored_rows(data: Path, name: str) -> dict[str, NDArray[Any]]:
             out[f"{who}_error"] = (out[f"{who}_loss"] > np.median(out["champion_loss"])).astype(float)
         return out
     labels = frame[target].astype(str).to_numpy()
-    out = {"label": labels[half:]} if task == "multiclass" else {"positive": (labels[half:] == max(labels)).astype(float)}
+    out = (
+        {"label": labels[half:]} if task == "multiclass" else {"positive": (labels[half:] == max(labels)).astype(float)}
+    )
     for who, (columns, rows) in learned.items():
         model = HistGradientBoostingClassifier(random_state=0).fit(X[columns][:rows], labels[:rows])
         p = model.predict_proba(X[columns][half:])

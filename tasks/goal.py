@@ -135,8 +135,8 @@ class SyntheticSection(Section):
 class CanarySection(Section):
     """The canary: its share of traffic, how many requests between two looks, and what the judge accepts.
 
-    `percent`: the share it starts with. Where all harm is ruled out but what only requests that the challenger answers
-    can rule out, the share doubles at each look up to `max_percent`, which where it is not above `percent` raises nothing.
+    `percent`: the share it starts with. Once all harm is ruled out but what only requests that the challenger answers
+    can rule out, it doubles at each look up to `max_percent`; one not above `percent` raises nothing.
     `at_deadline`: what is preferred when the requests are used up and the judge is not sure. None: a person is asked.
     `label_delay_requests`: a request's label is known once that many later ones were sent; 0 means at once. `labels`:
     your own table of request_id and label (CSV or Parquet), read before every look; empty: the simulation writes it.

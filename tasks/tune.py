@@ -88,7 +88,9 @@ def runbook(inputs: Inputs) -> Runbook:
             engine=engine,
             summary=f"{instead}The chosen config stays: tuning for {goal.metric} alone came to {lost}.{untold}",
         )
-    return Result(config=tuned.best_config, value=tuned.best_value, engine=engine, summary=f"{instead}{tuned.message}{untold}")
+    return Result(
+        config=tuned.best_config, value=tuned.best_value, engine=engine, summary=f"{instead}{tuned.message}{untold}"
+    )
 
 
 def _asked(inputs: Inputs, start: dict[str, Any]) -> dict[str, Any]:

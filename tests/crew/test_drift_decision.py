@@ -52,7 +52,12 @@ def played(project: Path, current: pd.DataFrame) -> Played:
         ({"a": 1.0}, True, "low", "a"),
         ({"off": 1.0}, True, "high", "a"),
     ],
-    ids=["nothing", "a column the champion does not need", "the rows move to where it is surer", "a is recorded wrongly"],
+    ids=[
+        "nothing",
+        "a column the champion does not need",
+        "the rows move to where it is surer",
+        "a is recorded wrongly",
+    ],
 )
 def test_severity_is_what_the_drift_means_for_the_champion(
     tmp_path: Path,

@@ -162,7 +162,9 @@ class TestTuners:
 
     @pytest.mark.parametrize("train", [{}, {"tuner": "ray"}])
     @pytest.mark.parametrize("status", [Status.FAILED, Status.UNKNOWN])
-    def test_where_ray_does_not_start_hyperopt_tunes_and_it_is_said(self, status: Status, train: dict[str, str]) -> None:
+    def test_where_ray_does_not_start_hyperopt_tunes_and_it_is_said(
+        self, status: Status, train: dict[str, str]
+    ) -> None:
         why = "Ray does not start on this machine: timed out."
         answer = ToolResult(status=status, message=why, error=ErrorInfo(kind=ErrorKind.FINAL, message=why))
         result, evidence = self.tuned(answer, **train)

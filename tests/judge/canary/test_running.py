@@ -18,15 +18,14 @@ Make = Callable[[int, int, float], Evidence]  # seed, requests, how much worse t
 
 
 def scored(seed: int, requests: int, worse: float) -> Evidence:
-    """A tenth of the requests is positive; half of the loss of `worse` is at the top of the ranking."""
+    """A tenth of the requests is positive; the classes lie two deviations apart, for the weaker model less."""
     random = np.random.default_rng([seed, 5])
     positive = random.random(requests) < 0.1
     shared = random.standard_normal(requests)
-    own = [0.9 * shared + 0.44 * random.standard_normal(requests) for _ in range(2)]
-    apart = [2.0 + min(worse, 0) * -1.2, 2.0 - max(worse, 0) * 1.2]
     columns: dict[str, np.ndarray] = {}
-    for who, noise, gap in zip(("challenger", "champion"), own, reversed(apart), strict=True):
-        probability = norm.cdf(noise + gap * positive - 2.0)
+    for who, weaker in (("champion", max(-worse, 0)), ("challenger", max(worse, 0))):
+        noise = 0.9 * shared + 0.44 * random.standard_normal(requests)
+        probability = norm.cdf(noise + (2.0 - 1.2 * weaker) * positive - 2.0)
         wrong = ((probability > 0.5) != positive).astype(float)
         columns |= {f"{who}_probability": probability, f"{who}_error": wrong, f"{who}_loss": wrong}
     return replace(traffic(requests, seed), positive=positive.astype(float), **columns)
@@ -59,29 +58,27 @@ def test_a_worse_challenger_is_rolled_back_an_equal_one_rarely_and_a_better_one_
     metric: str, task: Task, make: Make
 ) -> None:
     rules = Rules(metric, task)
-    worse = [judge(make(seed, REQUESTS, 0.5), rules) for seed in range(10)]
-    assert sum(found.verdict == "rollback" for found in worse) >= 9
-    assert not any(found.verdict == "promote" for found in worse)
-    better = [judge(make(seed, REQUESTS, -0.5), rules).verdict for seed in range(10)]
-    assert better.count("promote") >= 9
-    equal = [trace(make(seed, 3000, 0.0), rules).first("rollback") for seed in range(60)]
-    assert sum(first is not None for first in equal) <= 3, "all looks together: at most 5 %"
+    worse = [judge(make(seed, REQUESTS, 0.5), rules).verdict for seed in range(5)]
+    assert worse.count("rollback") >= 4 and "promote" not in worse
+    better = [judge(make(seed, REQUESTS, -0.5), rules).verdict for seed in range(5)]
+    assert better.count("promote") >= 4
+    equal = [trace(make(seed, 3000, 0.0), rules).first("rollback") for seed in range(40)]
+    assert sum(first is not None for first in equal) <= 2, "all looks together: at most 5 %"
 
 
 def test_a_challenger_that_ranks_as_well_but_errs_at_the_top_is_not_promoted_for_its_auc() -> None:
     """The wrong positives are the highest of all: of no weight in the AUC, and half of the average precision."""
     found = []
-    for seed in range(10):
-        made = scored(seed, REQUESTS, -0.5)
+    for seed in range(5):
+        made = scored(seed, REQUESTS, -0.3)
         assert made.positive is not None and made.challenger_probability is not None
-        lifted = (made.positive == 0) & (np.random.default_rng(seed).random(REQUESTS) < 0.01)
+        lifted = (made.positive == 0) & (np.random.default_rng(seed).random(REQUESTS) < 0.02)
         made = replace(made, challenger_probability=np.where(lifted, 0.999999, made.challenger_probability))
         auc = [sk.roc_auc_score(made.positive, p) for p in (made.champion_probability, made.challenger_probability)]
         assert auc[1] > auc[0]
-        found.append((judge(made, Rules("average_precision", "binary")).verdict,
-                      judge(made, Rules("roc_auc", "binary")).verdict))  # fmt: skip
-    assert [by_ap for by_ap, _ in found].count("rollback") >= 9
-    assert [by_auc for _, by_auc in found].count("promote") >= 9
+        found.append([judge(made, Rules(metric, "binary")).verdict for metric in ("average_precision", "roc_auc")])
+    assert [by_ap for by_ap, _ in found].count("rollback") >= 4
+    assert [by_auc for _, by_auc in found].count("promote") >= 4
 
 
 def test_a_loss_of_a_small_average_precision_is_measured_by_what_there_is_to_lose() -> None:
@@ -92,7 +89,7 @@ def test_a_loss_of_a_small_average_precision_is_measured_by_what_there_is_to_los
     shared = random.standard_normal(requests)
     columns = {
         f"{who}_probability": norm.cdf(0.97 * shared + 0.24 * random.standard_normal(requests) + gap * positive)
-        for who, gap in (("champion", 1.05), ("challenger", 0.85))
+        for who, gap in (("champion", 1.05), ("challenger", 0.96))
     }
     made = replace(traffic(requests, 1), positive=positive.astype(float), **columns)
     values = [sk.average_precision_score(positive, p) for p in columns.values()]
@@ -109,7 +106,9 @@ def test_a_loss_as_large_as_the_tolerance_is_rarely_proven_within_it(metric: str
     lost = float(many().harm[-1])
     assert lost > 0.01
     proven = [
-        trace(make(seed, 3000, 0.3), replace(rules, tolerance=lost)).proof[-1] >= np.log(20) for seed in range(60)
+        quality_of(make(seed, 3000, 0.3), replace(rules, tolerance=lost)).running().within_log_e(3000).max()
+        >= np.log(20)  # type: ignore[misc]
+        for seed in range(60)
     ]
     assert sum(proven) <= 4
 
@@ -172,14 +171,18 @@ def test_the_verdict_on_a_prefix_stays() -> None:
 
 
 def test_the_interval_of_the_difference_holds_and_shrinks() -> None:
-    held, truth = 0, None
+    held = 0
     rules = Rules("average_precision", "binary")
     many = quality_of(scored(999, 80_000, 0.3), rules).running
     assert many is not None
     truth = -float(many().harm[-1])
     for seed in range(40):
-        found = judge(scored(seed, 3000, 0.3), rules)
-        assert found.interval is not None and found.difference is not None
-        assert found.interval[0] <= found.difference <= found.interval[1]
-        held += found.interval[0] <= truth <= found.interval[1]
-    assert held >= 37
+        running = quality_of(scored(seed, 3000, 0.3), rules).running
+        assert running is not None
+        low, high = (-running().intervals(0.05)[:, ::-1]).T
+        assert (np.diff(low) >= 0).all() and (np.diff(high) <= 0).all()
+        held += bool((low <= truth).all() and (truth <= high).all())
+    assert held >= 36, "at all looks at once"
+    found = judge(scored(0, 3000, 0.3), rules)
+    assert found.interval is not None and found.difference is not None
+    assert found.interval[0] <= found.difference <= found.interval[1]

@@ -147,8 +147,8 @@ def _values(column: ColumnProfile) -> list[Config]:
 def _whole_numbers(here: ColumnProfile, before: ColumnProfile | None, fillers: bool) -> list[Config]:
     """A column of whole numbers with a few fractions was averaged or shifted somewhere.
 
-    Certain where the column counts rows, or was whole in the reference and more than single values are not; elsewhere (a
-    price that is mostly round, a temperature interpolated here and there) it is a hint, unless the file holds filler
+    Certain where the column counts rows, or was whole in the reference and more than single values are not; elsewhere
+    (a price that is mostly round, a temperature interpolated here and there) it is a hint, unless the file holds filler
     rows besides.
     """
     whole = here.whole_share

@@ -188,7 +188,7 @@ def _cluster(address: str | None) -> Generator[Any]:
                     object_store_memory=OBJECT_STORE_BYTES,
                     **quiet,
                 )
-    except Exception as error:  # noqa: BLE001 - Ray raises bare ones too; each becomes one of ours here
+    except Exception as error:  # Ray raises bare ones too; each becomes one of ours
         ray.shutdown()  # what did start of it
         text = " ".join(str(error).split())[:200]
         if address:

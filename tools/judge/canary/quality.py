@@ -91,8 +91,8 @@ class Rules:
     """What is asked of the canary.
 
     Args:
-        tolerance: accepted loss of quality: points of an error rate, AUC, F1 or average precision (0.02; of the last two
-            never more than a share of 0.05 of the champion's), or a share of the champion's loss (0.05). None takes
+        tolerance: accepted loss of quality: points of an error rate, AUC, F1 or average precision (0.02; of the last
+            two never more than a share of 0.05 of the champion's), or a share of the champion's loss (0.05). None takes
             these defaults; 0 asks for proof that the challenger is better.
         max_latency_ms: accepted 95th percentile of the challenger's latency.
         max_error_rate: accepted share of failed answers of the challenger.

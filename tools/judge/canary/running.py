@@ -114,8 +114,9 @@ def _looks(rarest: NDArray[np.int64]) -> NDArray[np.int64]:
     if not len(enough):
         return enough
     first = int(enough[0]) + 1
-    steps = int(np.log(len(rarest) / first) / np.log(GROWTH)) + 1
+    steps = int(np.log(len(rarest) / first) / np.log(GROWTH)) + 2  # the last may end beyond, or within by rounding
     looks = np.unique((first * GROWTH ** np.arange(steps)).astype(np.int64))
+    looks = looks[looks <= len(rarest)]
     return looks[rarest[looks - 1] >= MIN_ROWS]
 
 

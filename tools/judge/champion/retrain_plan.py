@@ -95,8 +95,8 @@ def plan_retraining(
     paths, course, at = _outlook(now, level, error, seed)
     random = np.random.default_rng(seed)
     # No loss is below 0, so nothing can lose less than the reference rows did by more than all of that.
-    savings = np.maximum(np.maximum(paths, 0.0).mean(axis=1) - level - error * random.standard_normal(len(paths)), -level)
-    savings *= ahead
+    rise = np.maximum(paths, 0.0).mean(axis=1) - level - error * random.standard_normal(len(paths))
+    savings = ahead * np.maximum(rise, -level)
     tail = (1 - LEVEL) / 2
     low, middle, high = (float(q) for q in np.quantile(savings, (tail, 0.5, 1 - tail)))
     probability = float((savings > cost).mean())
@@ -205,9 +205,9 @@ def _reasons(plan: RetrainPlan, cost: float, horizon: int) -> list[str]:
     verb = "pays" if plan.pays else "does not pay"
     reasons = [
         f"Over the next {horizon} rows the champion is forecast to lose {abs(plan.savings):.0f} rows' worth "
-        f"{_more(plan.savings)} than on the reference rows ({_between(*plan.interval)}), a row's worth being what a row "
-        f"costs that is answered without a model; a retraining costs {cost:g}: it {verb} (the probability that it pays "
-        f"is {chance(plan.probability)})."
+        f"{_more(plan.savings)} than on the reference rows ({_between(*plan.interval)}), a row's worth being what a "
+        f"row costs that is answered without a model; a retraining costs {cost:g}: it {verb} (the probability that it "
+        f"pays is {chance(plan.probability)})."
     ]
     if plan.course == "sudden":
         reasons.append(f"The loss changed suddenly at current row {plan.change_row}.")

@@ -259,7 +259,11 @@ def _in_seconds(found: _Course, step_s: float, sign: float, threshold: float, ho
 
 
 def _crossing(
-    found: _Course, times: tuple[float | None, float | None, float | None], threshold: float, horizon_s: float, unit: Unit
+    found: _Course,
+    times: tuple[float | None, float | None, float | None],
+    threshold: float,
+    horizon_s: float,
+    unit: Unit,
 ) -> str:
     """What is to be expected of a level that has not crossed and can be forecast."""
     low, middle, high = (said(time, unit) for time in times)
@@ -270,10 +274,14 @@ def _crossing(
             f"within {within}"
         )
     if found.outlook == "crossing":
-        by = "with its season" if found.season else "by chance"
+        if found.season:
+            return (
+                f"and its season takes it across {threshold:g} within {within} (probability {likely}); no trend beyond "
+                "the season is proven"
+            )
         return (
-            f"and so near to {threshold:g} that it may cross it {by} within {within} (probability {likely}); no trend "
-            "towards it is proven"
+            f"and so near to {threshold:g} that chance alone may take it across within {within} (probability "
+            f"{likely}); no trend towards it is proven"
         )
     if found.probability >= UNLIKELY:
         return f"and may cross {threshold:g} within {within}, but rather does not (probability {likely})"
