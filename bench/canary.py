@@ -444,7 +444,7 @@ def scored_rows(data: Path, name: str) -> dict[str, NDArray[Any]]:
 def metric_scenarios(data: Path) -> list[Scenario]:
     """Each metric that a goal may have, with a weaker, an equal and a better challenger."""
     made: list[Scenario] = []
-    for name in ("bank_marketing", "airlines_delayed_labels", "bike_hourly"):
+    for name in ("telco_churn", "airlines_delayed_labels", "bike_hourly"):
         if not (data / name).is_dir():
             print(f"{name} not found under {data}: skipped")
             continue

@@ -29,7 +29,7 @@ class MovedColumn(BaseModel):
     change: str
 
 
-_LABELLED = {"reference": "reference_holdout", "current": "current_all"}  # whose labels say what a drift costs
+LABELLED = ("reference_holdout", "current_all")  # their labels say what a drift costs
 
 CALLS: dict[str, tuple[str, ...]] = {
     "evidently.detect_drift": (),
@@ -86,12 +86,10 @@ def runbook(inputs: Inputs) -> Runbook:
     )
     # A champion that needs no column (it guesses) gives nothing to weigh by.
     weights = {"importance": weighed.importance_path} if weighed.used_columns else {}
-    scores: dict[str, str] = {}
-    for name in ("reference", "current"):
-        scored = yield call(
-            "mlflow", "evaluate_model", model_uri=champion.model_uri, data=paths[_LABELLED[name]], **scoring(goal)
-        )
-        scores[f"{name}_scores"] = expect(scored, Evaluation, f"evaluating the champion on the {name} data").scores_path
+    scores: list[str] = []
+    for name in LABELLED:
+        scored = yield call("mlflow", "evaluate_model", model_uri=champion.model_uri, data=paths[name], **scoring(goal))
+        scores.append(expect(scored, Evaluation, "evaluating the champion").scores_path)
     judged: list[DriftJudgement] = []
     parts = _parts(inputs, paths)
     for current, excluded in parts:
@@ -103,7 +101,7 @@ def runbook(inputs: Inputs) -> Runbook:
             exclude=excluded,
             alpha=FALSE_ALARMS / len(parts),  # together they raise a false alarm as rarely as one would
             **weights,
-            **(scores if current == paths["current_all"] else {}),
+            **({"scores": scores} if current == paths["current_all"] else {}),
         )
         judged.append(expect(answer, DriftJudgement, "judging drift"))
     worst = _worst(judged)
@@ -166,16 +164,11 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
         grant("evidently.detect_drift", reference=paths["reference_all"], current=paths["current_all"]),
         grant("mlflow.column_importance", model_uri=champion.model_uri, data=paths["reference_holdout"]),
     ]
-    found += [
-        grant("mlflow.evaluate_model", model_uri=champion.model_uri, data=paths[name]) for name in _LABELLED.values()
-    ]
+    found += [grant("mlflow.evaluate_model", model_uri=champion.model_uri, data=paths[name]) for name in LABELLED]
     weighed = done.last("mlflow.column_importance", ColumnImportance)
-    scored = {
-        f"{name}_scores": done.last("mlflow.evaluate_model", Evaluation, data=paths[label])
-        for name, label in _LABELLED.items()
-    }
-    scores = {name: data.scores_path for name, data in scored.items() if data is not None}
-    if weighed is None or len(scores) < len(_LABELLED):
+    scored = [done.last("mlflow.evaluate_model", Evaluation, data=paths[name]) for name in LABELLED]
+    scores = [data.scores_path for data in scored if data is not None]
+    if weighed is None or len(scores) < len(LABELLED):
         return found
     parts = _parts(inputs, paths)
     return found + [
@@ -186,7 +179,7 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
             exclude=excluded,
             alpha=FALSE_ALARMS / len(parts),
             importance=weighed.importance_path if weighed.used_columns else None,
-            **(scores if current == paths["current_all"] else {}),
+            **({"scores": scores} if current == paths["current_all"] else {}),
         )
         for current, excluded in parts
     ]

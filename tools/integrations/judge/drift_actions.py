@@ -43,11 +43,9 @@ class DriftActions(Backend):
         check_range("alpha", args.alpha, 0, 0.5)
         check_range("min_effect", args.min_effect, -1e-12, 1)
         importance = read_importance(ctx.path(args.importance)) if args.importance else None
-        if bool(args.reference_scores) != bool(args.current_scores):
-            raise FixableError("give both reference_scores and current_scores, or neither")
-        loss = None
-        if args.reference_scores:
-            loss = loss_change(*(read_losses(ctx.path(path)) for path in (args.reference_scores, args.current_scores)))
+        if len(args.scores) not in (0, 2):
+            raise FixableError(f"scores are those of the reference and of the current rows; got {len(args.scores)}")
+        loss = loss_change(*(read_losses(ctx.path(path)) for path in args.scores)) if args.scores else None
         reference = ctx.path(args.reference)
         if args.current:
             tables = count_files(reference, ctx.path(args.current), args.exclude)

@@ -11,14 +11,14 @@ from tools.core.contract import Action, Args, Data
 class DriftArgs(Args):
     """Two files; or without `current`, the counts of two data sets that another tool made."""
 
+    # Factories keep the defaults out of the schema, which a model pays for on each request.
     reference: Annotated[ReadPath, Bound()] = Field(description="older")
-    current: Annotated[ReadPath, Bound()] = Field("", description="newer")
-    importance: Annotated[ReadPath | None, Bound()] = Field(None, description="JSON by column")
-    reference_scores: Annotated[ReadPath, Bound()] = Field("", description="champion's")
-    current_scores: Annotated[ReadPath, Bound()] = Field("", description="champion's")
+    current: Annotated[ReadPath, Bound()] = Field(default_factory=str, description="newer")
+    importance: Annotated[ReadPath | None, Bound()] = Field(None, description="JSON")
+    scores: Annotated[list[ReadPath], Bound()] = Field(default_factory=list[str], description="before, now")
     exclude: Annotated[list[str], Bound()] = Field(default_factory=list[str], description="skip")
-    alpha: Annotated[float, Bound()] = Field(0.01, description="false alarm rate")
-    min_effect: Annotated[float, Bound()] = Field(0.05, description="share of rows")
+    alpha: Annotated[float, Bound()] = Field(default_factory=lambda: 0.01, description="level")
+    min_effect: Annotated[float, Bound()] = Field(default_factory=lambda: 0.05, description="of rows")
 
 
 class MovedColumn(Data):
