@@ -425,6 +425,7 @@ class Goal(Section):
             "tuning_trials": str(self.budget.tuning_trials),
             "retrain_cost": f"{self.retrain.cost:g}",
             "canary_percent": f"{self.canary.percent:g}",
+            "canary_max_percent": f"{self.canary.max_percent:g}",
             "objectives": ", ".join(self.objectives),
             "labels": self.canary.told_labels(),
             "ab_percent": f"{self.ab_test.percent:g}" if self.ab_test else "0",
