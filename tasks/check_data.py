@@ -158,8 +158,7 @@ def _set_aside(
                 "stage_data",
                 **kept,
                 target=goal.target,
-                name=f"{goal.name}-clean",
-                baseline_share=goal.data.baseline_share,
+                **_clean(goal),
             )
         ),
         StagedData,
@@ -210,7 +209,8 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
 
 def _clean(goal: Goal) -> dict[str, Any]:
     """What the staging of cleaned data shares with that of the goal's."""
-    return {"name": f"{goal.name}-clean", "baseline_share": goal.data.baseline_share}
+    ordered = {"time_column": goal.data.time_column} if goal.data.time_column else {}
+    return {"name": f"{goal.name}-clean", "baseline_share": goal.data.baseline_share, **ordered}
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:

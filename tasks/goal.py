@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from tools.modeling.reading.settings import ReadSettings
 
 MINIMIZED_METRICS = frozenset({"mae", "rmse", "mape", "log_loss"})
-_OF_CLASSES = ("accuracy", "balanced_accuracy", "f1", "roc_auc", "log_loss")
-# The metrics of each kind of model, as `tools.modeling.metrics` defines them.
+_OF_CLASSES = ("accuracy", "balanced_accuracy", "f1", "log_loss")
+# The metrics of each kind of model, as `tools.modeling.metrics` defines them and `tools.judge` can judge by.
 METRICS: dict[str, tuple[str, ...]] = {
-    "binary": (*_OF_CLASSES, "average_precision"),
+    "binary": (*_OF_CLASSES, "roc_auc", "average_precision"),
     "multiclass": _OF_CLASSES,
     "regression": ("mae", "rmse", "r2", "mape"),
 }
@@ -135,6 +135,8 @@ class SyntheticSection(Section):
 class CanarySection(Section):
     """The canary: its share of traffic, how many requests between two looks, and what the judge accepts.
 
+    `percent`: the share it starts with. Once all harm is ruled out but what only requests that the challenger answers
+    can rule out, it doubles at each look up to `max_percent`; one not above `percent` raises nothing.
     `at_deadline`: what is preferred when the requests are used up and the judge is not sure. None: a person is asked.
     `label_delay_requests`: a request's label is known once that many later ones were sent; 0 means at once. `labels`:
     your own table of request_id and label (CSV or Parquet), read before every look; empty: the simulation writes it.
@@ -146,6 +148,7 @@ class CanarySection(Section):
     """
 
     percent: float = Field(default=5.0, gt=0, le=50)
+    max_percent: float = Field(default=20.0, gt=0, le=50)
     batch_requests: int = Field(default=200, ge=20)
     max_requests: int = Field(default=2000, ge=20)
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
@@ -422,6 +425,7 @@ class Goal(Section):
             "tuning_trials": str(self.budget.tuning_trials),
             "retrain_cost": f"{self.retrain.cost:g}",
             "canary_percent": f"{self.canary.percent:g}",
+            "canary_max_percent": f"{self.canary.max_percent:g}",
             "objectives": ", ".join(self.objectives),
             "labels": self.canary.told_labels(),
             "ab_percent": f"{self.ab_test.percent:g}" if self.ab_test else "0",

@@ -111,10 +111,9 @@ def test_a_canary_is_set_up_once_and_each_batch_is_judged_before_the_next(monkey
         return granted("canary", results, *calls)
 
     def shared(percent: float) -> Any:
-        server, action, _, result = made("serving.set_traffic")
-        return server, action, {"percent": percent}, result
+        return made("serving.set_traffic", canary_percent=percent)
 
-    stable, started = made("serving.deploy_model"), made("serving.start_canary")
+    stable, started = made("serving.deploy_model"), made("serving.start_canary", canary_percent=share)
     sent = made("serving.send_traffic", next_start=200, rows_left=1000, evidence_path="e")
     waits = made("judge.judge_canary", verdict="wait", held=False)
     holds = made("judge.judge_canary", verdict="wait", held=True)
@@ -130,6 +129,34 @@ def test_a_canary_is_set_up_once_and_each_batch_is_judged_before_the_next(monkey
     assert "serving.set_traffic" not in after(stable, started, sent, holds, shared(0.0))
     assert after(stable, started, sent, holds, shared(0.0), sent, waits)["serving.set_traffic"] == {"percent": share}
     assert after(stable, started, sent, made("judge.judge_canary", verdict="rollback")) == {}
+
+
+def test_a_share_is_doubled_once_per_verdict_that_rules_harm_out_and_never_beyond_the_goals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tasks.canary.slices", lambda inputs: {"live": "live.parquet"})
+    trained = load_task("train_challenger").result.model_construct(
+        challenger_digest="d1", champion_scores="", challenger_scores="", summary="s"
+    )
+    begun = made("serving.deploy_model"), made("serving.start_canary", canary_percent=5.0)
+    sent = made("serving.send_traffic", next_start=200, rows_left=1000, evidence_path="e")
+    safe = made("judge.judge_canary", verdict="wait", held=False, harm_ruled_out=True)
+    unsure = made("judge.judge_canary", verdict="wait", held=False, harm_ruled_out=False)
+
+    def share(*calls: Any) -> Any:
+        found = granted("canary", {**RESULTS, "train_challenger": trained}, *begun, *calls)
+        return found.get("serving.set_traffic", {}).get("percent")
+
+    def shared(percent: float) -> Any:
+        return made("serving.set_traffic", canary_percent=percent)
+
+    assert share(sent, unsure) is None
+    assert share(sent, safe) == 10.0
+    assert share(sent, safe, shared(10.0)) is None, "each share is judged before the next"
+    assert share(sent, safe, shared(10.0), sent) is None
+    assert share(sent, safe, shared(10.0), sent, safe) == GOAL.canary.max_percent == 20.0
+    assert share(sent, safe, shared(20.0), sent, safe) is None, "never beyond the goal's bound"
+    assert share(sent, made("judge.judge_canary", verdict="promote", held=False, harm_ruled_out=True)) is None
 
 
 def test_a_first_champion_is_only_what_was_trained_and_registered_here(monkeypatch: pytest.MonkeyPatch) -> None:

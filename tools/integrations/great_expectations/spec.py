@@ -78,7 +78,7 @@ SPEC = Integration(
             result=ValidationReport,
             effect=Effect.READ,
             idempotent=True,
-            timeout_s=300,
+            timeout_s=1800,  # a busy machine; without its answer nothing may be trained
         ),
         Action(
             name="quarantine_rows",

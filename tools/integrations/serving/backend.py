@@ -195,7 +195,7 @@ class ServingBackend(Backend):
                 engine.url,
                 json_rows(chosen.drop(columns=[args.target])),
                 request_ids,
-                lambda done, total: ctx.progress(done, total, f"batch {args.batch}: {done} of {total} requests"),
+                lambda done, total: ctx.progress(done, total, f"{done} of {total} requests"),
                 units or keys,
             )
         except httpx.HTTPError as error:
@@ -213,7 +213,7 @@ class ServingBackend(Backend):
                 shadow_file,
                 offset,
                 request_ids,
-                lambda done, total: ctx.progress(done, total, f"batch {args.batch}: {done} of {total} shadow scores"),
+                lambda done, total: ctx.progress(done, total, f"{done} of {total} shadow scores"),
             )
         deadline_ms = self._challenger_timeout_s * 1000.0
         rows = evidence(replies, shadow, chosen[args.target], args.task, args.batch, deadline_ms)
@@ -251,7 +251,8 @@ class ServingBackend(Backend):
         fell_back = rows.loc[rows["fallback"] != "", "fallback"]
         fallbacks = {str(reason): int(count) for reason, count in fell_back.value_counts().items()}
         message = (
-            f"Batch {args.batch}: {len(replies)} requests in {elapsed_s:.1f} s, {failed} without an answer; "
+            f"Rows {args.start} to {args.start + len(replies) - 1}: {len(replies)} requests in {elapsed_s:.1f} s, "
+            f"{failed} without an answer; "
             f"champion {champion.errors} errors"
         )
         if challenger is not None:
