@@ -25,6 +25,7 @@ TEXT_TYPES = ["str"]
 SOME_VALUE = 1e-9  # `mostly`: one value that is not null is enough
 DUPLICATE_SHARE = 0.2  # more whole-row duplicates than in the reference: the file was joined or loaded twice
 RANGE_FACTOR = 1.0  # far outside: further beyond the reference's range than the range is wide
+SHOWN_CLASSES = 8
 WHOLE_NUMBER = r"^-?\d+(?:\.0*)?(?:e\+?\d+)?$"
 NUMBER = r"^\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*$"
 NOT_BLANK = r"\S"
@@ -180,7 +181,11 @@ def _target(target: str, task: str) -> list[Config]:
 
 def target_classes(target: str, classes: list[Any]) -> Config:
     """Expect only the reference's classes."""
-    reason = "classes that the reference does not have"
+    known = ", ".join(repr(str(label)) for label in sorted(classes, key=str)[:SHOWN_CLASSES])
+    reason = (
+        f"classes that the reference does not have (it has {known}{', ...' if len(classes) > SHOWN_CLASSES else ''}); "
+        "where they are other names of these, state which under `data.labels`"
+    )
     return _expect("column_values_to_be_in_set", target, "critical", reason, rows=True, value_set=classes)
 
 
