@@ -20,7 +20,7 @@ class Result(TaskResult):
     version: int
     model_uri: str
     trained_now: bool = Field(description="true when there was none and a baseline was trained")
-    usable: bool = Field(default=True, description="false: the baseline is too good to be believed; there is no champion")
+    usable: bool = Field(default=True, description="false: the baseline is too good to be believed")
 
 
 def runbook(inputs: Inputs) -> Runbook:
