@@ -119,7 +119,7 @@ def _judged(read: list["ReadFile"], goal: "Goal") -> tuple[list[str], list[str]]
     targets = (None if reference is None else reference[goal.target], now[goal.target])
     found = check_target(*targets, goal.task, goal.metric, goal.positive)
     found += find_leaks(reference, now, goal.target, goal.task, goal.dropped)
-    found += [] if reference is None else shared_rows_doubt(shared_rows(reference, now), len(now))
+    found += [] if reference is None else shared_rows_doubt(shared_rows(reference, now, goal.dropped), len(now))
     if goal.task == "binary":
         notes.append(told_positive(now[goal.target], goal.positive))
     refused: list[str] = []

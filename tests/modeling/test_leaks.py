@@ -60,6 +60,11 @@ def test_a_column_that_tells_the_label_is_found_in_either_file(name: str) -> Non
     assert "in the reference and the current data" in leaks(leaking, leaking)["told"]
 
 
+def test_two_columns_that_nearly_tell_it_do_not_hide_each_other() -> None:
+    twins = table(first=HIT ^ (NOISE < 0.008), second=HIT ^ (NOISE > 0.992))
+    assert set(leaks(twins)) == {"first", "second"}
+
+
 def test_columns_that_are_merely_good_are_not() -> None:
     good = table(
         score=2 * A + RANDOM.normal(scale=0.3, size=N), ts=TIMES, id=np.arange(N), code=[f"c{i}" for i in range(N)]
@@ -94,6 +99,11 @@ def test_the_values_before_are_no_leak_of_a_series() -> None:
 def test_rows_of_the_reference_in_the_current_data_are_counted() -> None:
     frame = table()
     assert shared_rows(frame, frame) == N and "1500 of the 1500" in shared_rows_doubt(N, N)[0].reason
+    again = table(ts=TIMES, id=np.arange(N))  # the same rows under new times and numbers
+    later = again.assign(ts=TIMES + pd.Timedelta(days=90), id=np.arange(N) + N).sample(frac=1, random_state=0)
+    assert shared_rows(again, later, ["ts"]) == N
+    few = pd.DataFrame({"plan": PLAN, "visits": RANDOM.poisson(3, N), "y": Y, "id": np.arange(N)})
+    assert shared_rows(few.iloc[:700], few.iloc[700:]) == 0  # rows of few values repeat by chance
     assert not shared_rows_doubt(3, N) and not shared_rows_doubt(0, N)
 
 
@@ -127,7 +137,7 @@ def stops(frame: pd.DataFrame, goal: Goal) -> list[str]:
     reference, current = frame.iloc[:half].reset_index(drop=True), frame.iloc[half:].reset_index(drop=True)
     found = check_target(reference[goal.target], current[goal.target], goal.task, goal.metric, goal.positive)
     found += find_leaks(reference, current, goal.target, goal.task, goal.dropped)
-    found += shared_rows_doubt(shared_rows(reference, current), len(current))
+    found += shared_rows_doubt(shared_rows(reference, current, goal.dropped), len(current))
     return [f"{doubt.column}: {doubt.reason}" for doubt in found if doubt.critical]
 
 

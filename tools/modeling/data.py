@@ -24,6 +24,7 @@ MAX_CLASSES = 200
 # What a file of scores says of itself, in the attributes of its table.
 MODEL_DIGEST = "model_digest"
 ROWS_DIGEST = "rows_digest"
+POSITIVE = "positive"  # the class that a binary metric is of
 
 
 def check_task(task: str) -> Task:

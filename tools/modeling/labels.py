@@ -228,6 +228,14 @@ def positive_label(labels: Iterable[Any], stated: str = "") -> Any:
     return chosen.item() if isinstance(chosen, np.generic) else chosen
 
 
+def positive_text(labels: Any, stated: str = "") -> str:
+    """`positive_label` as text, where the labels may be of rows that happen not to have the stated one."""
+    if not stated:
+        return str(as_text([positive_label(labels)])[0])
+    known = [str(text) for text in pd.unique(as_text(labels))]
+    return match([stated], known).get(stated, stated)
+
+
 def spelled_as(values: np.ndarray, known: Sequence[str]) -> np.ndarray:
     """Labels as `known` spells them, as text where one is spelled otherwise; the array itself where none is."""
     texts = as_text(values)

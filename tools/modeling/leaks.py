@@ -34,6 +34,7 @@ LEAVES = 64
 TELLS, NEARLY = 0.005, 0.1
 AUC_TELLS, AUC_NEARLY = 0.0005, 0.025  # of 1 - AUC, two classes
 FIT_TELLS, FIT_NEARLY = 1e-6, 0.02  # of 1 - r2, regressions
+TWIN = 0.4  # how much stricter these are where several columns are near
 WORSE = 4.0  # times as many errors of all other columns together
 SHARED_SHARE = 0.01  # of the current rows; fewer are said when the files are read
 
@@ -49,6 +50,9 @@ class Left:
 
     def least(self, tells: float, rank: float) -> bool:
         return self.share <= tells or self.of_rank <= rank
+
+    def is_far_below(self, other: "Left") -> bool:
+        return WORSE * self.share <= other.share or WORSE * self.of_rank <= other.of_rank
 
 
 def find_leaks(
@@ -104,17 +108,19 @@ def _leaks_of(features: pd.DataFrame, truth: NDArray[Any], task: Kind) -> dict[s
     limits = (TELLS, AUC_TELLS, NEARLY, AUC_NEARLY)
     if task == "regression":
         limits = (FIT_TELLS, FIT_TELLS, FIT_NEARLY, FIT_NEARLY)
-    found: dict[str, str] = {}
     folds = _folds(len(truth))
-    for name in features.columns:
-        left = _left_by(cast(pd.Series, features[name]), truth, task, folds)
-        if left.least(limits[0], limits[1]):
-            found[str(name)] = "tells the target by itself"
-        elif left.least(limits[2], limits[3]):
-            rest = _left_by_rest(features.drop(columns=[name]), truth, task)
-            if WORSE * left.share <= rest.share or WORSE * left.of_rank <= rest.of_rank:
-                found[str(name)] = f"nearly tells the target ({_in_words(left, rest, task)})"
-    return found
+    left = {str(name): _left_by(cast(pd.Series, features[name]), truth, task, folds) for name in features.columns}
+    told = {name: "tells the target by itself" for name, one in left.items() if one.least(*limits[:2])}
+    near = {name: one for name, one in left.items() if name not in told and one.least(*limits[2:])}
+    features = features.drop(columns=list(told))
+    for name, one in near.items():
+        rest = _left_by_rest(features.drop(columns=[name]), truth, task)
+        if not one.is_far_below(rest) and len(near) > 1 and one.least(limits[2] * TWIN, limits[3] * TWIN):
+            # Two such columns stand in for each other: what does the table know without either?
+            rest = _left_by_rest(features.drop(columns=list(near)), truth, task)
+        if one.is_far_below(rest):
+            told[name] = f"nearly tells the target ({_in_words(one, rest, task)})"
+    return told
 
 
 def _in_words(left: Left, rest: Left, task: Kind) -> str:

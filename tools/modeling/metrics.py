@@ -9,7 +9,7 @@ from sklearn import metrics as sk
 
 from tools.core.errors import FixableError
 from tools.modeling.data import Task
-from tools.modeling.labels import as_text, match, positive_label
+from tools.modeling.labels import as_text, positive_text
 from tools.modeling.predictor import Predictions
 
 Direction = Literal["maximize", "minimize"]
@@ -204,10 +204,10 @@ def _labelled(truth: np.ndarray, predictions: Predictions) -> _Labelled:
     true_text, predicted_text = as_text(truth), as_text(predictions.values)
     if predictions.classes is None:
         known = sorted({*true_text, *predicted_text})
-        positive = _positive(predictions, known, truth)
+        positive = positive_text(truth, predictions.positive)
     else:
         known = as_text(predictions.classes).tolist()
-        positive = _positive(predictions, known, predictions.classes)
+        positive = positive_text(predictions.classes, predictions.positive)
     labels = known + sorted({*true_text, *predicted_text, positive}.difference(known))
     number = {label: k for k, label in enumerate(labels)}
     probabilities = predictions.probabilities
@@ -219,9 +219,3 @@ def _labelled(truth: np.ndarray, predictions: Predictions) -> _Labelled:
         probabilities=probabilities,
         positive=number[positive],
     )
-
-
-def _positive(predictions: Predictions, known: list[str], labels: np.ndarray) -> str:
-    """The positive class as text: the stated one, whether or not these rows have it, else that of the labels."""
-    stated = predictions.positive
-    return match([stated], known).get(stated, stated) if stated else str(as_text([positive_label(labels)])[0])

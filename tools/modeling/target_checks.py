@@ -55,7 +55,8 @@ def _of_one(column: pd.Series, task: Kind, metric: str, name: str, is_current: b
                 "target_missing",
                 target,
                 f"the target is missing in {int(empty.sum())} of the {len(column)} rows of {name}; fill these labels "
-                "in, or drop the rows where that does not depend on the label (`data.on_bad_rows: quarantine`)",
+                "in, or drop the rows where that does not depend on the label (`data.on_bad_rows: quarantine`); a "
+                "class that is written as NULL is read with `data.read.nulls: []`",
                 rows=int(empty.sum()),
             )
         )

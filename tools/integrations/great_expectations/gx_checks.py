@@ -38,7 +38,7 @@ def check_loaded(data: Path, reference: Path | None, own: list[Config] | None, a
     before = plain(earlier) if reference else frame
     if args.target in frame.columns:
         doubts += target_doubts(before[args.target] if reference else None, frame[args.target], args)
-    shared = shared_rows(before, frame) if reference else 0
+    shared = shared_rows(before, frame, args.drop) if reference else 0
     doubts += doubts_of(before if reference else None, frame, shared, len(frame), args)
     if not args.labelled:  # as if there were no label
         same = before is frame

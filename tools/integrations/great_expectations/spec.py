@@ -67,7 +67,9 @@ class QuarantineRowsArgs(Args):
     data: Annotated[ReadPath, Bound()] = Field(description="the file that was validated")
     bad_rows_path: Annotated[ReadPath, Bound()] = Field(description="from validate")
     target: Annotated[str, Bound("goal.target")] = Field("", description="label")
-    task: Annotated[Literal["binary", "multiclass", "regression"] | None, Bound("goal.task")] = Field(None)
+    task: Annotated[Literal["binary", "multiclass", "regression"] | None, Bound("goal.task")] = Field(
+        None, description="kind"
+    )
     max_null_share: Annotated[float, Bound("goal.max_null_share")] = Field(0.05, description="of the target")
     accept: Annotated[list[str], Bound("goal.accept")] = Field(default_factory=list, description="findings to let pass")
 

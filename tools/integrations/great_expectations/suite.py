@@ -163,7 +163,14 @@ def _whole_numbers(here: ColumnProfile, before: ColumnProfile | None, fillers: b
 def _target(target: str, task: str) -> list[Config]:
     binary = task == "binary"
     found = [
-        _null("critical", target, 1.0, "the target is missing in these rows", rows=True),
+        _null(
+            "critical",
+            target,
+            1.0,
+            "the target is missing in these rows (a class that is written as NULL: "
+            "`data.read.nulls: []` keeps such words)",
+            rows=True,
+        ),
         _expect(
             "column_unique_value_count_to_be_between",
             target,

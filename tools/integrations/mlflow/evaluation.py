@@ -15,17 +15,17 @@ from tools.integrations.mlflow.spec import EvaluateModelArgs, Evaluation
 from tools.integrations.mlflow.tracking import Store
 from tools.modeling.data import (
     MODEL_DIGEST,
+    POSITIVE,
     ROWS_DIGEST,
-    as_text,
     check_task,
     clean_target,
     file_digest,
     load_xy,
-    positive_label,
     read_table,
     write_table,
 )
 from tools.modeling.fairness import Audit, get_measure, make_audit
+from tools.modeling.labels import positive_text
 from tools.modeling.metrics import Metric, get_metric, row_losses, score
 from tools.modeling.model_host import IsolatedModel
 from tools.modeling.predictor import Predictions
@@ -76,16 +76,17 @@ def evaluate(store: Store, models: Models, args: EvaluateModelArgs, ctx: CallCon
         }
     )
     rows_digest = file_digest(path)
-    scores.attrs |= {MODEL_DIGEST: model.digest, ROWS_DIGEST: rows_digest}  # kept in the file: what was scored on what
+    classes = truth if predictions.classes is None else predictions.classes
+    positive = positive_text(classes, predictions.positive) if task == "binary" else ""
+    of_class = f" (positive class {positive!r})" if positive else ""
+    # Kept in the file: what was scored on what, and of which class.
+    scores.attrs |= {MODEL_DIGEST: model.digest, ROWS_DIGEST: rows_digest, POSITIVE: positive}
     out = ctx.workspace / f"scores_{path.stem}_{_digest(args)}.parquet"
     ctx.progress(2, 3, "writing the scores")
     write_table(scores, out)
     value = score(metric, truth, predictions, task)
     audit = _audit(args.gap, groups, truth, predictions, task)
     gap = audit.gap(predictions) if audit else None
-    classes = truth if predictions.classes is None else predictions.classes
-    positive = str(as_text([positive_label(classes, predictions.positive)])[0]) if task == "binary" else ""
-    of_class = f" (positive class {positive!r})" if positive else ""
     return Evaluation(
         model_uri=args.model_uri,
         metric=args.metric,
@@ -144,7 +145,7 @@ def _audit(
     if not measure or groups is None:
         return None
     classes = truth if predictions.classes is None else predictions.classes
-    positive = positive_label(classes, predictions.positive) if task == "binary" else None
+    positive = positive_text(classes, predictions.positive) if task == "binary" else None
     return make_audit(measure, groups, truth, task, positive)
 
 
