@@ -30,6 +30,20 @@ def as_text(values: Any) -> np.ndarray:
     return texts[codes]  # the sentinel -1 of a null is the last entry, ""
 
 
+def is_blank(values: Any) -> np.ndarray:
+    """Where `as_text` is "", without making texts of numbers; shape (n,)."""
+    column = pd.Series(values)
+    return column.isna().to_numpy() if pd.api.types.is_numeric_dtype(column.dtype) else as_text(column) == ""
+
+
+def as_numbers(values: Any) -> np.ndarray:
+    """Values as float64, NaN where they are no numbers; infinite ones stay; shape (n,)."""
+    column = pd.Series(values)
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return column.to_numpy(dtype="float64", na_value=np.nan)
+    return np.asarray(pd.to_numeric(column.astype(object), errors="coerce"), dtype="float64")
+
+
 def _text(value: object) -> str:
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))

@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from tools.modeling.accepted import how_to_accept
 from tools.modeling.columns import to_number
 from tools.modeling.doubts import Doubt
-from tools.modeling.labels import Kind, as_text
+from tools.modeling.labels import Kind, as_numbers, as_text, is_blank
 
 MAX_ROWS, LEAST_ROWS = 20_000, 2_000  # of a file, evenly spread; of a wide one fewer
 MAX_CELLS = 1_000_000
@@ -86,19 +86,17 @@ def _reason(column: str, words: str, name: str) -> str:
 
 def _labelled(frame: pd.DataFrame, target: str, task: Kind) -> tuple[pd.DataFrame, NDArray[Any]] | None:
     """At most so many rows with a label, and their labels as numbers; None where they can show nothing."""
-    texts = as_text(frame[target])
-    numbers = np.asarray(pd.to_numeric(frame[target].astype(object), errors="coerce"), dtype="float64")
-    has = np.isfinite(numbers) if task == "regression" else texts != ""
-    at = np.flatnonzero(has)
+    column = cast(pd.Series, frame[target])
+    at = np.flatnonzero(np.isfinite(as_numbers(column)) if task == "regression" else ~is_blank(column))
     most = int(np.clip(MAX_CELLS // frame.shape[1], LEAST_ROWS, MAX_ROWS))
     if len(at) > most:
         at = at[np.linspace(0, len(at) - 1, most).astype(int)]
     if len(at) < MIN_ROWS:
         return None
     if task == "regression":
-        truth: NDArray[Any] = numbers[at]
+        truth: NDArray[Any] = as_numbers(column.iloc[at])
         return (frame.iloc[at], truth) if truth.std() > 0 else None
-    truth = np.unique(texts[at].astype(str), return_inverse=True)[1]
+    truth = np.unique(as_text(column.iloc[at]).astype(str), return_inverse=True)[1]
     counts = np.bincount(truth)
     return (frame.iloc[at], truth) if len(counts) > 1 and len(at) - counts.max() >= MIN_OF_CLASS else None
 
@@ -115,8 +113,10 @@ def _leaks_of(features: pd.DataFrame, truth: NDArray[Any], task: Kind) -> dict[s
     features = features.drop(columns=list(told))
     for name, one in near.items():
         rest = _left_by_rest(features.drop(columns=[name]), truth, task)
-        if not one.is_far_below(rest) and len(near) > 1 and one.least(limits[2] * TWIN, limits[3] * TWIN):
-            # Two such columns stand in for each other: what does the table know without either?
+        twins = task != "regression" and len(near) > 1 and one.least(limits[2] * TWIN, limits[3] * TWIN)
+        if twins and not one.is_far_below(rest):
+            # Two such columns stand in for each other: what does the table know without either? (The values before
+            # a number always do, which is no leak.)
             rest = _left_by_rest(features.drop(columns=list(near)), truth, task)
         if one.is_far_below(rest):
             told[name] = f"nearly tells the target ({_in_words(one, rest, task)})"

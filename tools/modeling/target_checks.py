@@ -11,7 +11,7 @@ import pandas as pd
 
 from tools.modeling.accepted import how_to_accept
 from tools.modeling.doubts import Doubt
-from tools.modeling.labels import Kind, as_text, match, truth
+from tools.modeling.labels import Kind, as_numbers, as_text, is_blank, match, truth
 from tools.modeling.target_units import mixed_units, unit_change
 
 FILLERS = (0.0, -1.0, -9.0, -99.0, -999.0, -9999.0, 9.0, 99.0, 999.0, 9999.0, 99999.0, -99999.0)
@@ -47,8 +47,7 @@ def check_target(
 def _of_one(column: pd.Series, task: Kind, metric: str, name: str, is_current: bool) -> list[Doubt]:
     target = str(column.name)
     found: list[Doubt] = []
-    texts = as_text(column)
-    empty = texts == ""
+    empty = is_blank(column)
     if not is_current and empty.any():
         found.append(
             Doubt(
@@ -60,7 +59,7 @@ def _of_one(column: pd.Series, task: Kind, metric: str, name: str, is_current: b
                 rows=int(empty.sum()),
             )
         )
-    numbers = _as_numbers(column)
+    numbers = as_numbers(column)
     infinite = np.isinf(numbers)
     if infinite.any():
         found.append(
@@ -76,7 +75,7 @@ def _of_one(column: pd.Series, task: Kind, metric: str, name: str, is_current: b
     if task == "regression":
         text = ~empty & np.isnan(numbers)
         if text.any() and not is_current:
-            shown = tuple(dict.fromkeys(texts[text].tolist()))[:EXAMPLES]
+            shown = tuple(dict.fromkeys(as_text(column[text]).tolist()))[:EXAMPLES]
             found.append(
                 Doubt(
                     "target_text",
@@ -97,22 +96,17 @@ def _of_one(column: pd.Series, task: Kind, metric: str, name: str, is_current: b
                     rows=zeros,
                 )
             )
-    elif not is_current and len(set(texts[~empty])) == 1:
-        found.append(Doubt("target_one_class", target, f"the target has one class only in {name} ({texts[~empty][0]})"))
+    elif not is_current and len(labels := set(as_text(column[~empty]))) == 1:
+        found.append(Doubt("target_one_class", target, f"the target has one class only in {name} ({labels.pop()})"))
     return found
-
-
-def _as_numbers(column: pd.Series) -> np.ndarray:
-    """Shape (n,); NaN where it is empty or no number."""
-    return np.asarray(pd.to_numeric(column.astype(object), errors="coerce"), dtype="float64")
 
 
 def _numbers(reference: pd.Series | None, current: pd.Series) -> list[Doubt]:
     """The target of a regression: its unit, and values that stand for "missing"."""
-    target, now = str(current.name), _as_numbers(current)
+    target, now = str(current.name), as_numbers(current)
     found: list[Doubt] = []
     accept = f"make it one unit, or state {how_to_accept('target_unit')} where the values are right"
-    before = None if reference is None else _as_numbers(reference)
+    before = None if reference is None else as_numbers(reference)
     if before is not None and (change := unit_change(before, now)) is not None:
         said = f"the target {change.words} between the reference and the current data; {accept}"
         found.append(Doubt("target_unit", target, said, critical=change.certain, rows=int(np.isfinite(now).sum())))

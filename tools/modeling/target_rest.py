@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
-from tools.modeling.labels import Kind, as_text
+from tools.modeling.labels import Kind, as_numbers, as_text, is_blank
 
 ALPHA = 1e-3  # over all classes
 SHARE_FACTOR = 1.25  # by which the share of a class may change
@@ -27,25 +27,25 @@ def check_rest(
         bad: positions of the rows to be set aside.
         faulty: which of `bad` are bad because of their target.
     """
-    texts = as_text(target)
-    unknown = faulty | (texts[bad] == "")
-    if unknown.sum() > max_null_share * len(texts):
-        labels, counts = np.unique(texts[bad[unknown]].astype(str), return_counts=True)
+    blank = is_blank(target)
+    unknown = faulty | blank[bad]
+    if unknown.sum() > max_null_share * len(target):
+        labels, counts = np.unique(as_text(target.iloc[bad[unknown]]).astype(str), return_counts=True)
         most = str(labels[counts.argmax()])
         what = f"{most!r}" if most else "missing"
         return (
-            f"the target {target.name!r} is bad in {int(unknown.sum())} of {len(texts)} rows (most often {what}), more "
-            f"than `data.max_null_share` ({max_null_share:.0%}): if that depends on what it should be, the rest is "
-            "biased"
+            f"the target {target.name!r} is bad in {int(unknown.sum())} of {len(target)} rows (most often {what}), "
+            f"more than `data.max_null_share` ({max_null_share:.0%}): if that depends on what it should be, the rest "
+            "is biased"
         )
     others = bad[~unknown]
-    aside = np.zeros(len(texts), dtype=bool)
+    aside = np.zeros(len(target), dtype=bool)
     aside[others] = True
-    considered = texts != ""
+    considered = ~blank
     considered[bad[unknown]] = False
     if task == "regression":
         return _of_numbers(cast(pd.Series, target[considered]), aside[considered])
-    return _of_classes(texts[considered].astype(str), aside[considered], str(target.name))
+    return _of_classes(as_text(target[considered]).astype(str), aside[considered], str(target.name))
 
 
 def _of_classes(texts: NDArray[np.str_], aside: NDArray[np.bool_], name: str) -> str:
@@ -70,7 +70,7 @@ def _of_classes(texts: NDArray[np.str_], aside: NDArray[np.bool_], name: str) ->
 
 
 def _of_numbers(target: pd.Series, aside: NDArray[np.bool_]) -> str:
-    values = np.asarray(pd.to_numeric(target.astype(object), errors="coerce"), dtype="float64")
+    values = as_numbers(target)
     finite = np.isfinite(values)
     values, aside = values[finite], aside[finite]
     if len(values) < 2 or not aside.any() or aside.all() or np.std(values) == 0:
