@@ -18,6 +18,7 @@ from tools.core.results import Status, ToolResult
 from tools.integrations.dvc.spec import VersionedData
 from tools.integrations.judge.champion_spec import ModelComparison
 from tools.integrations.mlflow.spec import Evaluation, TrainedModel
+from tools.integrations.serving.labels import record
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -224,3 +225,21 @@ def test_a_challenger_without_an_error_is_not_released_unless_the_goal_accepts_i
     )
     problems = train_challenger.guardrail(claimed, Evidence(calls, Inputs(goal, {"check_data": checked})))
     assert (problems == []) is bool(accept)
+
+
+def test_late_labels_of_another_program_are_read_as_those_of_the_models() -> None:
+    ids = [f"r{number}" for number in range(4)]
+    evidence = pd.DataFrame({"request_id": ids, "y_true": pd.Series([None] * 4, dtype=object)})
+    for variant in ("champion", "challenger"):
+        evidence[f"{variant}_status"] = 200
+        evidence[f"{variant}_prediction"] = ["yes", "no", "yes", "no"]
+        evidence[f"{variant}_classes"] = [["no", "yes"]] * 4
+        evidence[f"{variant}_probabilities"] = [[0.2, 0.8], [0.9, 0.1]] * 2
+        evidence[[f"{variant}_loss", f"{variant}_error"]] = np.nan
+    for told in (["YES ", "NO", "Yes", "yes"], [True, False, True, True], [1, 0, 1, 1]):
+        found = record(evidence, pd.DataFrame({"request_id": ids, "label": told}), "binary")
+        assert found.recorded == 4 and found.table["y_true"].tolist() == ["yes", "no", "yes", "yes"]
+        assert found.table["champion_error"].tolist() == [0.0, 0.0, 0.0, 1.0]
+        # What comes again in yet another spelling is no other label.
+        again = record(found.table, pd.DataFrame({"request_id": ids, "label": ["yes", "no", "yes", "yes"]}), "binary")
+        assert again.recorded == again.changed == 0
