@@ -102,6 +102,8 @@ def test_rows_of_the_reference_in_the_current_data_are_counted() -> None:
     again = table(ts=TIMES, id=np.arange(N))  # the same rows under new times and numbers
     later = again.assign(ts=TIMES + pd.Timedelta(days=90), id=np.arange(N) + N).sample(frac=1, random_state=0)
     assert shared_rows(again, later, ["ts"]) == N
+    years = pd.DataFrame({"day": np.arange(N) % 365, "hour": np.arange(N) // 365, "y": HIT})  # every year has them
+    assert shared_rows(years.assign(ts=TIMES), years.assign(ts=TIMES + pd.Timedelta(days=365)), ["ts"]) == 0
     few = pd.DataFrame({"plan": PLAN, "visits": RANDOM.poisson(3, N), "y": Y, "id": np.arange(N)})
     assert shared_rows(few.iloc[:700], few.iloc[700:]) == 0  # rows of few values repeat by chance
     assert not shared_rows_doubt(3, N) and not shared_rows_doubt(0, N)

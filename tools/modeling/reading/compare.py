@@ -11,6 +11,7 @@ Frame = Any
 Series = Any
 
 SHARED_SHARE = 0.001  # of the current rows, beyond what chance repeats
+MEASURED_SHARE = 0.5  # of the rows, that have a value of their own
 GAP_SHARE = 0.5  # of the longer file's span
 
 
@@ -49,8 +50,15 @@ def shared_rows(reference: Frame, current: Frame, skip: Collection[str] = ()) ->
     """
     names = [name for name in current.columns if name in reference.columns]
     seen = [name for name in names if name not in skip and not any(_names_rows(f[name]) for f in (reference, current))]
-    found = [_shared_in(reference, current, chosen) for chosen in ([names] if seen == names else [names, seen])]
-    return max(found)
+    chosen = [names, seen] if seen != names and any(_is_measured(current[name]) for name in seen) else [names]
+    return max(_shared_in(reference, current, these) for these in chosen)
+
+
+def _is_measured(column: Series) -> bool:
+    """Whether it holds numbers that hardly repeat by themselves, unlike the hours and days that every year has."""
+    present = column.dropna()
+    fractions = pd.api.types.is_float_dtype(column.dtype) and bool((present % 1 != 0).any())
+    return fractions and present.nunique() > MEASURED_SHARE * len(column)
 
 
 def _names_rows(column: Series) -> bool:
