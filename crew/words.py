@@ -11,7 +11,7 @@ OUTCOMES: dict[str, tuple[str, Tone]] = {
     "rolled_back": ("Rolled back: the champion serves all traffic again", "warn"),
     "champion_kept": ("Champion kept: the challenger was not better", "neutral"),
     "no_action": ("No action: no reason to retrain is proven", "neutral"),
-    "data_rejected": ("Data rejected: the data checks failed, nothing was trained", "warn"),
+    "data_rejected": ("Data rejected: the data checks failed, nothing was promoted", "warn"),
     "inconclusive": ("Inconclusive: the evidence did not decide, the champion stays", "warn"),
     "undecided": ("Undecided: nobody chose between the options, the champion stays", "warn"),
     "completed": ("Completed", "good"),

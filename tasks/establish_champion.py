@@ -20,6 +20,7 @@ class Result(TaskResult):
     version: int
     model_uri: str
     trained_now: bool = Field(description="true when there was none and a baseline was trained")
+    usable: bool = Field(default=True, description="false: the baseline is too good to be believed")
 
 
 def runbook(inputs: Inputs) -> Runbook:
@@ -37,6 +38,14 @@ def runbook(inputs: Inputs) -> Runbook:
     trained = expect(
         (yield training(inputs, [slices(inputs)["reference"]], "baseline")), TrainedModel, "training a baseline"
     )
+    if (doubt := _doubt(inputs, trained)) is not None:
+        return Result(
+            version=0,
+            model_uri="",
+            trained_now=True,
+            usable=False,
+            summary=f"There was no champion of {name}, and the baseline that was trained is not made one. {doubt}",
+        )
     registered = expect(
         (
             yield call(
@@ -71,12 +80,18 @@ def runbook(inputs: Inputs) -> Runbook:
     )
 
 
+def _doubt(inputs: Inputs, trained: TrainedModel) -> str | None:
+    """Why a baseline is not believed; None where it is, or the goal accepts that."""
+    return trained.too_good if trained.too_good and not inputs.goal.accepts("perfect_score") else None
+
+
 def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     found = [grant("mlflow.get_champion")]
     if not done.ended("mlflow.get_champion", Status.NO_DATA):
         return found
     found.append(grant("mlflow.train_model", train=[slices(inputs)["reference"]]))
-    if (trained := done.last("mlflow.train_model", TrainedModel)) is not None:
+    trained = done.last("mlflow.train_model", TrainedModel)
+    if trained is not None and _doubt(inputs, trained) is None:
         found.append(grant("mlflow.register_model", model_uri=trained.model_uri))
     if (registered := done.last("mlflow.register_model", RegisteredVersion)) is not None:
         found.append(grant("mlflow.promote_version", version=registered.version))
@@ -85,6 +100,12 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
     champion = evidence.last("mlflow.get_champion", Champion)
+    trained = evidence.last("mlflow.train_model", TrainedModel)
+    doubtful = champion is None and trained is not None and _doubt(evidence.inputs, trained) is not None
+    if result.usable == doubtful:
+        return [f"usable is {result.usable}, but the baseline is {'too good to be true' if doubtful else 'believable'}"]
+    if doubtful:
+        return []
     known = [found for found in (champion, evidence.last("mlflow.register_model", RegisteredVersion)) if found]
     if not known:
         return ["neither an existing champion was read nor a baseline registered"]

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from tools.modeling.accepted import check_accepted, is_accepted
 from tools.modeling.reading.settings import ReadSettings
 
 MINIMIZED_METRICS = frozenset({"mae", "rmse", "mape", "log_loss"})
@@ -27,6 +28,13 @@ Objective = Literal["quality", "latency", "size", "fairness"]
 BALANCED = "balanced"
 
 
+def _label(value: Any) -> Any:
+    """A label as text, however YAML read it: 1, true and 1.0 are labels too."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, bool | int | float) else value
+
+
 class Section(BaseModel):
     """Base of the goal's sections: an unknown key is an error."""
 
@@ -42,6 +50,8 @@ class DataSection(Section):
     `unlabelled`: current rows without a label fail the checks (`reject`), or are kept apart and the champion's metric
     on them is estimated (`estimate`).
     `read`: how the files are to be read, where they leave a doubt.
+    `labels`: label as it is written -> the label that it means, where spelling alone does not tell.
+    `accept`: findings that would stop the run and are right here, as `tools.modeling.accepted` lists them.
     """
 
     reference: str = ""
@@ -55,8 +65,20 @@ class DataSection(Section):
     unlabelled: Literal["reject", "estimate"] = "reject"
     max_null_share: float = Field(default=0.05, ge=0, lt=1)
     read: ReadSettings = ReadSettings()
+    labels: dict[str, str] = Field(default_factory=dict[str, str])
+    accept: list[str] = Field(default_factory=list[str])
     suite: str = ""
     roots: list[str] = Field(default_factory=list[str])
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels_as_text(cls, value: Any) -> Any:
+        return {_label(k): _label(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+    @field_validator("accept")
+    @classmethod
+    def _can_be_accepted(cls, value: list[str]) -> list[str]:
+        return check_accepted(value)
 
     @model_validator(mode="after")
     def _one_form(self) -> "DataSection":
@@ -260,9 +282,10 @@ class ABTestSection(Section):
 
 
 class Goal(Section):
-    """One goal. `model` is the registered model's name (default: `name`); `metric` sets its own direction, which
-    `direction`, when given, must match. `objectives`: what a challenger is chosen by; with more than `quality`, which
-    is the metric, a trade-off is a person's choice unless `preference` states one of them, or `balanced`."""
+    """One goal. `model` is the registered model's name (default: `name`); `positive` is the class of a binary task that
+    the metric is of (default: the last of the labels in sorted order: yes, 1, True); `metric` sets its own direction,
+    which `direction`, when given, must match. `objectives`: what a challenger is chosen by; with more than `quality`,
+    which is the metric, a trade-off is a person's choice unless `preference` states one of them, or `balanced`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
     description: str = ""
@@ -271,6 +294,7 @@ class Goal(Section):
     metric: str = Field(min_length=1)
     direction: Literal["maximize", "minimize"] | None = None
     model: str = ""
+    positive: str = ""
     data: DataSection
     constraints: Constraints = Constraints()
     fairness: FairnessSection | None = None
@@ -283,6 +307,21 @@ class Goal(Section):
     preference: Literal["quality", "latency", "size", "fairness", "balanced"] | None = None
     watch: WatchSection = WatchSection()
     ab_test: ABTestSection | None = None
+
+    @field_validator("positive", mode="before")
+    @classmethod
+    def _positive_as_text(cls, value: Any) -> Any:
+        return _label(value)
+
+    @model_validator(mode="after")
+    def _positive_of_two(self) -> "Goal":
+        if self.positive and self.task != "binary":
+            raise ValueError(f"positive is the class that a binary task is about; the task is {self.task}")
+        return self
+
+    def accepts(self, kind: str) -> bool:
+        """Whether the goal lets such a finding pass (`data.accept`)."""
+        return is_accepted(self.data.accept, kind)
 
     @model_validator(mode="after")
     def _metric_fits(self) -> "Goal":
@@ -363,6 +402,9 @@ class Goal(Section):
             "goal.seed": seed,
             "goal.suite": self.data.suite or None,
             "goal.max_null_share": self.data.max_null_share,
+            "goal.positive": self.positive,
+            "goal.labels": self.data.labels,
+            "goal.accept": self.data.accept,
             "goal.read": self.data.read.stated(),
             "goal.labels_read": self.data.read.of_labels(),
             "goal.needs_clock": self.needs_clock,

@@ -2,7 +2,7 @@
 
 import pickle
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tools.core.errors import FinalError
-from tools.modeling.data import as_text, positive_label
+from tools.modeling.labels import Kind, as_text, positive_label, spelled_as
 
 
 @dataclass(frozen=True)
@@ -21,23 +21,43 @@ class Predictions:
         values: shape (n,): labels of a classification, numbers of a regression.
         probabilities: shape (n, k), columns in the order of `classes`; None for regressions and models without them.
         classes: the k labels; None without probabilities.
+        positive: the positive class of a binary task as text, where it is stated; empty: see `positive_label`.
     """
 
     values: np.ndarray
     probabilities: np.ndarray | None = None
     classes: np.ndarray | None = None
+    positive: str = ""
 
     def of(self, rows: np.ndarray) -> "Predictions":
         """The predictions of some rows, by index or mask."""
         probabilities = None if self.probabilities is None else self.probabilities[rows]
-        return Predictions(self.values[rows], probabilities, self.classes)
+        return replace(self, values=self.values[rows], probabilities=probabilities)
+
+    def read_as(self, truth: Any, task: Kind, positive: str = "") -> "Predictions":
+        """The same with its labels spelled as those of the truth are, and the positive class that is stated.
+
+        A label that the truth does not have stays as the model writes it; numbers of a regression stay what they are.
+        """
+        if task == "regression":
+            return self
+        known = [str(text) for text in dict.fromkeys(as_text(truth).tolist()) if text]
+        classes = None if self.classes is None else spelled_as(self.classes, known)
+        values = self.values
+        if classes is None:
+            values = spelled_as(values, known)
+        elif classes is not self.classes and self.classes is not None:
+            # By class, so that a prediction of a class is spelled as the class even where the rows lack it.
+            renamed = dict(zip(as_text(self.classes), as_text(classes), strict=True))
+            values = np.array([renamed.get(text, text) for text in as_text(values)], dtype=object)
+        return replace(self, values=values, classes=classes, positive=positive if task == "binary" else "")
 
     @property
     def positive_probability(self) -> np.ndarray | None:
-        """Probability of `positive_label(classes)`, shape (n,); None unless there are two classes."""
+        """Probability of the positive class, shape (n,); None unless there are two classes."""
         if self.probabilities is None or self.classes is None or len(self.classes) != 2:
             return None
-        positive = as_text([positive_label(self.classes)])[0]
+        positive = as_text([positive_label(self.classes, self.positive)])[0]
         column = as_text(self.classes).tolist().index(positive)
         return self.probabilities[:, column]
 

@@ -61,7 +61,7 @@ def _judge_tables(
     """The answer with an empty `details_path`, and what belongs into that file.
 
     Raises:
-        FixableError: too few rows, or importance for none of the columns.
+        FixableError: too few rows, or no column to compare.
     """
     if min(tables.reference_rows, tables.current_rows) < MIN_ROWS:
         raise FixableError(

@@ -20,7 +20,7 @@ from tools.judge.ab.outcomes import Design, Units
 from tools.judge.canary.proxies import Holdout
 from tools.judge.canary.quality import Evidence
 from tools.judge.estimates import Scores, Task, positive_class
-from tools.modeling.data import as_text, read_table, require_columns
+from tools.modeling.data import POSITIVE, as_text, read_table, require_columns
 from tools.modeling.series import read_times
 
 GUARDRAIL = "guardrail_"  # prefix of their columns in the units file
@@ -52,7 +52,7 @@ def read_scores(path: Path, task: Task) -> Scores:
             probability = _numbers(frame, "probability", path)
             positive = positive_class(y_true, prediction, probability)
         else:
-            positive = classes[-1]
+            positive = str(frame.attrs.get(POSITIVE) or classes[-1])
     return Scores(y_true, prediction, loss, probability, positive)
 
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
@@ -15,19 +15,21 @@ from tools.integrations.mlflow.spec import EvaluateModelArgs, Evaluation
 from tools.integrations.mlflow.tracking import Store
 from tools.modeling.data import (
     MODEL_DIGEST,
+    POSITIVE,
     ROWS_DIGEST,
-    as_text,
     check_task,
+    clean_target,
     file_digest,
     load_xy,
-    positive_label,
     read_table,
     write_table,
 )
 from tools.modeling.fairness import Audit, get_measure, make_audit
+from tools.modeling.labels import positive_text
 from tools.modeling.metrics import Metric, get_metric, row_losses, score
 from tools.modeling.model_host import IsolatedModel
 from tools.modeling.predictor import Predictions
+from tools.modeling.too_good import too_good
 
 if TYPE_CHECKING:
     from tools.modeling.data import Task
@@ -59,13 +61,13 @@ def evaluate(store: Store, models: Models, args: EvaluateModelArgs, ctx: CallCon
     ctx.progress(0, 3, f"loading {args.model_uri}")
     model, size = models.load(store, args.model_uri, ctx)
     ctx.progress(1, 3, f"predicting {len(rows)} rows")
-    predictions = model.predict(rows, checked(ctx))
+    predictions = model.predict(rows, checked(ctx)).read_as(truth, task, args.positive)
     latency = _latencies_ms(model, rows, ctx)
     loss, error = row_losses(task, truth, predictions)
     probability = predictions.positive_probability if task == "binary" else None
     scores = pd.DataFrame(
         {
-            "row": _labelled_rows(path, args.target),
+            "row": _labelled_rows(path, args.target, task),
             "y_true": truth.to_numpy(),
             "prediction": predictions.values,
             "probability": np.full(len(rows), np.nan) if probability is None else probability,
@@ -74,7 +76,11 @@ def evaluate(store: Store, models: Models, args: EvaluateModelArgs, ctx: CallCon
         }
     )
     rows_digest = file_digest(path)
-    scores.attrs |= {MODEL_DIGEST: model.digest, ROWS_DIGEST: rows_digest}  # kept in the file: what was scored on what
+    classes = truth if predictions.classes is None else predictions.classes
+    positive = positive_text(classes, predictions.positive) if task == "binary" else ""
+    of_class = f" (positive class {positive!r})" if positive else ""
+    # Kept in the file: what was scored on what, and of which class.
+    scores.attrs |= {MODEL_DIGEST: model.digest, ROWS_DIGEST: rows_digest, POSITIVE: positive}
     out = ctx.workspace / f"scores_{path.stem}_{_digest(args)}.parquet"
     ctx.progress(2, 3, "writing the scores")
     write_table(scores, out)
@@ -94,15 +100,16 @@ def evaluate(store: Store, models: Models, args: EvaluateModelArgs, ctx: CallCon
         scores_path=ctx.show(out),
         segments=None if groups is None else _per_segment(groups, metric, truth, predictions, task),
         fairness_gap=gap,
-        message=f"{args.model_uri}: {args.metric} {value:.4g} on {len(rows)} rows of {path.name}."
+        positive=positive,
+        too_good=too_good(task, truth, predictions),
+        message=f"{args.model_uri}: {args.metric} {value:.4g}{of_class} on {len(rows)} rows of {path.name}."
         + (f" {_gap_words(args, audit, gap)}" if audit else ""),
     )
 
 
-def _labelled_rows(path: Path, target: str) -> np.ndarray:
+def _labelled_rows(path: Path, target: str, task: "Task") -> np.ndarray:
     """Positions in the file of the rows that `load_xy` keeps; shape (labelled rows,)."""
-    labels = read_table(path)[target]
-    return np.flatnonzero(labels.notna().to_numpy() & (as_text(labels) != ""))
+    return np.flatnonzero(clean_target(cast(pd.Series, read_table(path)[target]), task, path).notna().to_numpy())
 
 
 def checked(ctx: CallContext) -> Callable[[], None]:
@@ -138,7 +145,8 @@ def _audit(
     if not measure or groups is None:
         return None
     classes = truth if predictions.classes is None else predictions.classes
-    return make_audit(measure, groups, truth, task, positive_label(classes) if task == "binary" else None)
+    positive = positive_text(classes, predictions.positive) if task == "binary" else None
+    return make_audit(measure, groups, truth, task, positive)
 
 
 def _gap_words(args: EvaluateModelArgs, audit: Audit, gap: float | None) -> str:

@@ -47,13 +47,13 @@ def column_importance(store: Store, models: Models, args: ColumnImportanceArgs, 
     rows, labels = rows.iloc[kept].reset_index(drop=True), truth.to_numpy()[kept]
     found: dict[str, float] = {}
     model, _ = models.load(store, args.model_uri, ctx)
-    base = float(row_losses(task, labels, model.predict(rows, checked(ctx)))[0].mean())
+    base = float(row_losses(task, labels, model.predict(rows, checked(ctx)).read_as(labels, task))[0].mean())
     repeated = np.tile(labels, REPEATS)
     for position, name in enumerate(map(str, rows.columns)):
         ctx.progress(position, rows.shape[1], f"permuting {name}")
         permuted = pd.concat([rows] * REPEATS, ignore_index=True)
         permuted[name] = rows[name].take(_orders(len(rows), args.seed, position)).to_numpy()
-        loss, _ = row_losses(task, repeated, model.predict(permuted, checked(ctx)))
+        loss, _ = row_losses(task, repeated, model.predict(permuted, checked(ctx)).read_as(labels, task))
         found[name] = float(loss.mean()) - base
     path = ctx.workspace / f"importance_{_digest(args.model_uri, args.data, str(args.seed))}.json"
     write_json(path, found, indent=1)
@@ -103,7 +103,7 @@ def score_rows(store: Store, models: Models, args: ScoreRowsArgs, ctx: CallConte
     rows, truth = pd.concat(frames, ignore_index=True), pd.concat(labels, ignore_index=True)
     model, _ = models.load(store, args.model_uri, ctx)
     ctx.progress(0, 1, f"predicting {len(rows)} rows")
-    predictions = model.predict(rows, checked(ctx))
+    predictions = model.predict(rows, checked(ctx)).read_as(truth, task, args.positive)
     labelled = truth.notna().to_numpy()
     loss = np.full(len(rows), np.nan)
     if labelled.any():

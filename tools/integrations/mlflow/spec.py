@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from tools.core.arguments import Bound, Drop, Free, Metric, ModelName, ModelRef, ReadPath, Seed, Target
+from tools.core.arguments import Bound, Drop, Free, Metric, ModelName, ModelRef, Positive, ReadPath, Seed, Target
 from tools.core.bounds import read_json
 from tools.core.contract import Action, Args, Data, Effect, Integration, Setting
 from tools.core.writes import EACH_CALL, ReadBack, Undo
@@ -25,6 +25,7 @@ class TrainModelArgs(Args):
     drop: Drop = Field(default_factory=list, description="columns to ignore")
     trainer: Annotated[str, Bound("goal.trainer")] = Field("builtin", description="or module:function, or command: ...")
     run_name: Annotated[str, Free("a label")] = Field("", description="label")
+    positive: Positive = Field("", description="positive class")
 
     @field_validator("config", mode="before")
     @classmethod
@@ -42,6 +43,7 @@ class TrainedModel(Data):
     validation_value: float | None  # None: the user's own trainer logged no metric of that name
     size_bytes: int
     fit_s: float
+    too_good: str = ""  # why the value cannot be believed; empty: it can, or the trainer is the user's own
     message: str
 
 
@@ -71,6 +73,7 @@ class EvaluateModelArgs(Args):
     drop: Drop = Field(default_factory=list, description="columns to ignore")
     segment: Annotated[str, Bound()] = Field("", description="column to report per value")
     gap: Annotated[str, Bound()] = Field("", description="fairness measure between segments")
+    positive: Positive = Field("", description="positive class")
 
 
 class Evaluation(Data):
@@ -88,6 +91,8 @@ class Evaluation(Data):
     scores_path: str  # Parquet: row, y_true, prediction, probability, loss, error
     segments: dict[str, float | None] | None  # the metric per segment; None where it is not defined on the rows
     fairness_gap: float | None  # None: not asked for, or no two segments have enough rows
+    positive: str = ""  # the class that the metric is of, in a binary task
+    too_good: str = ""  # why the value cannot be believed; empty: it can
     message: str
 
 
@@ -118,6 +123,7 @@ class ScoreRowsArgs(Args):
     target: Target = Field(description="label column, if any")
     task: Annotated[Task, Bound("goal.task")] = Field(description="kind")
     drop: Drop = Field(default_factory=list[str], description="columns to ignore")
+    positive: Positive = Field("", description="positive class")
 
 
 class ScoredRows(Data):

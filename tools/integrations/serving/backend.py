@@ -216,7 +216,7 @@ class ServingBackend(Backend):
                 lambda done, total: ctx.progress(done, total, f"{done} of {total} shadow scores"),
             )
         deadline_ms = self._challenger_timeout_s * 1000.0
-        rows = evidence(replies, shadow, chosen[args.target], args.task, args.batch, deadline_ms)
+        rows = evidence(replies, shadow, chosen[args.target], args.task, args.batch, deadline_ms, args.positive)
         if former:
             rows = in_canary_roles(rows)  # the model that was promoted stays the challenger of its evidence
         # The columns keep the canary's roles, also in the probation: what was promoted is their challenger.

@@ -86,11 +86,11 @@ def judge(
         alpha: probability of a false alarm per check; 1 / alpha checks is the expected time between false alarms.
         min_effect: share of rows that must have moved in a column for it to count.
         importance: column -> importance for the model (such as the loss its permutation adds). It weighs the tests
-            and the harm. Columns not named have none.
+            and the harm. Columns not named have none; where no column has any, all weigh the same.
         loss: what labels say became of the champion's loss; None: there are none, and how much moved is the severity.
 
     Raises:
-        ValueError: no column, or importance given for none of them.
+        ValueError: no column.
     """
     if not columns:
         raise ValueError("no column to compare")
@@ -120,7 +120,10 @@ def judge(
     else:
         harm = sum((v.importance or 0.0) * v.effect for v in moved)
     severity, rests_on = severity_of(harm, bool(moved), loss)
-    sentence = f"{_sentence(verdicts, moved, severity, alpha, min_effect)} {rests_on}".rstrip()
+    told = [_sentence(verdicts, moved, severity, alpha, min_effect), rests_on]
+    if importance is not None and shares is None:
+        told.append("The model needs none of these columns, so all of them weigh the same.")
+    sentence = " ".join(part for part in told if part)
     return DriftVerdict(bool(moved), severity, harm, float(adjusted.min()), verdicts, sentence)
 
 
@@ -264,9 +267,7 @@ def _shares(names: list[str], importance: Mapping[str, float] | None) -> Floats 
     if importance is None:
         return None
     values = np.array([max(0.0, importance.get(name, 0.0)) for name in names])
-    if values.sum() == 0:
-        raise ValueError(f"importance is positive for none of the columns {', '.join(names[:12])}")
-    return values / values.sum()
+    return values / values.sum() if values.sum() > 0 else None
 
 
 def _sentence(
