@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from tools.modeling.output_settings import OutputSettings
 from tools.modeling.reading.settings import ReadSettings
 
 MINIMIZED_METRICS = frozenset({"mae", "rmse", "mape", "log_loss"})
@@ -257,7 +258,8 @@ class ABTestSection(Section):
 
 
 class Goal(Section):
-    """One goal. `model` is the registered model's name (default: `name`); `metric` sets its own direction, which
+    """One goal. `model` is the registered model's name (default: `name`); `champion` says which of its versions is in
+    production, by number, alias or stage, where the registry does not; `output` what its answers mean; `metric` sets its own direction, which
     `direction`, when given, must match. `objectives`: what a challenger is chosen by; with more than `quality`, which
     is the metric, a trade-off is a person's choice unless `preference` states one of them, or `balanced`."""
 
@@ -268,6 +270,8 @@ class Goal(Section):
     metric: str = Field(min_length=1)
     direction: Literal["maximize", "minimize"] | None = None
     model: str = ""
+    champion: str = ""
+    output: OutputSettings = OutputSettings()
     data: DataSection
     constraints: Constraints = Constraints()
     fairness: FairnessSection | None = None
@@ -337,6 +341,11 @@ class Goal(Section):
             raise ValueError("fairness.column is the target; name a column of groups")
         return self
 
+    @field_validator("champion", mode="before")
+    @classmethod
+    def _a_number_is_a_name(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
     @property
     def minimize(self) -> bool:
         """Whether a smaller value of the metric is better."""
@@ -356,6 +365,8 @@ class Goal(Section):
             "goal.metric": self.metric,
             "goal.direction": "minimize" if self.minimize else "maximize",
             "goal.model": self.registered_model,
+            "goal.champion": self.champion,
+            "goal.output": self.output.stated(),
             "goal.drop": self.dropped,
             "goal.seed": seed,
             "goal.suite": self.data.suite or None,

@@ -40,6 +40,7 @@ ENVIRONMENT = {
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_ALLOW_FILE_STORE": "true",  # MLflow refuses the folders of its older versions otherwise
     # MLflow's own defaults (7 retries, 120 s each) hang for minutes when a server dies.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -201,6 +202,13 @@ def reported(uri: str, *, writing: str = "") -> Generator[None]:
 
 def _translated(error: Any, uri: str, writing: str) -> ToolError:
     text = " ".join(str(error.message).split())[:400]
+    if "out-of-date database schema" in text:
+        return NeedsPersonError(
+            f"the MLflow database {hidden(uri)} was made by another version of MLflow than this one: make a copy of it, "
+            f"then run `mlflow db upgrade {hidden(uri)}` here, or serve it with its own version and set "
+            "MLFLOW_TRACKING_URI to that server",
+            tried=text,
+        )
     if error.error_code in REFUSED_CODES or "error code 401" in text or "error code 403" in text:
         return NeedsPersonError(
             f"the MLflow server at {uri} refuses the credentials; set MLFLOW_TRACKING_TOKEN, or "
@@ -216,6 +224,11 @@ def _translated(error: Any, uri: str, writing: str) -> ToolError:
     if error.error_code in WRONG_ARGUMENT_CODES:
         return FixableError(f"MLflow at {uri}: {text}")
     return FinalError(f"MLflow at {uri}: {error.error_code}: {text}")
+
+
+def hidden(uri: str) -> str:
+    """An address without user and password."""
+    return re.sub(r"(?<=://)[^/@]*@", "", uri)
 
 
 def now_ms() -> int:
