@@ -268,8 +268,15 @@ def _strange(answers: Sequence[Any], asked: Asked) -> FixableError:
     return FixableError(
         f"it answers {_some(answers)}, and the data has the labels {_some(asked.labels)}: say which stands for which, "
         f"`output: {{labels: {{{pairs}}}}}` in the goal"
-        + ("" if len(answers) <= 2 * len(asked.labels) else ", or `output: {scale: logit}` where they are log odds")
+        + (", or `output: {scale: logit}` where they are log odds" if _fractions(answers) else "")
     )
+
+
+def _fractions(answers: Sequence[Any]) -> bool:
+    try:
+        return any(float(answer) % 1 for answer in answers)
+    except (TypeError, ValueError):
+        return False
 
 
 def _known(stated: str, labels: Sequence[Any]) -> Any:
