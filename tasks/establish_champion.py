@@ -48,7 +48,9 @@ def runbook(inputs: Inputs) -> Runbook:
         champion = expect(found, Champion, "reading the champion")
         told = yield from _understood(inputs, champion.model_uri)
         by = "" if champion.named_by == "alias champion" else f", by its {champion.named_by}"
-        return _is_champion(champion.version, champion.model_uri, f"Version {champion.version} of {name} is the champion{by}.{told}")
+        return _is_champion(
+            champion.version, champion.model_uri, f"Version {champion.version} of {name} is the champion{by}.{told}"
+        )
     listed = yield call("mlflow", "list_versions", name=name)
     others = _others(listed)
     if others:

@@ -194,9 +194,9 @@ def test_a_call_that_is_stopped_ends_the_model_that_it_waits_for(host: ModelHost
 
 def test_labels_numbers_and_probabilities_come_back_as_they_were(host: ModelHost, tmp_path: Path) -> None:
     for expression, expected in (
-        ("['a', 'b', 'c']", ["a", "b", "c"]),
-        ("[True, False, True]", [True, False, True]),
-        ("[1, 2, 3]", [1, 2, 3]),
+        ("['a', 'b', 'c'][:len(X)]", ["a", "b", "c"]),
+        ("[True, False, True][:len(X)]", [True, False, True]),
+        ("[1, 2, 3][:len(X)]", [1, 2, 3]),
         ("(X['a'] * 0.1).tolist()", [0.1, 0.2, 0.1 * 3]),
     ):
         model = host.start(model_folder(tmp_path / str(len(list(tmp_path.iterdir()))), answering(expression)), "m")

@@ -47,7 +47,8 @@ def pipeline(y: Any) -> Any:
 
 
 def saved(tmp_path: Path, save: Callable[..., Any], *args: Any, **more: Any) -> OpenedModel:
-    save(*args, path=str(tmp_path / "model"), **more)
+    # Named requirements spare MLflow a process that finds them out.
+    save(*args, path=str(tmp_path / "model"), pip_requirements=["scikit-learn"], **more)
     return open_model(tmp_path / "model")
 
 
@@ -111,7 +112,7 @@ def pyfunc(tmp_path: Path, answers: Callable[[Any, pd.DataFrame], Any], signatur
         def __init__(self, model: Any, answers: Any) -> None:
             self.model, self.answers = model, answers
 
-        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+        def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
             return self.answers(self.model, model_input)
 
     made = pipeline(y)
@@ -158,7 +159,11 @@ def test_a_signature_takes_whole_numbers_fractions_and_nulls_as_they_come(tmp_pa
         return model.predict_proba(table.fillna({"visits": 4}))[:, 1]
 
     kinds: set[str] = set()
-    for name, sample in (("whole", X), ("fraction", X.astype({"visits": "float64"})), ("short", X.astype({"visits": "int32"}))):
+    for name, sample in (
+        ("whole", X),
+        ("fraction", X.astype({"visits": "float64"})),
+        ("short", X.astype({"visits": "int32"})),
+    ):
         model, chance = pyfunc(tmp_path / name, answers, signature(sample))
         check(model, chance)
         check(model, chance, LIVE.astype({"visits": "float64"}))

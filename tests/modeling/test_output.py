@@ -131,9 +131,17 @@ def read_stated(returned: Any, stated: dict[str, Any], classes: Any = None) -> t
 @pytest.mark.parametrize(
     ("returned", "labels", "said"),
     [
-        (np.array(["a", "b", "a", "b"]), None, r"it answers a, b, and the data has the labels no, yes: .*output: \{labels"),
+        (
+            np.array(["a", "b", "a", "b"]),
+            None,
+            r"it answers a, b, and the data has the labels no, yes: .*output: \{labels",
+        ),
         (pd.DataFrame({"x": YES, "z": YES}), None, r"the columns x, z.*output: \{probability: x, of: \"yes\"\}"),
-        (pd.DataFrame({"label": SAID, "score": np.maximum(YES, 1 - YES)}), None, "the columns label, score.*what is what"),
+        (
+            pd.DataFrame({"label": SAID, "score": np.maximum(YES, 1 - YES)}),
+            None,
+            "the columns label, score.*what is what",
+        ),
         (np.array([-3.0, 2.0, 1.5, -0.2]), None, "scale: logit"),
         (np.column_stack([BOTH, YES]), None, "3 columns without names, 0 to 2.*what is what"),
         (np.array([0, 1, 1, 0]), ["1", "2"], None),

@@ -181,9 +181,7 @@ def load_xy(
     return pd.concat(frame, ignore_index=True), unify(labels)
 
 
-def load_asked(
-    paths: Sequence[Path], target: str, drop: Sequence[str], task: Task
-) -> tuple[pd.DataFrame, pd.Series]:
+def load_asked(paths: Sequence[Path], target: str, drop: Sequence[str], task: Task) -> tuple[pd.DataFrame, pd.Series]:
     """As `load_xy`, with the columns of `drop` kept in the table: a model of others may have been trained on them.
 
     Raises:

@@ -108,7 +108,9 @@ def labels_of(truth: Any) -> list[Any]:
     """The labels among these, sorted as `positive_label` sorts; nulls are none."""
     present = [value for value in pd.unique(pd.Series(truth).astype(object)) if not pd.isna(value)]
     mixed = len({type(value) for value in present}) > 1
-    return [label for label in np.unique(np.asarray(list(as_text(present)) if mixed else present)).tolist() if label != ""]
+    return [
+        label for label in np.unique(np.asarray(list(as_text(present)) if mixed else present)).tolist() if label != ""
+    ]
 
 
 def as_answer(returned: Any, rows: int) -> Answer:

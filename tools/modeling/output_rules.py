@@ -183,9 +183,7 @@ def _several(answer: Answer, asked: Asked) -> OutputReading:
     of.pop(label, None)  # a column that holds the label is none of its probability
     if len(of) == len(asked.labels) and len({str(name) for name in of.values()}) == len(of):
         if _sums_to_one([chances[column] for column in of]):
-            return _probabilities(
-                asked, list(of), list(of.values()), "", "It answers probabilities", label, names
-            )
+            return _probabilities(asked, list(of), list(of.values()), "", "It answers probabilities", label, names)
     left = [column for column in chances if column != label]
     if label is not None and len(left) == 1 and len(asked.labels) == 2:
         found = _whose(parts[label], chances[left[0]], names, asked.labels)

@@ -131,9 +131,7 @@ def _labelled_rows(path: Path, target: str) -> np.ndarray:
     return np.flatnonzero(labels.notna().to_numpy() & (as_text(labels) != ""))
 
 
-def _latencies_ms(
-    model: IsolatedModel, rows: pd.DataFrame, reading: OutputReading, ctx: CallContext
-) -> np.ndarray:
+def _latencies_ms(model: IsolatedModel, rows: pd.DataFrame, reading: OutputReading, ctx: CallContext) -> np.ndarray:
     """Milliseconds of predicting one row, over rows spread evenly; shape (at most LATENCY_CALLS,)."""
     chosen = np.linspace(0, len(rows) - 1, min(LATENCY_CALLS, len(rows))).astype(int)
     return model.latencies_ms(rows.iloc[chosen], checked(ctx), reading)

@@ -23,7 +23,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tools.core.errors import FixableError, NoDataError
-from tools.integrations.mlflow.naming import CHAMPION, PRODUCTION, Named, Names, champion_of, means_champion, stated_champion
+from tools.integrations.mlflow.naming import (
+    CHAMPION,
+    PRODUCTION,
+    Named,
+    Names,
+    champion_of,
+    means_champion,
+    stated_champion,
+)
 from tools.integrations.mlflow.spec import (
     Backup,
     Champion,
@@ -140,7 +148,9 @@ class Registry:
                 how = f"alias {CHAMPION}, other aliases, stages and tags of {name}"
                 if named.candidates:
                     which = ", ".join(str(number) for number in named.candidates)
-                    raise NoDataError(f"versions {which} of {name} are all named as its champion", tried=self._where(how))
+                    raise NoDataError(
+                        f"versions {which} of {name} are all named as its champion", tried=self._where(how)
+                    )
                 raise NoDataError(f"{name} has no champion yet", tried=self._where(how))
             number = named.version
             version = self.client.get_model_version(name, str(number))
