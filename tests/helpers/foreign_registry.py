@@ -110,11 +110,13 @@ def log(mlflow: Any, kind: str, table: pd.DataFrame) -> tuple[str, np.ndarray]:
         return info.model_uri, (chances > 0.5).astype(float) if kind == "pyfunc" else chances
 
 
-def register(uri: str, kind: str, name: str, table: pd.DataFrame) -> tuple[int, np.ndarray]:
-    """Log and register a version; its number and its probabilities of yes. Nothing names it champion."""
+def register(uri: str, kind: str, name: str, table: pd.DataFrame, count: int = 1) -> tuple[int, np.ndarray]:
+    """Log a model and register it, as one version or several alike; the last one's number and the model's probabilities
+    of yes. Nothing names one champion."""
     with tracked(uri) as mlflow:
         address, chances = log(mlflow, kind, table)
-        return int(mlflow.register_model(address, name).version), chances
+        versions = [int(mlflow.register_model(address, name).version) for _ in range(count)]
+        return versions[-1], chances
 
 
 def client(uri: str) -> Any:

@@ -114,18 +114,14 @@ def test_what_an_answer_means_is_asked_for_and_the_goal_can_say_it(place: Projec
 # --- which version is the champion
 
 
-def named(place: Project, name: str, count: int = 2) -> tuple[Any, list[str]]:
-    """A registered model with so many versions of one logged model, none of which is named."""
-    made, table = client(store_of(place.root)), rows(100, seed=5)
-    version, _ = register(store_of(place.root), "labels", name, table)
-    first = made.get_model_version(name, str(version))
-    for _ in range(count - 1):
-        made.create_model_version(name, first.source, run_id=first.run_id)
-    return made, [str(n) for n in range(1, count + 1)]
+def named(place: Project, name: str, count: int) -> Any:
+    """A client, for a registered model with so many versions, none of which is named."""
+    register(store_of(place.root), "labels", name, rows(100, seed=5), count)
+    return client(store_of(place.root))
 
 
 def test_the_champion_is_found_by_whatever_names_it_and_those_names_move_with_a_promotion(place: Project) -> None:
-    made, _ = named(place, "team_stage", 3)
+    made = named(place, "team_stage", 3)
     made.transition_model_version_stage("team_stage", "2", "Production")
     found = place.ok("mlflow", "get_champion", name="team_stage")
     assert (found["version"], found["named_by"]) == (2, "stage Production")
@@ -141,7 +137,7 @@ def test_the_champion_is_found_by_whatever_names_it_and_those_names_move_with_a_
 
 
 def test_versions_that_nothing_names_and_several_that_are_named_are_no_champion(place: Project) -> None:
-    made, _ = named(place, "team_unnamed", 3)
+    made = named(place, "team_unnamed", 3)
     none = place.call("mlflow", "get_champion", name="team_unnamed")
     assert none.status is Status.NO_DATA and "has no champion yet" in none.message
     made.transition_model_version_stage("team_unnamed", "1", "Production")
