@@ -38,7 +38,7 @@ class Result(TaskResult):
     version: int
     model_uri: str
     trained_now: bool = Field(description="true when there was none and a baseline was trained")
-    open: bool = Field(False, description="true when nobody said which version is the champion")
+    open: bool = Field(default=False, description="true when nobody said which version is the champion")
 
 
 def runbook(inputs: Inputs) -> Runbook:
@@ -48,9 +48,8 @@ def runbook(inputs: Inputs) -> Runbook:
         champion = expect(found, Champion, "reading the champion")
         told = yield from _understood(inputs, champion.model_uri)
         by = "" if champion.named_by == "alias champion" else f", by its {champion.named_by}"
-        return _is_champion(
-            champion.version, champion.model_uri, f"Version {champion.version} of {name} is the champion{by}.{told}"
-        )
+        said = f"Version {champion.version} of {name} is the champion{by}.{told}"
+        return _is_champion(champion.version, champion.model_uri, said)
     listed = yield call("mlflow", "list_versions", name=name)
     others = _others(listed)
     if others:
@@ -80,8 +79,8 @@ def _named_by_a_person(inputs: Inputs, others: list[VersionInfo]) -> Steps[Resul
     chosen = next((version for version in others if _option_name(version) == choice.chosen), None)
     if chosen is None:
         said = (
-            f"{choice.message} Nothing was trained. State `champion` in the goal (the number of a version, an alias or a "
-            "stage), or another `model` for a model of its own."
+            f"{choice.message} Nothing was trained. State `champion` in the goal (the number of a version, an alias "
+            "or a stage), or another `model` for a model of its own."
         )
         return Result(version=0, model_uri="", trained_now=False, open=True, summary=said)
     told = yield from _understood(inputs, chosen.model_uri)

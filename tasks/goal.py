@@ -258,10 +258,11 @@ class ABTestSection(Section):
 
 
 class Goal(Section):
-    """One goal. `model` is the registered model's name (default: `name`); `champion` says which of its versions is in
-    production, by number, alias or stage, where the registry does not; `output` what its answers mean; `metric` sets its own direction, which
-    `direction`, when given, must match. `objectives`: what a challenger is chosen by; with more than `quality`, which
-    is the metric, a trade-off is a person's choice unless `preference` states one of them, or `balanced`."""
+    """One goal. `model` is the registered model's name (default: `name`), `champion` says which of its versions is in
+    production, by number, alias or stage, where the registry does not, and `output` what its answers mean. `metric`
+    sets its own direction, which `direction`, when given, must match. `objectives`: what a challenger is chosen by;
+    with more than `quality`, which is the metric, a trade-off is a person's choice unless `preference` states one of
+    them, or `balanced`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
     description: str = ""

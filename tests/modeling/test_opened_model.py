@@ -183,8 +183,8 @@ def test_a_model_that_takes_no_nulls_names_column_rows_and_setting(tmp_path: Pat
         model.understood(holes, ASKED)
     assert refused.value.message == (
         "it cannot answer the 16 of 300 rows where visits is null (by its signature visits holds whole numbers, which "
-        "cannot be null); set `data: {max_null_share: 0, on_bad_rows: quarantine}` in the goal to leave such rows out, or "
-        "register a version that takes nulls"
+        "cannot be null); set `data: {max_null_share: 0, on_bad_rows: quarantine}` in the goal to leave such rows out, "
+        "or register a version that takes nulls"
     )
 
 
@@ -222,7 +222,7 @@ def test_a_regression_of_any_flavor(tmp_path: Path) -> None:
 
 def test_what_is_stated_is_used(tmp_path: Path) -> None:
     model, chance = pyfunc(tmp_path, lambda model, table: model.predict_proba(table)[:, ::-1] * 100)
-    with pytest.raises(FixableError, match="2 columns without names.*what is what"):
+    with pytest.raises(FixableError, match=r"2 columns without names.*what is what"):
         model.understood(LIVE, ASKED)
     stated = OutputSettings(probabilities={"yes": 0, "no": 1}, scale="percent")
     found = model.understood(LIVE, ASKED.model_copy(update={"stated": stated}))[1]

@@ -181,7 +181,7 @@ def test_a_regression_answers_numbers() -> None:
     with pytest.raises(FixableError, match=r"the columns low, mean.*output: \{value: COLUMN\}"):
         read(two, task="regression")
     assert read(two, task="regression", value="mean")[1].values == pytest.approx(YES)
-    with pytest.raises(FixableError, match="4 of 4 answers are no number, for example 'yes|2 of"):
+    with pytest.raises(FixableError, match=r"4 of 4 answers are no number, for example 'yes|2 of"):
         read(SAID, task="regression")
 
 

@@ -152,7 +152,7 @@ def test_versions_of_others_are_never_passed_over_and_only_a_person_names_one(mo
     monkeypatch.setattr("tasks.establish_champion.slices", lambda inputs: files)
     none = made("mlflow.get_champion", Status.NO_DATA)
     versions = [
-        {"version": n, "model_uri": f"models:/churn/{n}", "run_id": None, "aliases": [], "created": "2026-01-01T00:00:00",
+        {"version": n, "model_uri": f"models:/churn/{n}", "run_id": None, "aliases": [], "created": "2026-01-01",
          "retired": None, "note": ""}
         for n in (5, 4, 3, 2)
     ]  # fmt: skip

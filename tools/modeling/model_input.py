@@ -40,7 +40,7 @@ class ModelInput:
         """The columns that the model takes; where it does not say which, all but those in `drop`."""
         known = [name for name in self.names if name in frame.columns]
         if known:
-            return frame[known] if list(frame.columns) != known else frame
+            return frame.loc[:, known] if list(frame.columns) != known else frame
         return frame.drop(columns=[name for name in drop if name in frame.columns]) if drop else frame
 
     def parts(self, frame: pd.DataFrame) -> list[np.ndarray]:
@@ -50,7 +50,7 @@ class ModelInput:
         model answers for a row does not depend on the rows that it is asked for together with.
         """
         whole = [name for name, kind in self.types.items() if kind in WHOLE and name in frame.columns]
-        with_null = frame[whole].isna().any(axis=1).to_numpy() if whole else np.zeros(len(frame), dtype=bool)
+        with_null = frame[whole].isna().to_numpy().any(axis=1) if whole else np.zeros(len(frame), dtype=bool)
         if not with_null.any() or with_null.all():
             return [np.arange(len(frame))]
         return [np.flatnonzero(~with_null), np.flatnonzero(with_null)]
@@ -89,6 +89,6 @@ def _as(kind: str, column: pd.Series) -> Any:
     if kind == "string" and (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column)):
         return pd.Series(as_text(column), index=column.index, dtype=object).where(column.notna(), None)
     if kind == "datetime":
-        times = cast(pd.Series, pd.to_datetime(column, errors="coerce"))
+        times = pd.to_datetime(column, errors="coerce")
         return times if times.isna().equals(column.isna()) else column
     return column

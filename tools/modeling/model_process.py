@@ -119,8 +119,8 @@ def _run_model(fd: int, request: dict[str, Any], libraries: tuple[Path, ...], pl
 
 
 def _answer(model: Any, message: bytes) -> bytes:
-    """The answer to one message: its kind, a line that says how the model's answers are read (or what is to be found out
-    of them), and the rows."""
+    """The answer to one message: its kind, a line that says how the model's answers are read (or what is to be found
+    out of them), and the rows."""
     from tools.modeling.output import Asked, OutputReading
 
     try:

@@ -62,7 +62,7 @@ class OpenedModel:
         rows = self._takes.taken(frame, drop)
         try:
             return self._answered(rows)
-        except Exception as error:  # noqa: BLE001 - a foreign model may raise anything; it is raised on, or explained
+        except Exception as error:  # a foreign model may raise anything
             why = self._missing(frame, drop) or self._nulls(rows)
             if not why:
                 raise
@@ -90,15 +90,14 @@ class OpenedModel:
         if not names:
             return ""
         named = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-        return (
-            f"it was trained on {'columns' if len(names) > 1 else 'the column'} {named}, which "
-            f"{'are' if len(names) > 1 else 'is'} not in these rows; the data needs {'them' if len(names) > 1 else 'it'}"
-        )
+        if len(names) == 1:
+            return f"it was trained on the column {named}, which is not in these rows; the data needs it"
+        return f"it was trained on the columns {named}, which are not in these rows; the data needs them"
 
     def _nulls(self, rows: pd.DataFrame) -> str:
         """Why it cannot answer, where it is the nulls: it answers the rows without."""
         with_null = rows.isna()
-        found = with_null.any(axis=1).to_numpy()
+        found = with_null.to_numpy().any(axis=1)
         if not found.any():
             return ""
         if not found.all():
@@ -108,20 +107,20 @@ class OpenedModel:
                 return ""
         names = [str(name) for name in rows.columns[with_null.any(axis=0)]]
         refused = [name for name in names if self._refuses(rows, name)] or names
-        count = int(with_null[refused].any(axis=1).sum())
+        count = int(with_null[refused].to_numpy().any(axis=1).sum())
         kinds = {name: self._takes.types.get(name, "") for name in refused}
         whole = [name for name, kind in kinds.items() if kind in ("integer", "long")]
         signed = f" (by its signature {', '.join(whole)} holds whole numbers, which cannot be null)" if whole else ""
         return (
-            f"it cannot answer the {count} of {len(rows)} rows where {' or '.join(refused[:SHOWN])} is null{signed}; set "
-            "`data: {max_null_share: 0, on_bad_rows: quarantine}` in the goal to leave such rows out, or register a "
-            "version that takes nulls"
+            f"it cannot answer the {count} of {len(rows)} rows where {' or '.join(refused[:SHOWN])} is null{signed}; "
+            "set `data: {max_null_share: 0, on_bad_rows: quarantine}` in the goal to leave such rows out, or register "
+            "a version that takes nulls"
         )
 
     def _refuses(self, rows: pd.DataFrame, name: str) -> bool:
         """Whether a null in this column alone is too much."""
         others = [other for other in rows.columns if other != name]
-        alone = np.flatnonzero(rows[name].isna().to_numpy() & rows[others].notna().all(axis=1).to_numpy())
+        alone = np.flatnonzero(rows[name].isna().to_numpy() & rows[others].notna().to_numpy().all(axis=1))
         if not len(alone):
             return False
         try:
@@ -202,7 +201,7 @@ def _names(model: Any) -> tuple[str, ...]:
         found = getattr(model, name, None)
         if found is not None and not callable(found) and len(found) and isinstance(found[0], str):
             return tuple(str(column) for column in found)
-    told = getattr(model, "feature_name", None)  # a LightGBM booster
+    told: Any = getattr(model, "feature_name", None)  # a LightGBM booster
     return tuple(str(column) for column in told()) if callable(told) else ()
 
 

@@ -7,7 +7,7 @@ is; `read_answer` reads every answer so, one row's too, for evaluation, explanat
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -198,7 +198,7 @@ def floats(values: np.ndarray) -> np.ndarray:
     Raises:
         FixableError: one of them is none.
     """
-    numbers = pd.to_numeric(pd.Series(values), errors="coerce").to_numpy(dtype="float64", na_value=np.nan)
+    numbers = cast(pd.Series, pd.to_numeric(pd.Series(values), errors="coerce")).to_numpy("float64", na_value=np.nan)
     wrong = np.isnan(numbers) & ~np.asarray(pd.isna(values))
     if wrong.any():
         example = str(values[wrong][0])[:80]
@@ -220,8 +220,8 @@ def probabilities(values: np.ndarray, scale: str) -> np.ndarray:
     wrong = (numbers < -1e-6) | (numbers > 1.0 + 1e-6)
     if wrong.any():
         raise FixableError(
-            f"{int(wrong.sum())} of {len(numbers)} answers are no probability, for example {numbers[wrong][0]:.4g}; where "
-            "they are percentages or log odds, state `output: {scale: percent}` or `output: {scale: logit}` in the goal"
+            f"{int(wrong.sum())} of {len(numbers)} answers are no probability, for example {numbers[wrong][0]:.4g}; "
+            "where they are percentages or log odds, state `output: {scale: percent}` or `output: {scale: logit}`"
         )
     return np.clip(numbers, 0.0, 1.0)
 
@@ -250,8 +250,8 @@ def check_order(reading: OutputReading, truth: Any, predictions: Predictions) ->
     else:
         stated = f"labels: {{{', '.join(f'{quoted(key)}: {quoted(label)}' for key, label in swapped.items())}}}"
     raise FixableError(
-        f"taking {reading.supposed}, it says the opposite of the labels (roc_auc {area:.3f} on {n + m} rows); state what "
-        f"its answers mean, probably `output: {{{stated}}}`, in the goal"
+        f"taking {reading.supposed}, it says the opposite of the labels (roc_auc {area:.3f} on {n + m} rows); state "
+        f"what its answers mean, probably `output: {{{stated}}}`, in the goal"
     )
 
 

@@ -48,8 +48,7 @@ def _numbers(answer: Answer, asked: Asked) -> OutputReading:
     if column is None:
         if not answer.single:
             raise FixableError(
-                f"it answers {answer.told()}; which of them is the prediction? State `output: {{value: COLUMN}}` in the "
-                "goal"
+                f"it answers {answer.told()}; which is the prediction? State `output: {{value: COLUMN}}` in the goal"
             )
         column = 0
     floats(answer.values(column))
@@ -71,8 +70,8 @@ def _probabilities(
     classes = _sorted(of)
     if asked.task == "binary" and set(as_text(classes)) - set(as_text(asked.labels)):
         raise FixableError(
-            f"it answers the classes {_some(classes)}, and the data has {_some(asked.labels)}; say which label each class "
-            "stands for: `output: {labels: {CLASS: LABEL}}` in the goal"
+            f"it answers the classes {_some(classes)}, and the data has {_some(asked.labels)}; say which label each "
+            "class stands for: `output: {labels: {CLASS: LABEL}}` in the goal"
         )
     told = ", ".join(f"{column} of {text}" for column, text in zip(columns, as_text(of), strict=True))
     guess = f", taking {supposed}" if supposed else ""
@@ -180,10 +179,11 @@ def _several(answer: Answer, asked: Asked) -> OutputReading:
     of = {column: label for column in chances if (label := _named_after(str(column), asked.labels)) is not None}
     label = labels[0] if len(labels) == 1 else None
     names, _ = ({}, "") if label is None else _matched(_distinct(parts[label]), asked)
-    of.pop(label, None)  # a column that holds the label is none of its probability
-    if len(of) == len(asked.labels) and len({str(name) for name in of.values()}) == len(of):
-        if _sums_to_one([chances[column] for column in of]):
-            return _probabilities(asked, list(of), list(of.values()), "", "It answers probabilities", label, names)
+    if label is not None:
+        of.pop(label, None)  # a column that holds the label is none of its probability
+    each = len(of) == len(asked.labels) == len({str(name) for name in of.values()})
+    if each and _sums_to_one([chances[column] for column in of]):
+        return _probabilities(asked, list(of), list(of.values()), "", "It answers probabilities", label, names)
     left = [column for column in chances if column != label]
     if label is not None and len(left) == 1 and len(asked.labels) == 2:
         found = _whose(parts[label], chances[left[0]], names, asked.labels)

@@ -35,7 +35,7 @@ class Named:
 
 
 def means_champion(name: str) -> bool:
-    """Whether an alias or a stage says that a version is in production: champion, Production, prod-live, CurrentChamp."""
+    """Whether an alias or a stage says that a version is in production: Production, prod-live, CurrentChamp."""
     words = _words(name)
     return bool(words & _CORE) and words <= _CORE | _BESIDE
 

@@ -204,7 +204,7 @@ def _translated(error: Any, uri: str, writing: str) -> ToolError:
     text = " ".join(str(error.message).split())[:400]
     if "out-of-date database schema" in text:
         return NeedsPersonError(
-            f"the MLflow database {hidden(uri)} was made by another version of MLflow than this one: make a copy of it, "
+            f"the MLflow database {hidden(uri)} was made by another version of MLflow than this one: make a copy, "
             f"then run `mlflow db upgrade {hidden(uri)}` here, or serve it with its own version and set "
             "MLFLOW_TRACKING_URI to that server",
             tried=text,
