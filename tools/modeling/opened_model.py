@@ -9,7 +9,7 @@ import pickle
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -202,7 +202,8 @@ def _names(model: Any) -> tuple[str, ...]:
         if found is not None and not callable(found) and len(found) and isinstance(found[0], str):
             return tuple(str(column) for column in found)
     told: Any = getattr(model, "feature_name", None)  # a LightGBM booster
-    return tuple(str(column) for column in told()) if callable(told) else ()
+    found = cast(Any, told)() if callable(told) else ()
+    return tuple(str(column) for column in found)
 
 
 def _categories(model: Any) -> dict[str, list[Any] | None]:
