@@ -154,7 +154,7 @@ def test_a_folder_of_an_older_mlflow_is_a_store_like_any_other(tmp_path: Path, m
     uri, table = f"file://{tmp_path}/mlruns", rows(300, seed=6)
     version, chances = register(uri, "encoded", "team_files", table)
     client(uri).transition_model_version_stage("team_files", str(version), "Production")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")  # relative to the project, wherever a process runs
     monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
     table.to_parquet(tmp_path / "rows.parquet")
     place = Project(tmp_path)

@@ -60,7 +60,7 @@ class MLflowBackend(Backend):
             self._models.close()
 
     def _store(self, ctx: CallContext) -> Store:
-        return Store.from_settings(self.settings, ctx.store("mlflow"))
+        return Store.from_settings(self.settings, ctx.store("mlflow"), ctx.project)
 
     def health(self, ctx: CallContext) -> str:
         store = self._store(ctx)

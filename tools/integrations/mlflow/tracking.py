@@ -23,6 +23,7 @@ from tools.core.errors import (
 )
 from tools.core.proxies import may_use_proxy
 from tools.integrations.mlflow.spec import FoundRuns, LoggedStudy, RunInfo
+from tools.modeling.model_store import absolute_address
 from tools.modeling.trials import Trial, Trials, flatten
 
 if TYPE_CHECKING:
@@ -79,13 +80,13 @@ class Store:
     artifacts: Path | None
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, str | None], folder: Path) -> "Store":
+    def from_settings(cls, settings: Mapping[str, str | None], folder: Path, project: Path) -> "Store":
         """The configured store, or SQLite in `folder`."""
         embedded = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
-        tracking = settings.get("MLFLOW_TRACKING_URI") or embedded
+        tracking = absolute_address(settings.get("MLFLOW_TRACKING_URI") or embedded, project)
         return cls(
             tracking_uri=tracking,
-            registry_uri=settings.get("MLFLOW_REGISTRY_URI") or tracking,
+            registry_uri=absolute_address(settings.get("MLFLOW_REGISTRY_URI") or tracking, project),
             experiment=settings.get("MLFLOW_EXPERIMENT_NAME") or "mlops-crew",
             artifacts=folder.resolve() / "artifacts" if tracking == embedded else None,
         )

@@ -89,6 +89,8 @@ async def _serve(config: EngineConfig, listener: socket.socket) -> None:
     project = Path(config.project) if config.project else None
     closed, home = [Path(path) for path in config.closed], Path(config.home) if config.home else None
     source = ModelSource(config.tracking_uri, config.registry_uri, project, closed, home)
+    if project is not None:
+        os.chdir(project)  # older stores name their folders relative to where they were made
     os.environ.update(config.credentials)  # after the process that models are forked from has started
     router = Router(Path(config.folder), source, config.challenger_timeout_s)
     _follow_parent(router)
