@@ -47,6 +47,8 @@ def outcome_of(results: Mapping[str, TaskResult]) -> tuple[Outcome, str]:
     match results.get("establish_champion"):
         case establish_champion.Result(usable=False) as established:
             return "data_rejected", established.summary
+        case establish_champion.Result(open=True) as established:
+            return "undecided", established.summary
         case _:
             pass
     match results.get("assess_champion"):

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tools.modeling.accepted import check_accepted, is_accepted
+from tools.modeling.output_settings import OutputSettings
 from tools.modeling.reading.settings import ReadSettings
 
 MINIMIZED_METRICS = frozenset({"mae", "rmse", "mape", "log_loss"})
@@ -282,10 +283,12 @@ class ABTestSection(Section):
 
 
 class Goal(Section):
-    """One goal. `model` is the registered model's name (default: `name`); `positive` is the class of a binary task that
-    the metric is of (default: the last of the labels in sorted order: yes, 1, True); `metric` sets its own direction,
-    which `direction`, when given, must match. `objectives`: what a challenger is chosen by; with more than `quality`,
-    which is the metric, a trade-off is a person's choice unless `preference` states one of them, or `balanced`."""
+    """One goal. `model` is the registered model's name (default: `name`), `champion` says which of its versions is in
+    production, by number, alias or stage, where the registry does not, and `output` what its answers mean. `positive`
+    is the class of a binary task that the metric is of (default: the last of the labels in sorted order: yes, 1, True).
+    `metric` sets its own direction, which `direction`, when given, must match. `objectives`: what a challenger is
+    chosen by; with more than `quality`, which is the metric, a trade-off is a person's choice unless `preference`
+    states one of them, or `balanced`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
     description: str = ""
@@ -295,6 +298,8 @@ class Goal(Section):
     direction: Literal["maximize", "minimize"] | None = None
     model: str = ""
     positive: str = ""
+    champion: str = ""
+    output: OutputSettings = OutputSettings()
     data: DataSection
     constraints: Constraints = Constraints()
     fairness: FairnessSection | None = None
@@ -379,6 +384,11 @@ class Goal(Section):
             raise ValueError("fairness.column is the target; name a column of groups")
         return self
 
+    @field_validator("champion", mode="before")
+    @classmethod
+    def _a_number_is_a_name(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
     @property
     def minimize(self) -> bool:
         """Whether a smaller value of the metric is better."""
@@ -398,6 +408,8 @@ class Goal(Section):
             "goal.metric": self.metric,
             "goal.direction": "minimize" if self.minimize else "maximize",
             "goal.model": self.registered_model,
+            "goal.champion": self.champion,
+            "goal.output": self.output.stated(),
             "goal.drop": self.dropped,
             "goal.seed": seed,
             "goal.suite": self.data.suite or None,

@@ -158,6 +158,21 @@ def load_xy(
     return pd.concat(frame, ignore_index=True), unify(labels)
 
 
+def load_asked(paths: Sequence[Path], target: str, drop: Sequence[str], task: Task) -> tuple[pd.DataFrame, pd.Series]:
+    """As `load_xy`, with the columns of `drop` kept in the table: a model of others may have been trained on them.
+
+    Raises:
+        FixableError: a file, a column or the target cannot be used, or there is no column beside them.
+    """
+    if target in drop:
+        raise FixableError(f"the target {target!r} cannot be in the drop list")
+    rows, truth = load_xy(paths, target, (), task)
+    require_columns(rows, drop, paths[0])
+    if rows.shape[1] == len(set(drop)):
+        raise FixableError(f"{paths[0]}: no feature column is left beside the target {target!r}")
+    return rows, truth
+
+
 def load_parts(
     paths: Sequence[Path], target: str, drop: Sequence[str], task: Task
 ) -> tuple[list[pd.DataFrame], list[pd.Series]]:

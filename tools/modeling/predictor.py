@@ -1,15 +1,11 @@
-"""Models as predictors, whatever flavour they were logged with."""
+"""What models say about rows, and our own estimators as models; those of others are `tools.modeling.opened_model`'s."""
 
-import pickle
-import warnings
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tools.core.errors import FinalError
 from tools.modeling.labels import Kind, as_text, positive_label, spelled_as
 
 
@@ -62,14 +58,6 @@ class Predictions:
         return self.probabilities[:, column]
 
 
-class Predictor(Protocol):
-    """Anything that predicts raw rows. Implementations may be called from several threads at once."""
-
-    def predict(self, frame: pd.DataFrame) -> Predictions:
-        """Predict each row of a raw table."""
-        ...
-
-
 class SklearnPredictor:
     """A fitted scikit-learn style estimator that takes a DataFrame."""
 
@@ -83,66 +71,3 @@ class SklearnPredictor:
         probabilities = np.asarray(self.estimator.predict_proba(frame), dtype="float64")
         classes = np.asarray(self.estimator.classes_)
         return Predictions(classes[probabilities.argmax(axis=1)], probabilities, classes)
-
-
-class PyfuncPredictor:
-    """An MLflow model of any other flavour: labels or numbers, no probabilities."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-
-    def predict(self, frame: pd.DataFrame) -> Predictions:
-        """The first column of what the model returns.
-
-        Raises:
-            FinalError: it does not return one value a row.
-        """
-        raw = self.model.predict(frame)
-        values = raw.iloc[:, 0].to_numpy() if isinstance(raw, pd.DataFrame) else np.asarray(raw)
-        if values.shape != (len(frame),):
-            raise FinalError(f"the model returned shape {values.shape} for {len(frame)} rows; expected one value a row")
-        return Predictions(values)
-
-
-def open_predictor(folder: Path) -> Predictor:
-    """A model from its files, which must stay where they are.
-
-    Runs code of the model's author: to be called in a process that `tools.core.isolation` confined.
-
-    Raises:
-        FinalError: it cannot be loaded; says why.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow's first import warns of its own type hints
-        import mlflow.pyfunc
-    from mlflow.exceptions import MlflowException
-    from mlflow.models import Model
-
-    path = str(folder)
-    try:
-        if "sklearn" in Model.load(path).flavors:
-            from mlflow.sklearn import load_model
-
-            return SklearnPredictor(load_model(path))
-        return PyfuncPredictor(mlflow.pyfunc.load_model(path))
-    except (
-        MlflowException,
-        OSError,
-        ImportError,
-        AttributeError,
-        EOFError,
-        IndexError,
-        KeyError,
-        TypeError,
-        ValueError,
-        pickle.UnpicklingError,
-    ) as error:
-        raise FinalError(_why(error)) from error
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, ModuleNotFoundError):
-        return f"it needs the module {error.name}, which is not installed here"
-    if isinstance(error, PermissionError):
-        return f"it tried to open a file or a connection that models may not ({error.filename or 'unnamed'})"
-    return " ".join(str(error).split())[:300] or f"its files cannot be read ({type(error).__name__})"

@@ -11,6 +11,9 @@ from tools.core.writes import EACH_CALL, ReadBack, Undo
 from tools.integrations.mlflow import writes
 
 Task = Literal["binary", "multiclass", "regression"]
+# How a model's answers are to be read, where they leave a doubt (`tools.modeling.output_settings`).
+Output = Annotated[dict[str, Any], Bound("goal.output")]
+OUTPUT = "how answers are read"
 
 
 class TrainModelArgs(Args):
@@ -74,6 +77,7 @@ class EvaluateModelArgs(Args):
     segment: Annotated[str, Bound()] = Field("", description="column to report per value")
     gap: Annotated[str, Bound()] = Field("", description="fairness measure between segments")
     positive: Positive = Field("", description="positive class")
+    output: Output = Field(default_factory=dict[str, Any], description=OUTPUT)
 
 
 class Evaluation(Data):
@@ -103,6 +107,7 @@ class ColumnImportanceArgs(Args):
     task: Annotated[Task, Bound("goal.task")] = Field(description="kind")
     drop: Drop = Field(default_factory=list[str], description="columns to ignore")
     seed: Seed = Field(0, description="seed")
+    output: Output = Field(default_factory=dict[str, Any], description=OUTPUT)
 
 
 class ColumnImportance(Data):
@@ -124,6 +129,27 @@ class ScoreRowsArgs(Args):
     task: Annotated[Task, Bound("goal.task")] = Field(description="kind")
     drop: Drop = Field(default_factory=list[str], description="columns to ignore")
     positive: Positive = Field("", description="positive class")
+    output: Output = Field(default_factory=dict[str, Any], description=OUTPUT)
+
+
+class ReadOutputArgs(Args):
+    model_uri: Annotated[ModelRef, Bound()] = Field(description="model")
+    data: Annotated[list[ReadPath], Bound()] = Field(description="labelled files; the first is asked about")
+    target: Target = Field(description="label column")
+    task: Annotated[Task, Bound("goal.task")] = Field(description="kind")
+    drop: Drop = Field(default_factory=list[str], description="columns to ignore")
+    output: Output = Field(default_factory=dict[str, Any], description=OUTPUT)
+
+
+class ReadOutput(Data):
+    """How a model's answers are read from now on, wherever it is asked. `supposed`: what was neither stated nor said by
+    the model, in words; empty: nothing."""
+
+    model_uri: str
+    kind: str  # own, labels, probability, probabilities or numbers
+    labels: list[str]
+    supposed: str
+    message: str
 
 
 class ScoredRows(Data):
@@ -152,6 +178,10 @@ class ModelNameArgs(Args):
     name: ModelName = Field(description="registered model")
 
 
+class GetChampionArgs(ModelNameArgs):
+    champion: Annotated[str, Bound("goal.champion")] = Field(default_factory=str, description="version, alias or stage")
+
+
 class Champion(Data):
     name: str
     version: int
@@ -160,6 +190,7 @@ class Champion(Data):
     since: str | None  # None: the alias was not set by promote_version
     previous: int | None = None  # the champion before it, where promote_version set it
     unfinished: bool = False  # the promotion was cut off before its tags were written; promoting again completes it
+    named_by: str = "alias champion"  # what names it: an alias, a stage, or the goal
     message: str
 
 
@@ -168,6 +199,7 @@ class VersionInfo(Data):
     model_uri: str
     run_id: str | None
     aliases: list[str]
+    stage: str = ""  # of older registries; empty: none
     created: str
     retired: str | None  # when
     note: str
@@ -309,6 +341,14 @@ SPEC = Integration(
             timeout_s=600,
         ),
         Action(
+            name="read_output",
+            summary="Find out what a model's answers mean.",
+            args=ReadOutputArgs,
+            result=ReadOutput,
+            idempotent=True,
+            timeout_s=600,
+        ),
+        Action(
             name="register_model",
             summary="Register a model as the challenger version.",
             args=RegisterModelArgs,
@@ -322,7 +362,7 @@ SPEC = Integration(
         Action(
             name="get_champion",
             summary="The version in production.",
-            args=ModelNameArgs,
+            args=GetChampionArgs,
             result=Champion,
             idempotent=True,
         ),

@@ -340,15 +340,16 @@ class ServingBackend(Backend):
         if self._engine is not None and self._engine.exit_code is None:
             return None
         from tools.integrations.serving.process import EngineProcess
-        from tools.modeling.model_store import store_credentials
+        from tools.modeling.model_store import absolute_address, store_credentials
         from tools.modeling.serving_address import ServingAddress, record_address
 
         self.close()
+        registry = self.settings.get("MLFLOW_REGISTRY_URI")
         self._engine = EngineProcess.start(
             ctx.store("serving").resolve(),
             port=self._port,
             tracking_uri=self._tracking_uri(ctx),
-            registry_uri=self.settings.get("MLFLOW_REGISTRY_URI"),
+            registry_uri=registry and absolute_address(registry, ctx.project),
             challenger_timeout_s=self._challenger_timeout_s,
             project=ctx.project.resolve(),
             home=ctx.home.resolve(),
@@ -373,7 +374,10 @@ class ServingBackend(Backend):
         return self._engine
 
     def _tracking_uri(self, ctx: CallContext) -> str:
-        return self.settings.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(ctx.home / 'mlflow' / 'mlflow.db').resolve()}"
+        from tools.modeling.model_store import absolute_address
+
+        embedded = f"sqlite:///{(ctx.home / 'mlflow' / 'mlflow.db').resolve()}"
+        return absolute_address(self.settings.get("MLFLOW_TRACKING_URI") or embedded, ctx.project)
 
     def _uri(self, value: str, ctx: CallContext) -> str:
         """The address of a model, if there is a store to look it up in.
