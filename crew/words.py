@@ -13,7 +13,7 @@ OUTCOMES: dict[str, tuple[str, Tone]] = {
     "no_action": ("No action: no reason to retrain is proven", "neutral"),
     "data_rejected": ("Data rejected: the data checks failed, nothing was promoted", "warn"),
     "inconclusive": ("Inconclusive: the evidence did not decide, the champion stays", "warn"),
-    "undecided": ("Undecided: nobody chose between the options, the champion stays", "warn"),
+    "undecided": ("Undecided: nobody chose between the options, production stays as it is", "warn"),
     "completed": ("Completed", "good"),
     "failed": ("Failed: the run ended with an error", "bad"),
     "stopped": ("Stopped: the run was interrupted before it decided", "bad"),
