@@ -1,11 +1,12 @@
 """The canary judge beside the rules of Flagger, Argo Rollouts and Kayenta, on the same requests.
 
-Run: python bench/canary.py [--seeds 1000] [--data ../shared/data]
+Run: python bench/canary.py [--seeds 1000] [--data ../shared/data] [--metrics]
 
 Every judge sees the same hour of traffic, 200 requests a minute, under its own schedule. Labels are there at once, or
 after 2,000 requests (ten minutes), or the positives' at once and the negatives' after 2,000 requests:
 
-- ours: 5 % of traffic, shadow scoring of the rest, a look every minute. It is told the delay, and segments. With late
+- ours: a goal's defaults, by the crew's own functions: 5 % of traffic, doubled up to 20 % once harm is ruled out but
+  for the latency, shadow scoring of the rest, a look every minute. It is told the delay, and segments. With late
   labels it also has the proxies, with a holdout of 1,000 rows like the traffic of equal models, and an open alarm takes
   the challenger's traffic away. "labels as they come" is the same judge without gate and proxies: a label counts when
   it arrives;
@@ -24,6 +25,8 @@ Where labels are late, the others' error rate is that of the labels that arrived
 A window without any is a failed check for Flagger, an error for Argo (more than 4 in a row abort), and left out by
 Kayenta. What to doubt: none of them was made for labels, and a team may write another query.
 
+With --metrics: ours alone, for each metric that a goal may have, with a weaker, an equal and a better challenger.
+
 Printed per scenario: share rolled back and promoted, bad answers served (wrong or failed, more than the champion alone
 would have given; mean over the hour, also after a wrong promotion), requests until promotion (median). Where "rollback"
 is right, what is not rolled back within the hour was missed.
@@ -40,10 +43,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.canary import judging, next_share
+from tasks.goal import Goal
 from tools.judge.canary.proxies import Holdout
 from tools.judge.canary.quality import Evidence, Rules
-from tools.judge.canary.verdict import trace
-from tools.judge.estimates import Scores
+from tools.judge.canary.verdict import Trace, trace
+from tools.judge.estimates import METRICS_OF, Scores, Task
 
 PER_MINUTE, MINUTES = 200, 60
 REQUESTS = PER_MINUTE * MINUTES
@@ -69,6 +74,10 @@ class Traffic:
     positive: Floats | None = None
     champion_probability: Floats | None = None
     challenger_probability: Floats | None = None
+    champion_prediction: NDArray[Any] | None = None
+    challenger_prediction: NDArray[Any] | None = None
+    label: NDArray[Any] | None = None
+    y_true: Floats | None = None
     segment: NDArray[Any] | None = None
     label_at: NDArray[np.int64] | None = None  # the request after which each label is there; None: at once
     delay: int = 0  # by then every label is there
@@ -112,25 +121,45 @@ def finish(traffic: Traffic, verdict: str, requests: int, weights: Floats) -> Ou
     return Outcome(verdict, requests, bad)
 
 
-def ours(traffic: Traffic, metric: str, *, gate: bool = True) -> Outcome:
-    rules = Rules(metric, "binary", label_delay=traffic.delay)
+def goal_of(metric: str, task: Task, delay: int) -> Goal:
+    """A goal that leaves everything of the canary at its defaults, but for the labels' delay."""
+    data, late = {"reference": "a.csv", "current": "b.csv"}, {"canary": {"label_delay_requests": delay}}
+    fields: dict[str, Any] = {"name": "bench", "target": "y", "task": task, "metric": metric, "data": data}
+    return Goal.model_validate(fields | (late if delay else {}))
+
+
+def ours(traffic: Traffic, metric: str, task: Task = "binary", *, gate: bool = True) -> Outcome:
+    goal = goal_of(metric, task, traffic.delay)
+    rules = Rules(**judging(goal), min_label_share=goal.canary.min_label_share)
     holdout = holdout_of_equals() if traffic.late and gate else None
     if not gate:
         rules = replace(rules, label_delay=0, min_label_share=0.0)
-    weights = np.full(REQUESTS, 0.05)
+    weights = np.full(REQUESTS, goal.canary.percent / 100)
     for requests in (REQUESTS // 6, REQUESTS):  # the verdict on a prefix stays, so most hours need not be traced whole
-        traced = trace(evidence(traffic, requests, weights, gate), rules, holdout)
-        if traced.held.any():
-            # Seen at the next look; from then on it answers nobody while the alarm is open.
-            open_at_look = np.repeat(traced.held[PER_MINUTE - 1 :: PER_MINUTE], PER_MINUTE)
-            weights[PER_MINUTE : requests + PER_MINUTE][open_at_look[: len(weights) - PER_MINUTE]] = 0.0
-            traced = trace(evidence(traffic, requests, weights, gate), rules, holdout)
+        weights = np.full(REQUESTS, goal.canary.percent / 100)
+        traced = shared(traffic, requests, weights, goal, rules, holdout, gate)
         rollback, promote = traced.first("rollback", PER_MINUTE), traced.first("promote", PER_MINUTE)
         if rollback is not None and (promote is None or rollback <= promote):
             return finish(traffic, "rollback", rollback, weights)
         if promote is not None:
             return finish(traffic, "promote", promote, weights)
     return finish(traffic, "wait", REQUESTS, weights)
+
+
+def shared(
+    traffic: Traffic, requests: int, weights: Floats, goal: Goal, rules: Rules, holdout: Holdout | None, gate: bool
+) -> Trace:
+    """The judgement of the first requests, with the shares (`weights`, changed here) that follow from every look."""
+    traced, share = trace(evidence(traffic, requests, weights, gate), rules, holdout), goal.canary.percent
+    for look in range(PER_MINUTE, requests, PER_MINUTE):
+        if traced.rollback[look - 1] or traced.promote[look - 1]:
+            break
+        held, harmless = bool(traced.held[look - 1]), bool(traced.harmless[look - 1])
+        wanted = next_share(goal, share, held=held, harm_ruled_out=harmless)
+        if wanted != share:
+            share, weights[look:] = wanted, wanted / 100
+            traced = trace(evidence(traffic, requests, weights, gate), rules, holdout)
+    return traced
 
 
 def evidence(traffic: Traffic, requests: int, weights: Floats, gate: bool = True) -> Evidence:
@@ -145,7 +174,10 @@ def evidence(traffic: Traffic, requests: int, weights: Floats, gate: bool = True
         columns[f"{who}_status"] = np.where(lost, 500.0, 200.0)
         for what in ("error", "loss"):
             columns[f"{who}_{what}"] = np.where(lost, np.nan, getattr(traffic, f"{who}_{what}"))
-    for name in ("positive", "champion_probability", "challenger_probability", "segment"):
+    for name in (
+        "positive", "champion_probability", "challenger_probability", "segment", "champion_prediction",
+        "challenger_prediction", "label", "y_true",
+    ):  # fmt: skip
         columns[name] = getattr(traffic, name)
     if traffic.label_at is not None and traffic.positive is not None:
         columns["labelled_after"] = traffic.label_at + 1.0
@@ -253,16 +285,16 @@ def kayenta(traffic: Traffic) -> Outcome:
 
 
 UNGATED = "ours, labels as they come"  # differs from ours only where labels are late
-JUDGES: dict[str, Callable[[Traffic, str], Outcome]] = {
+JUDGES: dict[str, Callable[[Traffic, str, Task], Outcome]] = {
     "ours": ours,
-    UNGATED: lambda t, metric: ours(t, metric, gate=False),
-    "Flagger, threshold 1": lambda t, _: flagger(t, threshold=1, accuracy=False),
-    "Flagger, threshold 10": lambda t, _: flagger(t, threshold=10, accuracy=False),
-    "Flagger + accuracy, 1": lambda t, _: flagger(t, threshold=1, accuracy=True),
-    "Flagger + accuracy, 10": lambda t, _: flagger(t, threshold=10, accuracy=True),
-    "Argo + accuracy, limit 0": lambda t, _: argo(t, limit=0),
-    "Argo + accuracy, limit 3": lambda t, _: argo(t, limit=3),
-    "Kayenta + accuracy": lambda t, _: kayenta(t),
+    UNGATED: lambda t, metric, task: ours(t, metric, task, gate=False),
+    "Flagger, threshold 1": lambda t, *_: flagger(t, threshold=1, accuracy=False),
+    "Flagger, threshold 10": lambda t, *_: flagger(t, threshold=10, accuracy=False),
+    "Flagger + accuracy, 1": lambda t, *_: flagger(t, threshold=1, accuracy=True),
+    "Flagger + accuracy, 10": lambda t, *_: flagger(t, threshold=10, accuracy=True),
+    "Argo + accuracy, limit 0": lambda t, *_: argo(t, limit=0),
+    "Argo + accuracy, limit 3": lambda t, *_: argo(t, limit=3),
+    "Kayenta + accuracy": lambda t, *_: kayenta(t),
 }
 
 
@@ -276,10 +308,11 @@ class Scenario:
     name: str
     verdict: str
     metric: str = "accuracy"
+    task: Task = "binary"
     loss: float = 0.0
     failed: tuple[float, float] = (0.005, 0.005)
     slower: float = 1.0
-    pool: dict[str, Floats] | None = None  # scored rows of a real data set to draw from
+    pool: dict[str, NDArray[Any]] | None = None  # scored rows of a real data set to draw from
     swap: bool = False  # exchange the two models' answers at random: exactly equal models
     positives: float = 0.0  # share of positives, where labels are late
     delay: int = 0  # requests until a label is there
@@ -338,45 +371,100 @@ class Scenario:
 
     def _scored(self, random: np.random.Generator) -> dict[str, Any]:
         assert self.pool is not None
-        rows = random.integers(0, len(self.pool["positive"]), REQUESTS)
+        rows = random.integers(0, len(self.pool["champion_error"]), REQUESTS)
         drawn: dict[str, Any] = {name: values[rows] for name, values in self.pool.items()}
         if self.swap:
             swapped = random.random(REQUESTS) < 0.5
-            for what in ("error", "loss", "probability"):
+            for what in ("error", "loss", "probability", "prediction"):
+                if f"champion_{what}" not in drawn:
+                    continue
                 a, b = drawn[f"champion_{what}"], drawn[f"challenger_{what}"]
                 drawn[f"champion_{what}"] = np.where(swapped, b, a)
                 drawn[f"challenger_{what}"] = np.where(swapped, a, b)
         return drawn
 
 
-def scored_rows(data: Path, name: str) -> dict[str, Floats]:
-    """Held-out rows scored by a champion and by a challenger trained on a tenth of the rows and half the columns."""
+SETS: dict[str, tuple[Task, str, list[str]]] = {  # task, target, columns that tell it or are no features
+    "telco_churn": ("binary", "Churn", ["customerID"]),
+    "bank_marketing": ("binary", "y", ["duration"]),
+    "airlines_delayed_labels": ("multiclass", "ValueToPredict", ["instanceId"]),
+    "bike_hourly": ("regression", "cnt", ["casual", "registered", "instant", "dteday"]),
+}
+
+
+@cache
+def scored_rows(data: Path, name: str) -> dict[str, NDArray[Any]]:
+    """Held-out rows scored by a champion and by a challenger trained on a tenth of the rows and half the columns.
+
+    An answer of a regression is called wrong where it is off by more than the champion's median.
+    """
     import pandas as pd
-    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
     from sklearn.preprocessing import OrdinalEncoder
 
-    frame = pd.read_csv(data / name / f"{name}.csv.gz")
-    target, drop = {"telco_churn": ("Churn", ["customerID"]), "bank_marketing": ("y", ["duration"])}[name]
+    task, target, drop = SETS[name]
+    file = "bike_hourly_clean" if name == "bike_hourly" else name
+    frame = pd.read_csv(data / name / f"{file}.csv.gz").dropna(subset=[target])
     if name == "telco_churn":
         frame["TotalCharges"] = pd.to_numeric(frame["TotalCharges"], errors="coerce")
     frame = frame.sample(frac=1.0, random_state=0).reset_index(drop=True)
-    y = frame[target].map({"No": 0, "Yes": 1, "no": 0, "yes": 1}).to_numpy()
-    X = frame.drop(columns=[target, *drop])
+    X = frame.drop(columns=[target, *(column for column in drop if column in frame)])
     text = X.select_dtypes(exclude="number").columns
     X[text] = OrdinalEncoder().fit_transform(X[text])
-    half = len(X) // 2
-    weak = X.columns[::2]
-    champion = HistGradientBoostingClassifier(random_state=0).fit(X[:half], y[:half])
-    challenger = HistGradientBoostingClassifier(random_state=0).fit(X[weak][: half // 10], y[: half // 10])
-    out: dict[str, Floats] = {"positive": y[half:].astype(float)}
-    for who, p in (
-        ("champion", champion.predict_proba(X[half:])[:, 1]),
-        ("challenger", challenger.predict_proba(X[weak][half:])[:, 1]),
-    ):
-        right = np.clip(np.where(y[half:] == 1, p, 1 - p), 1e-6, 1)
-        out[f"{who}_probability"], out[f"{who}_loss"] = p, -np.log(right)
-        out[f"{who}_error"] = ((p > 0.5) != (y[half:] == 1)).astype(float)
+    half, weak = len(X) // 2, X.columns[::2]
+    learned = {"champion": (list(X.columns), half), "challenger": (list(weak), half // 10)}
+    if task == "regression":
+        y = frame[target].to_numpy(dtype="float64")
+        out: dict[str, NDArray[Any]] = {"y_true": y[half:]}
+        for who, (columns, rows) in learned.items():
+            said = HistGradientBoostingRegressor(random_state=0).fit(X[columns][:rows], y[:rows])
+            out[f"{who}_prediction"] = said.predict(X[columns][half:])
+            out[f"{who}_loss"] = np.abs(out[f"{who}_prediction"] - y[half:])
+        for who in learned:
+            out[f"{who}_error"] = (out[f"{who}_loss"] > np.median(out["champion_loss"])).astype(float)
+        return out
+    labels = frame[target].astype(str).to_numpy()
+    out = (
+        {"label": labels[half:]} if task == "multiclass" else {"positive": (labels[half:] == max(labels)).astype(float)}
+    )
+    for who, (columns, rows) in learned.items():
+        model = HistGradientBoostingClassifier(random_state=0).fit(X[columns][:rows], labels[:rows])
+        p = model.predict_proba(X[columns][half:])
+        place = np.searchsorted(model.classes_, labels[half:])
+        out[f"{who}_loss"] = -np.log(np.clip(p[np.arange(len(p)), place], 1e-6, 1))
+        said = model.classes_[p.argmax(axis=1)]
+        out[f"{who}_error"] = (said != labels[half:]).astype(float)
+        if task == "multiclass":
+            out[f"{who}_prediction"] = said
+        else:
+            out[f"{who}_probability"] = p[:, 1]
     return out
+
+
+def metric_scenarios(data: Path) -> list[Scenario]:
+    """Each metric that a goal may have, with a weaker, an equal and a better challenger."""
+    made: list[Scenario] = []
+    for name in ("telco_churn", "airlines_delayed_labels", "bike_hourly"):
+        if not (data / name).is_dir():
+            print(f"{name} not found under {data}: skipped")
+            continue
+        task, pool = SETS[name][0], scored_rows(data, name)
+        turned = {_other(column): values for column, values in pool.items()}
+        for metric in METRICS_OF[task]:
+            title = f"{name}, {metric}"
+            common = {"metric": metric, "task": task}
+            made += [
+                Scenario(f"{title}: equal", "promote", pool=pool, swap=True, **common),
+                Scenario(f"{title}: weaker", "rollback", pool=pool, **common),
+                Scenario(f"{title}: better", "promote", pool=turned, **common),
+            ]
+    return made
+
+
+def _other(column: str) -> str:
+    who, _, what = column.partition("_")
+    turned = {"champion": "challenger", "challenger": "champion"}.get(who)
+    return f"{turned}_{what}" if turned else column
 
 
 def scenarios(data: Path) -> list[Scenario]:
@@ -420,15 +508,17 @@ def scenarios(data: Path) -> list[Scenario]:
 # --- the table --------------------------------------------------------------------------------------------------
 
 
-def run(job: tuple[Scenario, list[int]]) -> dict[str, list[Outcome]]:
-    scenario, seeds = job
+def run(job: tuple[Scenario, list[int], bool]) -> dict[str, list[Outcome]]:
+    scenario, seeds, only_ours = job
     found: dict[str, list[Outcome]] = {name: [] for name in JUDGES}
     for seed in seeds:
         traffic = scenario.traffic(seed)
         for name, judge in JUDGES.items():
             if name == UNGATED and not traffic.late:
                 continue
-            found[name].append(judge(traffic, scenario.metric))
+            if name != "ours" and only_ours:
+                continue
+            found[name].append(judge(traffic, scenario.metric, scenario.task))
     return found
 
 
@@ -437,6 +527,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--only", default="", help="scenarios whose name holds this text")
+    parser.add_argument("--metrics", action="store_true", help="every metric of a goal, judged by ours alone")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     print(f"{options.seeds} seeds; {PER_MINUTE} requests a minute for {MINUTES} minutes\n")
@@ -445,10 +536,10 @@ def main() -> None:
     )
     chunks = np.array_split(np.arange(options.seeds), options.workers * 4)
     with ProcessPoolExecutor(options.workers) as pool:
-        for scenario in scenarios(options.data):
+        for scenario in (metric_scenarios if options.metrics else scenarios)(options.data):
             if options.only not in scenario.name:
                 continue
-            parts = list(pool.map(run, [(scenario, chunk.tolist()) for chunk in chunks if len(chunk)]))
+            parts = list(pool.map(run, [(scenario, chunk.tolist(), options.metrics) for chunk in chunks if len(chunk)]))
             for i, name in enumerate(JUDGES):
                 outcomes = [outcome for part in parts for outcome in part[name]]
                 if not outcomes:

@@ -10,6 +10,7 @@ from tasks import (
     check_data,
     choose_tradeoff,
     close_loop,
+    establish_champion,
     release,
     restore_champion,
     train_challenger,
@@ -41,6 +42,13 @@ def outcome_of(results: Mapping[str, TaskResult]) -> tuple[Outcome, str]:
     match results.get("check_data"):
         case check_data.Result(usable=False) as checked:
             return "data_rejected", checked.summary
+        case _:
+            pass
+    match results.get("establish_champion"):
+        case establish_champion.Result(usable=False) as established:
+            return "data_rejected", established.summary
+        case establish_champion.Result(open=True) as established:
+            return "undecided", established.summary
         case _:
             pass
     match results.get("assess_champion"):

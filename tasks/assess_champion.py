@@ -96,7 +96,7 @@ def runbook(inputs: Inputs) -> Runbook:
     plan = returned(planned, RetrainingPlan)
     expected = foresee.reason_to_act(inputs)
     act = acts(decision, plan) or bool(expected)
-    said = [decision.message, *expected]
+    said = [_told(decision, act), *expected]
     if plan is not None and decision.act:
         said += [plan.message, *([] if act else ["So nothing is done yet."])]
     estimated = yield from unlabelled.estimate(inputs, champion.model_uri, before.scores_path)
@@ -112,6 +112,13 @@ def runbook(inputs: Inputs) -> Runbook:
         watch=warning is not None,
         summary=" ".join([*said, *([estimated.message] if estimated else []), *warnings]),
     )
+
+
+def _told(decision: RetrainingDecision, act: bool) -> str:
+    """The judge's decision, in a sentence that agrees with what is done."""
+    if decision.act == act:
+        return decision.message
+    return f"{'Proven worse' if decision.act else 'Not proven worse yet'}: {decision.reasons[0]}"
 
 
 def trainable_rows(inputs: Inputs, labelled: int) -> int:

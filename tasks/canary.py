@@ -45,9 +45,10 @@ def runbook(inputs: Inputs) -> Runbook:
     succeed(
         (yield call("serving", "deploy_model", **_stable(inputs), name=goal.registered_model)), "serving the champion"
     )
-    succeed((yield call("serving", "start_canary", **_started(inputs))), "starting the canary")
+    begun = expect((yield call("serving", "start_canary", **_started(inputs))), Production, "starting the canary")
     expected = _expected(inputs)
-    start, batch, exposed, routed, fallbacks = 0, 0, True, 0, 0
+    share, shares, may_raise = begun.canary_percent, [begun.canary_percent], True
+    start, batch, routed, fallbacks = 0, 0, 0, 0
     while True:
         asked = call("serving", "send_traffic", **traffic(inputs, start, batch))
         sent = expect((yield asked), Traffic, "sending traffic")
@@ -58,12 +59,15 @@ def runbook(inputs: Inputs) -> Runbook:
         judged = expect((yield _judge(goal, sent, expected)), CanaryVerdict, "judging the canary")
         if judged.verdict != "wait" or _used_up(goal, sent):
             break
-        if judged.held == exposed:
+        wanted = next_share(goal, share, held=judged.held, harm_ruled_out=judged.harm_ruled_out)
+        if wanted != share and (may_raise or not 0 < share < wanted):
             # Signs against the challenger, and no labels yet: it answers nobody until they decide, and scores on in the
-            # shadow. A refusal changes nothing but that users go on getting its share.
-            percent = 0.0 if exposed else goal.canary.percent
-            changed = yield call("serving", "set_traffic", percent=percent)
-            exposed = exposed != changed.ok
+            # shadow. A refusal changes nothing but that users go on getting its share; a raise is not asked for twice.
+            changed = yield call("serving", "set_traffic", percent=wanted)
+            may_raise &= changed.ok or wanted < share
+            if changed.ok:
+                share = wanted
+                shares.append(share)
     while judged.verdict == "wait" and goal.canary.wait_for_labels_s and table is not None:
         # No process is held meanwhile; what it was, the canary is again when the run goes on.
         what = f"the canary of version {challenger.version} waits for labels in {goal.canary.labels}"
@@ -83,7 +87,7 @@ def runbook(inputs: Inputs) -> Runbook:
         evidence_digest=judged.evidence_digest,
         reasons=judged.reasons,
         next_row=start,
-        summary=_story(judged, routed, fallbacks),
+        summary=_story(judged, routed, fallbacks, shares),
     )
 
 
@@ -103,6 +107,16 @@ def _started(inputs: Inputs) -> dict[str, Any]:
         "seed": inputs.seed,
         "digest": inputs.need("train_challenger", train_challenger.Result).challenger_digest,
     }
+
+
+def next_share(goal: Goal, share: float, *, held: bool, harm_ruled_out: bool) -> float:
+    """The share in percent until the next look, by the verdict of this one: none under an alarm, twice as much where
+    harm is ruled out."""
+    if held:
+        return 0.0
+    if not share:
+        return goal.canary.percent
+    return max(share, min(2 * share, goal.canary.max_percent)) if harm_ruled_out else share
 
 
 def _used_up(goal: Goal, sent: Traffic) -> bool:
@@ -160,7 +174,7 @@ def judging(goal: Goal) -> dict[str, Any]:
     }
 
 
-def _story(judged: CanaryVerdict, routed: int, fallbacks: int) -> str:
+def _story(judged: CanaryVerdict, routed: int, fallbacks: int, shares: list[float]) -> str:
     """The judge's sentence, with what both models achieved on the same requests, and who answered them."""
     champion, challenger, told = judged.champion_value, judged.challenger_value, judged.message
     if champion is not None and challenger is not None:
@@ -168,6 +182,8 @@ def _story(judged: CanaryVerdict, routed: int, fallbacks: int) -> str:
             f" On the same requests: {judged.measure} {challenger:.4f} for the challenger, {champion:.4f} for the "
             "champion."
         )
+    if max(shares) > shares[0]:
+        told += f" Its share was raised from {shares[0]:g} to {max(shares):g} % once harm was ruled out."
     if fallbacks:
         told += f" The champion answered {fallbacks} of the {routed} requests routed to the challenger."
     return told
@@ -196,18 +212,22 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     is_judged = done.is_newer("judge.judge_canary", than="serving.send_traffic")
     if done.succeeded("serving.start_canary") and (not sent or (is_judged and not _used_up(goal, sent[-1]))):
         found.append(next_batch(traffic(inputs, sent[-1].next_start if sent else 0, len(sent))))
-    if is_judged and sent and judged[-1].held == _exposed(done):
-        found.append(grant("serving.set_traffic", percent=0.0 if judged[-1].held else goal.canary.percent))
+    # One step per verdict: each share is judged before the next.
+    if is_judged and sent and not done.is_newer("serving.set_traffic", than="judge.judge_canary"):
+        share, seen = _share(done), judged[-1]
+        if share is not None:
+            wanted = next_share(goal, share, held=seen.held, harm_ruled_out=seen.harm_ruled_out)
+            found += [grant("serving.set_traffic", percent=wanted)] if wanted != share else []
     if sent:
         found.append(grant("judge.judge_canary", evidence=sent[-1].evidence_path, **_expected(inputs)))
         found += granted_labels(inputs, sent[-1])
     return found
 
 
-def _exposed(done: Evidence) -> bool:
-    """Whether the canary answers anybody: its share was not set to none, or set back."""
-    shares = [given["percent"] for given, _ in done.all("serving.set_traffic", Production)]
-    return not shares or shares[-1] > 0
+def _share(done: Evidence) -> float | None:
+    """The canary's share in percent, as production says; None before it was started."""
+    changed = done.last("serving.set_traffic", Production) or done.last("serving.start_canary", Production)
+    return None if changed is None else changed.canary_percent
 
 
 def next_batch(arguments: dict[str, Any]) -> Grant:

@@ -1,11 +1,12 @@
 """Check that the current data is fit to be used; broken data stops the run before any model sees it."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import Field
 
 from tasks import version_data
-from tasks.base import Evidence, Inputs, Runbook, Steps, TaskResult, call, expect, succeed
+from tasks.base import Evidence, Inputs, Runbook, Steps, TaskResult, call, expect, returned, succeed
 from tasks.goal import Goal
 from tools.core.grants import Grant, grant
 from tools.integrations.dvc.spec import StagedData
@@ -54,11 +55,15 @@ def runbook(inputs: Inputs) -> Runbook:
         checks["suite"] = goal.data.suite
     report = yield from _validate(slices, checks)
     found = [_in_words(finding) for finding in report.critical]
-    quarantined = 0
-    if not report.passed and goal.data.on_bad_rows == "quarantine" and report.bad_rows_path:
-        slices, live_rows, quarantined = yield from _set_aside(inputs, slices, report.bad_rows_path, checks)
-        report = yield from _validate(slices, checks)
-    critical = [_in_words(finding) for finding in report.critical]
+    quarantined, refused = 0, ""
+    if not report.passed and goal.data.on_bad_rows == "quarantine":
+        aside = yield from _set_aside(inputs, slices, report.bad_rows_path, checks)
+        quarantined, refused = aside.rows, aside.refused
+        if quarantined:
+            slices, live_rows = aside.slices, aside.live_rows
+            report = yield from _validate(slices, checks)
+    critical = [*([refused] if refused else []), *(_in_words(finding) for finding in report.critical)]
+    doubts = [_in_words(finding) for finding in report.warnings if not finding.expectation.startswith("expect_")]
     warnings, expectations = len(report.warnings), report.expectations
     if staged.unlabelled:
         report, path, more = yield from _check_unlabelled(inputs, staged.unlabelled, slices, checks)
@@ -68,11 +73,13 @@ def runbook(inputs: Inputs) -> Runbook:
         found += [f"{more} rows without a label"] if more else []
         quarantined += more
     if critical:
-        summary = f"The current data failed {len(critical)} critical checks: {'; '.join(critical[:SHOWN_FINDINGS])}."
+        summary = f"The data failed {len(critical)} critical checks: {'; '.join(critical[:SHOWN_FINDINGS])}."
     elif quarantined:
         summary = f"{quarantined} bad rows were set aside ({'; '.join(found[:SHOWN_FINDINGS])}); the rest passed."
     else:
         summary = f"The current data passed {expectations} checks; warnings: {warnings}."
+    if doubts and not critical:
+        summary += f" Look at: {'; '.join(doubts[:SHOWN_FINDINGS])}."
     return Result(
         usable=not critical,
         quarantined_rows=quarantined,
@@ -87,7 +94,8 @@ def runbook(inputs: Inputs) -> Runbook:
 def _in_words(finding: Finding) -> str:
     """One finding: the column, why it fails, in how many rows, and what was found."""
     where = f"{finding.column}: " if finding.column else ""
-    count = f" ({finding.unexpected_count} rows)" if finding.unexpected_count else ""
+    told = not finding.unexpected_count or f"{finding.unexpected_count} " in finding.reason
+    count = "" if told else f" ({finding.unexpected_count} rows)"
     examples = f", found {', '.join(finding.examples[:3])}" if finding.examples else ""
     return f"{where}{finding.reason}{count}{examples}"
 
@@ -119,62 +127,47 @@ def _check_unlabelled(
     return report, cleaned.kept, cleaned.quarantined_rows
 
 
+@dataclass(frozen=True)
+class Aside:
+    """What became of the bad rows: how many were set aside, and the slices without them; or why that was refused."""
+
+    rows: int = 0
+    slices: dict[str, str] = field(default_factory=dict[str, str])
+    live_rows: int = 0
+    refused: str = ""
+
+
 def _set_aside(
-    inputs: Inputs, slices: dict[str, str], bad_rows_path: str, checks: dict[str, Any]
-) -> Steps[tuple[dict[str, str], int, int]]:
-    """Clean both files and stage the slices anew; returns them, the rows of the live one and the rows set aside."""
+    inputs: Inputs, slices: dict[str, str], bad_rows_path: str | None, checks: dict[str, Any]
+) -> Steps[Aside]:
+    """Clean both files of their bad rows and stage the slices anew; nothing where no row is bad, or one file's rows may
+    not be set aside."""
     goal = inputs.goal
-    kept: dict[str, str] = {"reference": slices["reference_all"]}
-    cleaned = expect(
-        (yield call("great_expectations", "quarantine_rows", data=slices["current_all"], bad_rows_path=bad_rows_path)),
-        QuarantinedRows,
-        "setting bad rows of the current data aside",
-    )
-    kept["current"], count = cleaned.kept, cleaned.quarantined_rows
+    kept = {"reference": slices["reference_all"], "current": slices["current_all"]}
     of_reference = expect(
-        (yield call("great_expectations", "validate", data=slices["reference_all"], **checks)),
+        (yield call("great_expectations", "validate", data=kept["reference"], **checks)),
         ValidationReport,
         "checking the reference data",
     )
-    if of_reference.bad_rows_path:
-        cleaned = expect(
-            (
-                yield call(
-                    "great_expectations",
-                    "quarantine_rows",
-                    data=slices["reference_all"],
-                    bad_rows_path=of_reference.bad_rows_path,
-                )
-            ),
-            QuarantinedRows,
-            "setting bad rows of the reference data aside",
-        )
-        kept["reference"] = cleaned.kept
-        count += cleaned.quarantined_rows
-    staged = expect(
-        (
-            yield call(
-                "dvc",
-                "stage_data",
-                **kept,
-                target=goal.target,
-                name=f"{goal.name}-clean",
-                baseline_share=goal.data.baseline_share,
-            )
-        ),
-        StagedData,
-        "staging the cleaned data",
-    )
+    count = 0
+    for name, bad in (("current", bad_rows_path), ("reference", of_reference.bad_rows_path)):
+        if bad is None:
+            continue
+        result = yield call("great_expectations", "quarantine_rows", data=kept[name], bad_rows_path=bad)
+        cleaned = returned(result, QuarantinedRows)
+        if cleaned is None:
+            return Aside(refused=result.message.rstrip("."))
+        kept[name], count = cleaned.kept, count + cleaned.quarantined_rows
+    if not count:
+        return Aside()
+    shared = {"target": goal.target, **_clean(goal)}
+    staged = expect((yield call("dvc", "stage_data", **kept, **shared)), StagedData, "staging the cleaned data")
     clean = version_data.paths_of(staged)
-    succeed(
-        (
-            yield call(
-                "dvc", "version_data", paths=list(clean.values()), name=f"{goal.name}-clean", message="bad rows removed"
-            )
-        ),
-        "versioning the cleaned data",
+    versioned = yield call(
+        "dvc", "version_data", paths=list(clean.values()), name=shared["name"], message="bad rows removed"
     )
-    return clean, staged.rows["live"], count
+    succeed(versioned, "versioning the cleaned data")
+    return Aside(count, clean, staged.rows["live"])
 
 
 def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
@@ -198,10 +191,13 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
         for given, report in done.all(validate, ValidationReport)
         if report.bad_rows_path
     ]
-    if (current := done.last(quarantine, QuarantinedRows, data=staged.current_all)) is not None:
-        cleaned = done.last(quarantine, QuarantinedRows, data=staged.reference_all)
-        reference = staged.reference_all if cleaned is None else cleaned.kept
-        found.append(grant("dvc.stage_data", reference=reference, current=current.kept, **_clean(inputs.goal)))
+    cleaned = {
+        name: done.last(quarantine, QuarantinedRows, data=path)
+        for name, path in (("reference", staged.reference_all), ("current", staged.current_all))
+    }
+    if any(cleaned.values()):
+        kept = {name: getattr(staged, f"{name}_all") if of is None else of.kept for name, of in cleaned.items()}
+        found.append(grant("dvc.stage_data", **kept, **_clean(inputs.goal)))
     if restaged is not None:
         paths = [*version_data.paths_of(restaged).values()]
         found.append(grant("dvc.version_data", paths=paths, name=_clean(inputs.goal)["name"]))
@@ -210,14 +206,16 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
 
 def _clean(goal: Goal) -> dict[str, Any]:
     """What the staging of cleaned data shares with that of the goal's."""
-    return {"name": f"{goal.name}-clean", "baseline_share": goal.data.baseline_share}
+    ordered = {"time_column": goal.data.time_column} if goal.data.time_column else {}
+    return {"name": f"{goal.name}-clean", "baseline_share": goal.data.baseline_share, **ordered}
 
 
 def guardrail(result: Result, evidence: Evidence) -> list[str]:
     staged = evidence.inputs.need("version_data", version_data.Result)
     reports = evidence.all("great_expectations.validate", ValidationReport)
     # The last one of the rows with a label, and of those without.
-    labelled = [data for arguments, data in reports if arguments.get("labelled", True)]
+    current = [(arguments, data) for arguments, data in reports if arguments.get("data") != staged.reference_all]
+    labelled = [data for arguments, data in current if arguments.get("labelled", True)]
     waiting = [data for arguments, data in reports if not arguments.get("labelled", True)]
     if not labelled or (staged.unlabelled and not waiting):
         which = "data" if not labelled else "rows without a label"

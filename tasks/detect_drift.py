@@ -7,12 +7,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks import establish_champion, version_data
-from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, expect
-from tasks.common import slices
+from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, expect, returned
+from tasks.common import scoring, slices
 from tools.core.grants import Grant, grant
 from tools.integrations.evidently.spec import DriftReport
 from tools.integrations.judge.drift_spec import DriftJudgement
-from tools.integrations.mlflow.spec import ColumnImportance
+from tools.integrations.mlflow.spec import ColumnImportance, Evaluation
 
 FALSE_ALARMS = 0.01  # of one run, all judgements together: expected once in 100 runs
 MIN_ROWS = 50  # fewer rows without a label are not judged by themselves
@@ -29,16 +29,19 @@ class MovedColumn(BaseModel):
     change: str
 
 
+LABELLED = ("reference_holdout", "current_all")  # their labels say what a drift costs
+
 CALLS: dict[str, tuple[str, ...]] = {
     "evidently.detect_drift": (),
     "mlflow.column_importance": (),
+    "mlflow.evaluate_model": ("data",),
     "judge.judge_drift": ("current",),
 }
 
 
 class Result(TaskResult):
-    """The judge's decision. `harm` is the effect weighted by importance; `evidently_drift` is what Evidently's preset
-    says, which decides nothing."""
+    """The judge's decision. `harm` is the effect weighted by importance, and the severity where no labels say what the
+    drift costs; `evidently_drift` is what Evidently's preset says, which decides nothing."""
 
     drifted: bool
     severity: str = Field(description="none, low, moderate or high")
@@ -47,29 +50,24 @@ class Result(TaskResult):
     share_drifted: float = Field(description="share of drifted columns, 0 to 1")
     false_alarm_probability: float = Field(description="of this check")
     checks_between_false_alarms: float = Field(description="expected, at least")
-    evidently_drift: bool
-    report_path: str = Field(description="Evidently's report")
+    evidently_drift: bool | None = Field(description="null: it gave no answer")
+    report_path: str = Field(description="Evidently's report, empty where there is none")
 
 
 def runbook(inputs: Inputs) -> Runbook:
     goal, paths = inputs.goal, slices(inputs)
     champion = inputs.need("establish_champion", establish_champion.Result)
     skipped = goal.dropped
-    report = expect(
-        (
-            yield call(
-                "evidently",
-                "detect_drift",
-                reference=paths["reference_all"],
-                current=paths["current_all"],
-                target=goal.target,
-                exclude=skipped,
-                seed=inputs.seed,
-            )
-        ),
-        DriftReport,
-        "describing drift",
+    described = yield call(
+        "evidently",
+        "detect_drift",
+        reference=paths["reference_all"],
+        current=paths["current_all"],
+        target=goal.target,
+        exclude=skipped,
+        seed=inputs.seed,
     )
+    report = returned(described, DriftReport)
     weighed = expect(
         (
             yield call(
@@ -88,6 +86,10 @@ def runbook(inputs: Inputs) -> Runbook:
     )
     # A champion that needs no column (it guesses) gives nothing to weigh by.
     weights = {"importance": weighed.importance_path} if weighed.used_columns else {}
+    scores: list[str] = []
+    for name in LABELLED:
+        scored = yield call("mlflow", "evaluate_model", model_uri=champion.model_uri, data=paths[name], **scoring(goal))
+        scores.append(expect(scored, Evaluation, "evaluating the champion").scores_path)
     judged: list[DriftJudgement] = []
     parts = _parts(inputs, paths)
     for current, excluded in parts:
@@ -99,6 +101,7 @@ def runbook(inputs: Inputs) -> Runbook:
             exclude=excluded,
             alpha=FALSE_ALARMS / len(parts),  # together they raise a false alarm as rarely as one would
             **weights,
+            **({"scores": scores} if current == paths["current_all"] else {}),
         )
         judged.append(expect(answer, DriftJudgement, "judging drift"))
     worst = _worst(judged)
@@ -108,9 +111,10 @@ def runbook(inputs: Inputs) -> Runbook:
             MovedColumn(column=found.column, effect=found.effect, importance=found.importance, change=found.change)
             for found in worst.moved
         ],
-        evidently_drift=report.dataset_drift,
-        report_path=report.report_path,
-        summary=_summary(judged, worst, report),
+        evidently_drift=None if report is None else report.dataset_drift,
+        report_path="" if report is None else report.report_path,
+        summary=_summary(judged, worst, report)
+        + ("" if report is not None else f" Evidently's report is missing: {described.message.rstrip('.')}."),
     )
 
 
@@ -143,10 +147,10 @@ def _decided(judged: Sequence[DriftJudgement]) -> dict[str, Any]:
     }
 
 
-def _summary(judged: Sequence[DriftJudgement], worst: DriftJudgement, report: DriftReport) -> str:
+def _summary(judged: Sequence[DriftJudgement], worst: DriftJudgement, report: DriftReport | None) -> str:
     where = "In the rows that wait for their label: " if worst is not judged[0] else ""
     told = f"{where}{worst.message}"
-    if report.dataset_drift == worst.drifted:
+    if report is None or report.dataset_drift == worst.drifted:
         return told
     preset = f"{report.drifted_columns} of {len(report.columns)} columns beyond Evidently's thresholds"
     verdict = "drift" if report.dataset_drift else "no drift"
@@ -160,8 +164,11 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
         grant("evidently.detect_drift", reference=paths["reference_all"], current=paths["current_all"]),
         grant("mlflow.column_importance", model_uri=champion.model_uri, data=paths["reference_holdout"]),
     ]
+    found += [grant("mlflow.evaluate_model", model_uri=champion.model_uri, data=paths[name]) for name in LABELLED]
     weighed = done.last("mlflow.column_importance", ColumnImportance)
-    if weighed is None:
+    scored = [done.last("mlflow.evaluate_model", Evaluation, data=paths[name]) for name in LABELLED]
+    scores = [data.scores_path for data in scored if data is not None]
+    if weighed is None or len(scores) < len(LABELLED):
         return found
     parts = _parts(inputs, paths)
     return found + [
@@ -172,6 +179,7 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
             exclude=excluded,
             alpha=FALSE_ALARMS / len(parts),
             importance=weighed.importance_path if weighed.used_columns else None,
+            **({"scores": scores} if current == paths["current_all"] else {}),
         )
         for current, excluded in parts
     ]
@@ -181,14 +189,14 @@ def guardrail(result: Result, evidence: Evidence) -> list[str]:
     report = evidence.last("evidently.detect_drift", DriftReport)
     calls = evidence.all("judge.judge_drift", DriftJudgement)
     missing = [
-        f"{what} ({name} did not succeed)"
+        f"{what} ({name} was not called, or did not succeed)"
         for found, what, name in (
-            (report, "drift was not described", "evidently detect_drift"),
+            (evidence.named("evidently.detect_drift"), "drift was not described", "evidently detect_drift"),
             (calls, "drift was not judged", "judge judge_drift"),
         )
         if not found
     ]
-    if missing or report is None:
+    if missing:
         return missing
     latest = {str(arguments["current"]): data for arguments, data in calls}  # a file may have been judged again
     problems: list[str] = []
@@ -199,6 +207,7 @@ def guardrail(result: Result, evidence: Evidence) -> list[str]:
     moved = {column.column for column in _worst(list(latest.values())).moved}
     if {column.column for column in result.moved} != moved:
         problems.append(f"moved must be exactly the columns {sorted(moved)}")
-    if result.evidently_drift != report.dataset_drift:
-        problems.append(f"evidently_drift is {result.evidently_drift}, Evidently returned {report.dataset_drift}")
+    described = None if report is None else report.dataset_drift
+    if result.evidently_drift != described:
+        problems.append(f"evidently_drift is {result.evidently_drift}, Evidently returned {described}")
     return problems

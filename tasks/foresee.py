@@ -23,8 +23,8 @@ from tasks.goal import Goal
 from tools.core.grants import Grant, grant, one_of
 from tools.integrations.judge.outlook_spec import ScoreSeries, ThresholdForecast
 from tools.integrations.mlflow.spec import Backup, Evaluation, RegisteredVersion, TrainedModel, VersionInfo, Versions
+from tools.judge.outlook import MIN_TREND
 
-MIN_TREND = 0.8  # probability that a level moves; one that only lies near its threshold is no reason to act
 MAX_CANDIDATES = 3  # registered versions that are tried as backup before one is trained
 
 
@@ -242,8 +242,6 @@ def _stand_by(inputs: Inputs, version: int, value: float, reason: str) -> Steps[
 
 def _summary(measure: str, found: ThresholdForecast, drift: ThresholdForecast, backup: str) -> str:
     told = f"{measure}: {found.message}"
-    if found.outlook == "crossing" and not _coming(found):
-        told += " But no trend is proven: it lies near the threshold, which the tests of its quality judge."
     if drift.outlook == "crossed" or _coming(drift):
         told += f" Drift of the output: {drift.message}"
     return f"{told} {backup}".strip()

@@ -5,13 +5,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from tools.modeling.accepted import check_accepted, is_accepted
+from tools.modeling.output_settings import OutputSettings
 from tools.modeling.reading.settings import ReadSettings
 
 MINIMIZED_METRICS = frozenset({"mae", "rmse", "mape", "log_loss"})
-_OF_CLASSES = ("accuracy", "balanced_accuracy", "f1", "roc_auc", "log_loss")
-# The metrics of each kind of model, as `tools.modeling.metrics` defines them.
+_OF_CLASSES = ("accuracy", "balanced_accuracy", "f1", "log_loss")
+# The metrics of each kind of model, as `tools.modeling.metrics` defines them and `tools.judge` can judge by.
 METRICS: dict[str, tuple[str, ...]] = {
-    "binary": (*_OF_CLASSES, "average_precision"),
+    "binary": (*_OF_CLASSES, "roc_auc", "average_precision"),
     "multiclass": _OF_CLASSES,
     "regression": ("mae", "rmse", "r2", "mape"),
 }
@@ -25,6 +27,13 @@ FAIRNESS_MEASURES: dict[str, tuple[str, ...]] = {
 
 Objective = Literal["quality", "latency", "size", "fairness"]
 BALANCED = "balanced"
+
+
+def _label(value: Any) -> Any:
+    """A label as text, however YAML read it: 1, true and 1.0 are labels too."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, bool | int | float) else value
 
 
 class Section(BaseModel):
@@ -42,6 +51,8 @@ class DataSection(Section):
     `unlabelled`: current rows without a label fail the checks (`reject`), or are kept apart and the champion's metric
     on them is estimated (`estimate`).
     `read`: how the files are to be read, where they leave a doubt.
+    `labels`: label as it is written -> the label that it means, where spelling alone does not tell.
+    `accept`: findings that would stop the run and are right here, as `tools.modeling.accepted` lists them.
     """
 
     reference: str = ""
@@ -55,8 +66,20 @@ class DataSection(Section):
     unlabelled: Literal["reject", "estimate"] = "reject"
     max_null_share: float = Field(default=0.05, ge=0, lt=1)
     read: ReadSettings = ReadSettings()
+    labels: dict[str, str] = Field(default_factory=dict[str, str])
+    accept: list[str] = Field(default_factory=list[str])
     suite: str = ""
     roots: list[str] = Field(default_factory=list[str])
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels_as_text(cls, value: Any) -> Any:
+        return {_label(k): _label(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+    @field_validator("accept")
+    @classmethod
+    def _can_be_accepted(cls, value: list[str]) -> list[str]:
+        return check_accepted(value)
 
     @model_validator(mode="after")
     def _one_form(self) -> "DataSection":
@@ -135,6 +158,8 @@ class SyntheticSection(Section):
 class CanarySection(Section):
     """The canary: its share of traffic, how many requests between two looks, and what the judge accepts.
 
+    `percent`: the share it starts with. Once all harm is ruled out but what only requests that the challenger answers
+    can rule out, it doubles at each look up to `max_percent`; one not above `percent` raises nothing.
     `at_deadline`: what is preferred when the requests are used up and the judge is not sure. None: a person is asked.
     `label_delay_requests`: a request's label is known once that many later ones were sent; 0 means at once. `labels`:
     your own table of request_id and label (CSV or Parquet), read before every look; empty: the simulation writes it.
@@ -146,6 +171,7 @@ class CanarySection(Section):
     """
 
     percent: float = Field(default=5.0, gt=0, le=50)
+    max_percent: float = Field(default=20.0, gt=0, le=50)
     batch_requests: int = Field(default=200, ge=20)
     max_requests: int = Field(default=2000, ge=20)
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
@@ -257,9 +283,12 @@ class ABTestSection(Section):
 
 
 class Goal(Section):
-    """One goal. `model` is the registered model's name (default: `name`); `metric` sets its own direction, which
-    `direction`, when given, must match. `objectives`: what a challenger is chosen by; with more than `quality`, which
-    is the metric, a trade-off is a person's choice unless `preference` states one of them, or `balanced`."""
+    """One goal. `model` is the registered model's name (default: `name`), `champion` says which of its versions is in
+    production, by number, alias or stage, where the registry does not, and `output` what its answers mean. `positive`
+    is the class of a binary task that the metric is of (default: the last of the labels in sorted order: yes, 1, True).
+    `metric` sets its own direction, which `direction`, when given, must match. `objectives`: what a challenger is
+    chosen by; with more than `quality`, which is the metric, a trade-off is a person's choice unless `preference`
+    states one of them, or `balanced`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
     description: str = ""
@@ -268,6 +297,9 @@ class Goal(Section):
     metric: str = Field(min_length=1)
     direction: Literal["maximize", "minimize"] | None = None
     model: str = ""
+    positive: str = ""
+    champion: str = ""
+    output: OutputSettings = OutputSettings()
     data: DataSection
     constraints: Constraints = Constraints()
     fairness: FairnessSection | None = None
@@ -280,6 +312,21 @@ class Goal(Section):
     preference: Literal["quality", "latency", "size", "fairness", "balanced"] | None = None
     watch: WatchSection = WatchSection()
     ab_test: ABTestSection | None = None
+
+    @field_validator("positive", mode="before")
+    @classmethod
+    def _positive_as_text(cls, value: Any) -> Any:
+        return _label(value)
+
+    @model_validator(mode="after")
+    def _positive_of_two(self) -> "Goal":
+        if self.positive and self.task != "binary":
+            raise ValueError(f"positive is the class that a binary task is about; the task is {self.task}")
+        return self
+
+    def accepts(self, kind: str) -> bool:
+        """Whether the goal lets such a finding pass (`data.accept`)."""
+        return is_accepted(self.data.accept, kind)
 
     @model_validator(mode="after")
     def _metric_fits(self) -> "Goal":
@@ -337,6 +384,11 @@ class Goal(Section):
             raise ValueError("fairness.column is the target; name a column of groups")
         return self
 
+    @field_validator("champion", mode="before")
+    @classmethod
+    def _a_number_is_a_name(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
     @property
     def minimize(self) -> bool:
         """Whether a smaller value of the metric is better."""
@@ -356,10 +408,15 @@ class Goal(Section):
             "goal.metric": self.metric,
             "goal.direction": "minimize" if self.minimize else "maximize",
             "goal.model": self.registered_model,
+            "goal.champion": self.champion,
+            "goal.output": self.output.stated(),
             "goal.drop": self.dropped,
             "goal.seed": seed,
             "goal.suite": self.data.suite or None,
             "goal.max_null_share": self.data.max_null_share,
+            "goal.positive": self.positive,
+            "goal.labels": self.data.labels,
+            "goal.accept": self.data.accept,
             "goal.read": self.data.read.stated(),
             "goal.labels_read": self.data.read.of_labels(),
             "goal.needs_clock": self.needs_clock,
@@ -422,6 +479,7 @@ class Goal(Section):
             "tuning_trials": str(self.budget.tuning_trials),
             "retrain_cost": f"{self.retrain.cost:g}",
             "canary_percent": f"{self.canary.percent:g}",
+            "canary_max_percent": f"{self.canary.max_percent:g}",
             "objectives": ", ".join(self.objectives),
             "labels": self.canary.told_labels(),
             "ab_percent": f"{self.ab_test.percent:g}" if self.ab_test else "0",

@@ -12,11 +12,11 @@ from tools.core.grants import Grant, grant
 from tools.core.results import Status
 from tools.integrations.judge.outlook_spec import BurnRates, ThresholdForecast
 from tools.integrations.prometheus.spec import QueryResult, RangeResult
+from tools.judge.outlook import MIN_TREND
 
 LOOKBACK_S = 4 * 3600.0
 HORIZON_S = 2 * 3600.0
 STEP_S = 60.0
-MIN_TREND = 0.8  # as for the champion's quality
 MIB = 1024**2
 
 ERROR_SHARE = (

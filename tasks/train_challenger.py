@@ -34,7 +34,7 @@ class Result(TaskResult):
 
 
 def broken_constraints(goal: Goal, evaluation: Evaluation) -> list[str]:
-    """The goal's constraints that an evaluated model does not keep to, in words."""
+    """The goal's constraints that an evaluated model does not keep to, in words; and that it cannot be believed."""
     constraints = goal.constraints
     broken: list[str] = []
     latency, size = evaluation.latency_ms_p95, evaluation.size_bytes / MIB
@@ -52,6 +52,8 @@ def broken_constraints(goal: Goal, evaluation: Evaluation) -> list[str]:
             broken.append(f"the fairness gap by {goal.fairness.column} cannot be computed on these rows")
         elif gap > bound:
             broken.append(f"fairness gap {gap:.3f} by {goal.fairness.column} is above the goal's {bound:g}")
+    if evaluation.too_good and not goal.accepts("perfect_score"):
+        broken.append(evaluation.too_good.rstrip("."))
     return broken
 
 
@@ -138,6 +140,10 @@ def guardrail(result: Result, evidence: Evidence) -> list[str]:
         return [f"model_uri is {result.model_uri!r}, which was not the model trained last"]
     if result.challenger_digest != (comparison.challenger_digest or ""):
         return ["challenger_digest is not that of the model that was compared"]
+    holdout = slices(evidence.inputs)["holdout"]
+    evaluated = evidence.last("mlflow.evaluate_model", Evaluation, model_uri=trained.model_uri, data=holdout)
+    if result.better and evaluated is not None and (broken := broken_constraints(evidence.inputs.goal, evaluated)):
+        return [f"better is true, but the challenger breaks the goal's constraints: {'; '.join(broken)}"]
     if not result.better and comparison.better and not result.broken_constraints:
         return ["better is false, but the judge found the challenger better and no broken constraint is named"]
     return []

@@ -1,4 +1,4 @@
-"""Tune the chosen architecture: Ray Tune where it is installed, else Hyperopt.
+"""Tune the chosen architecture: Ray Tune where it is installed and starts, else Hyperopt.
 
 Tuning looks at the metric alone. Where another objective was chosen for, a tuned config that gives that up is not
 taken: the chosen one stays.
@@ -11,7 +11,9 @@ from pydantic import Field
 from tasks import choose_tradeoff, search_architecture
 from tasks.base import Evidence, Inputs, Runbook, TaskResult, call, expect
 from tasks.common import constrained, log_trials, training_files
+from tools.core.errors import ErrorKind
 from tools.core.grants import Grant, grant
+from tools.core.results import Status, ToolResult
 from tools.modeling.search import SearchResult
 
 SLACK = 1.25  # latencies and sizes within this factor count as equal, as on the search's front
@@ -71,27 +73,12 @@ def runbook(inputs: Inputs) -> Runbook:
             engine="none",
             summary="The goal's own trainer was searched as a whole: there is nothing left to tune.",
         )
-    engine = engine_of(inputs)
-    tuned = expect(
-        (
-            yield call(
-                engine,
-                "tune",
-                paths=training_files(inputs),
-                target=goal.target,
-                task=goal.task,
-                metric=goal.metric,
-                drop=goal.dropped,
-                trials=goal.budget.tuning_trials,
-                minutes=goal.budget.minutes,
-                seed=inputs.seed,
-                config=start,
-                **constrained(goal),
-            )
-        ),
-        SearchResult,
-        f"tuning with {engine}",
-    )
+    engine, instead = engine_of(inputs), ""
+    answer = yield call(engine, "tune", **_asked(inputs, start))
+    if _did_not_run(answer) and engine == "ray" and "hyperopt" in inputs.installed:
+        engine, instead = "hyperopt", f"Hyperopt tuned, for Ray did not: {answer.message.rstrip('.')}. "
+        answer = yield call(engine, "tune", **_asked(inputs, start))
+    tuned = expect(answer, SearchResult, f"tuning with {engine}")
     untold = yield from log_trials("mlflow", tuned.trials_path, experiment=goal.name)
     lost = given_up(inputs, tuned)
     if lost:
@@ -99,9 +86,34 @@ def runbook(inputs: Inputs) -> Runbook:
             config=start,
             value=tuned.start_value,
             engine=engine,
-            summary=f"The chosen config stays: tuning for {goal.metric} alone came to {lost}.{untold}",
+            summary=f"{instead}The chosen config stays: tuning for {goal.metric} alone came to {lost}.{untold}",
         )
-    return Result(config=tuned.best_config, value=tuned.best_value, engine=engine, summary=f"{tuned.message}{untold}")
+    return Result(
+        config=tuned.best_config, value=tuned.best_value, engine=engine, summary=f"{instead}{tuned.message}{untold}"
+    )
+
+
+def _asked(inputs: Inputs, start: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a tuner, whichever it is."""
+    goal = inputs.goal
+    return {
+        "paths": training_files(inputs),
+        "target": goal.target,
+        "task": goal.task,
+        "metric": goal.metric,
+        "drop": goal.dropped,
+        "trials": goal.budget.tuning_trials,
+        "minutes": goal.budget.minutes,
+        "seed": inputs.seed,
+        "config": start,
+        **constrained(goal),
+    }
+
+
+def _did_not_run(answer: ToolResult) -> bool:
+    """Whether a tuner failed for reasons of its own: not for its arguments, which would fail the other one too."""
+    fixable = answer.error is not None and answer.error.kind is ErrorKind.FIXABLE
+    return answer.status in (Status.FAILED, Status.UNKNOWN) and not fixable
 
 
 def grants(inputs: Inputs, done: Evidence) -> list[Grant]:

@@ -31,6 +31,7 @@ class Result(TaskResult):
     unlabelled: str | None = Field(default=None, description="rows without a label, if the goal allows them")
     rows: dict[str, int] = Field(description="rows of each slice")
     findings: list[str] = Field(default_factory=list[str], description="what is odd about the files, as staging says")
+    positive: str = Field("", description="which class a binary task is about")
     left_out: dict[str, str] = Field(default_factory=dict[str, str], description="column to why it is not used")
 
 
@@ -58,8 +59,10 @@ def runbook(inputs: Inputs) -> Runbook:
         summary=(
             f"{rows['reference_all']} reference and {rows['current_all']} current rows{apart} staged and versioned as "
             f"{versioned.version[:12]}.{staged_in_words(staged.time_range, staged.left_out, staged.findings)}"
+            f"{f' {staged.positive}' if staged.positive else ''}"
         ),
         findings=staged.findings,
+        positive=staged.positive,
         left_out=staged.left_out,
     )
 

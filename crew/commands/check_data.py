@@ -9,6 +9,7 @@ import typer
 from crew.commands.console import CommandError, JsonOption, ProjectOption, paint, place_of, print_json, say, shown
 
 if TYPE_CHECKING:
+    from tasks.goal import Goal
     from tools.modeling.reading.settings import ReadSettings
     from tools.modeling.reading.understand import ReadFile
 
@@ -58,12 +59,15 @@ def check_data(
         if goal is not None:
             if files:
                 raise CommandError("give files, or --goal, which names them", code=2)
-            paths, settings, more = _of_goal(goal, place.project, place.env, stated)
+            loaded = _goal_at(goal, place.env)
+            paths, settings, more = _of_goal(loaded, place.project, stated)
         else:
+            loaded = None
             paths, settings, more = [Path.cwd() / path.expanduser() for path in files or []], _settings(stated), {}
         if not 1 <= len(paths) <= 2:
             raise CommandError("give one file, two (reference and current), or --goal", code=2)
         read, findings = _read(paths, settings, {"clock": time_column, **more})
+        notes, refused = ([], []) if loaded is None else _judged(read, loaded)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}" for one in error.errors()
@@ -72,13 +76,16 @@ def check_data(
     except FixableError as error:
         raise CommandError(error.message, code=REJECTED) from None
     if json_:
-        print_json({"files": [_as_json(one) for one in read], "findings": findings})
-        return 0
+        content = {"files": [_as_json(one) for one in read], "findings": findings + notes, "refused": refused}
+        print_json(content)
+        return REJECTED if refused else 0
     for one in read:
         _show(one)
-    for finding in findings:
+    for finding in findings + notes:
         say(f"{paint('look at', 'yellow')}  {finding}")
-    return 0
+    for finding in refused:
+        say(f"{paint('refused', 'red')}  {finding}")
+    return REJECTED if refused else 0
 
 
 def _settings(stated: dict[str, Any]) -> "ReadSettings":
@@ -87,13 +94,44 @@ def _settings(stated: dict[str, Any]) -> "ReadSettings":
     return ReadSettings.model_validate(stated)
 
 
-def _of_goal(
-    path: Path, project: Path, env: Mapping[str, str], stated: dict[str, Any]
-) -> tuple[list[Path], "ReadSettings", dict[str, Any]]:
-    """The goal's files, its settings with what was stated here over them, and what it says of the columns."""
+def _goal_at(path: Path, env: Mapping[str, str]) -> "Goal":
     from crew.goal import load_goal
 
-    goal = load_goal(path if path.is_absolute() else Path.cwd() / path, env)
+    return load_goal(path if path.is_absolute() else Path.cwd() / path, env)
+
+
+def _judged(read: list["ReadFile"], goal: "Goal") -> tuple[list[str], list[str]]:
+    """What a person should know of the target and of columns that tell it; and what a run would refuse for it."""
+    from tools.modeling.accepted import KINDS, is_accepted
+    from tools.modeling.labels import read_labels, told_positive
+    from tools.modeling.leaks import find_leaks, shared_rows_doubt
+    from tools.modeling.reading.compare import shared_rows
+    from tools.modeling.target_checks import check_target
+
+    frames: dict[str, Any] = {one.facts.source: one.frame for one in read}  # pandas' annotations know no columns
+    if any(goal.target not in frame.columns for frame in frames.values()):
+        return [], []
+    columns, notes = read_labels({name: f[goal.target] for name, f in frames.items()}, goal.task, goal.data.labels)
+    for name, column in columns.items():
+        frames[name] = frames[name].assign(**{goal.target: column})
+    *before, now = frames.values()
+    reference = before[0] if before else None
+    targets = (None if reference is None else reference[goal.target], now[goal.target])
+    found = check_target(*targets, goal.task, goal.metric, goal.positive)
+    found += find_leaks(reference, now, goal.target, goal.task, goal.dropped)
+    found += [] if reference is None else shared_rows_doubt(shared_rows(reference, now, goal.dropped), len(now))
+    if goal.task == "binary":
+        notes.append(told_positive(now[goal.target], goal.positive))
+    refused: list[str] = []
+    for doubt in found:
+        words = f"{doubt.column}: {doubt.reason}" if doubt.column else doubt.reason
+        passes = not doubt.critical or (doubt.kind in KINDS and is_accepted(goal.data.accept, doubt.kind, doubt.column))
+        (notes if passes else refused).append(words)
+    return notes, refused
+
+
+def _of_goal(goal: "Goal", project: Path, stated: dict[str, Any]) -> tuple[list[Path], "ReadSettings", dict[str, Any]]:
+    """The goal's files, its settings with what was stated here over them, and what it says of the columns."""
     data = goal.data
     names = [data.source] if data.source else [data.reference, data.current]
     found = [Path(name) if Path(name).is_absolute() else project / name for name in names]

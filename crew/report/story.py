@@ -97,21 +97,22 @@ _ANSWERS: dict[str, tuple[str, str, dict[Any, tuple[str, Tone]]]] = {
         "Is the data fit to be used?", "passed", {True: ("yes", "good"), False: ("no", "bad")},
     ),
     "judge.judge_drift": (
-        "Did the data drift?", "drifted", {True: ("yes", "warn"), False: ("no", "good")},
+        "Did the data drift?", "drifted", {True: ("yes", "warn"), False: ("not proven", "good")},
     ),
     "judge.forecast_threshold": (
         "Is a threshold ahead?", "outlook",
         {"crossing": ("expected to be crossed", "warn"), "crossed": ("crossed already", "warn"),
-         "no_crossing": ("not expected", "good"), "not_forecastable": ("not forecastable", "neutral")},
+         "no_crossing": ("rather not", "good"), "not_forecastable": ("not forecastable", "neutral")},
     ),
     "judge.decide_retraining": (
-        "Did the champion get worse?", "act", {True: ("yes: act", "warn"), False: ("no: do not act", "good")},
+        "Did the champion get worse?", "act", {True: ("yes: act", "warn"), False: ("not proven", "neutral")},
     ),
     "judge.plan_retraining": (
         "Does a retraining pay?", "pays", {True: ("yes", "neutral"), False: ("no", "neutral")},
     ),
     "judge.compare_models": (
-        "Is the challenger better?", "better", {True: ("yes", "good"), False: ("no: keep the champion", "neutral")},
+        "Is the challenger better?", "better",
+        {True: ("yes", "good"), False: ("not proven: keep the champion", "neutral")},
     ),
     "judge.judge_canary": (
         "What becomes of the canary?", "verdict",

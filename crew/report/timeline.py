@@ -97,10 +97,10 @@ def latency(batches: list[Facts]) -> Markup:
         points = [(x(i), y(value)) for i, value in course]
         parts.append(svg.path(points, f"{css} stroke"))
         parts += [
-            svg.dot(px, py, 4, css, f"{variant}, batch {batches[i].get('batch')}: {number(value)} ms")
+            svg.dot(px, py, 4, css, f"{variant}, batch {i + 1}: {number(value)} ms")
             for (px, py), (i, value) in zip(points, course, strict=True)
         ]
-    parts += [svg.text(x(i), BOTTOM + 16, str(batch.get("batch")), "tick", "middle") for i, batch in enumerate(batches)]
+    parts += [svg.text(x(i), BOTTOM + 16, str(i + 1), "tick", "middle") for i in range(len(batches))]
     parts.append(svg.text(RIGHT, BOTTOM + 30, "batch", "tick", "end"))
     told = "; ".join(f"{name} {number(course[-1][1])} ms" for name, course in courses.items() if course)
     return svg.figure(WIDTH, BOTTOM + 36, f"Latency per batch; at the end {told}.", parts)

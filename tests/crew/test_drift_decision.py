@@ -29,12 +29,13 @@ def tiny(mlflow_database: Path) -> Callable[..., Path]:
     return functools.partial(make_project, mlflow_database=mlflow_database)
 
 
-def rows(count: int, seed: int, a: float = 0.0, idle: float = 0.0) -> pd.DataFrame:
-    """The label depends on `a` alone; `idle` says nothing. Both may be moved, in standard deviations."""
+def rows(count: int, seed: int, a: float = 0.0, idle: float = 0.0, off: float = 0.0) -> pd.DataFrame:
+    """The label depends on `a` alone; `idle` says nothing. Both may be moved, in standard deviations; with `off`, what
+    is recorded of `a` is off by so much."""
     random = np.random.default_rng(seed)
     frame = pd.DataFrame({"a": random.normal(a, 1, count), "idle": random.normal(idle, 1, count)})
     likely = 1 / (1 + np.exp(-3 * frame["a"]))
-    return frame.assign(y=np.where(random.random(count) < likely, "yes", "no"))
+    return frame.assign(y=np.where(random.random(count) < likely, "yes", "no"), a=frame["a"] + off)
 
 
 def played(project: Path, current: pd.DataFrame) -> Played:
@@ -45,8 +46,18 @@ def played(project: Path, current: pd.DataFrame) -> Played:
 
 @pytest.mark.parametrize(
     ("moved", "drifted", "severity", "column"),
-    [({}, False, "none", None), ({"idle": 1.0}, True, "low", "idle"), ({"a": 1.0}, True, "high", "a")],
-    ids=["nothing", "a column the champion does not need", "the column it lives by"],
+    [
+        ({}, False, "none", None),
+        ({"idle": 1.0}, True, "low", "idle"),
+        ({"a": 1.0}, True, "low", "a"),
+        ({"off": 1.0}, True, "high", "a"),
+    ],
+    ids=[
+        "nothing",
+        "a column the champion does not need",
+        "the rows move to where it is surer",
+        "a is recorded wrongly",
+    ],
 )
 def test_severity_is_what_the_drift_means_for_the_champion(
     tmp_path: Path,
@@ -60,6 +71,7 @@ def test_severity_is_what_the_drift_means_for_the_champion(
     found = run.result("detect_drift", detect_drift.Result)
     assert (found.drifted, found.severity) == (drifted, severity), found.summary
     assert [one.column for one in found.moved if one.column != "y"] == ([column] if column else [])
+    assert ("severity is by the labels" in found.summary) == drifted
     assert found.checks_between_false_alarms == pytest.approx(100)
     assert ("chance alone gives such an alarm at most once in 100 checks" in found.summary) == drifted
     report = json.loads((run.outcome.folder / "report.json").read_text())["drift"]

@@ -45,7 +45,7 @@ def quiet_run(project: Path, run_id: str = "20261122-090000-00aa") -> Example:
     stages.drift(run, data, drifted=False)
     stages.assessment(run, act=False)
     for task, role in _AFTER_ASSESSMENT:
-        run.skip(task, role, "the champion is still good enough")
+        run.skip(task, role, "no reason to retrain is proven")
     run.add(
         "run_finished", outcome="no_action", summary="Nothing drifted; the champion stays.", exit_code=0, duration_s=9.0
     )

@@ -226,7 +226,7 @@ def assessment(run: Example, act: bool) -> None:
          "message": f"{'Act now' if act else 'No action'}: {reason}."},
         0.05, reference_scores="a.parquet", current_scores="b.parquet", metric="roc_auc", task="binary", min_metric=0.7,
     )
-    run.end("Retrain: ROC AUC fell from 0.831 to 0.731." if act else "The champion is still good enough.", 2.1, act=act)
+    run.end("Retrain: ROC AUC fell from 0.831 to 0.731." if act else "No reason to retrain is proven.", 2.1, act=act)
 
 
 def trials(run: Example, engine: str, count: int, start: float, top: float, took: float) -> dict[str, Any]:

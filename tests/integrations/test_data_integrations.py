@@ -246,7 +246,7 @@ def broken(name: str) -> pd.DataFrame:
             return pd.concat([data, data], ignore_index=True)
         case "fractions":
             data["visits"] = data["visits"].astype(float)
-            data.loc[7, "visits"] = 2.5
+            data.loc[:8, "visits"] += 0.5
         case _:
             raise AssertionError(name)
     return data
@@ -263,7 +263,7 @@ def broken(name: str) -> pd.DataFrame:
         ("unknown class", "label", 4),
         ("one class", "label", 0),
         ("loaded twice", None, 400),
-        ("fractions", "visits", 1),
+        ("fractions", "visits", 9),
     ],
 )
 def test_a_broken_file_fails_and_names_the_column(
@@ -273,6 +273,16 @@ def test_a_broken_file_fails_and_names_the_column(
     assert not report["passed"]
     assert set(problems(report)) == {column}, report["critical"]
     assert report["bad_rows"] == bad_rows
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_few_interpolated_values_among_whole_numbers_are_a_warning(project: Project, rows: int) -> None:
+    data = table(seed=1)
+    data["visits"] = data["visits"].astype(float)
+    data.loc[: rows - 1, "visits"] += 0.5
+    report = check(project, data)
+    assert report["passed"] and problems(report, "warnings").keys() == {"visits"}
+    assert report["warnings"][0]["unexpected_count"] == rows
 
 
 def test_filler_rows_are_found_and_quarantined(project: Project) -> None:

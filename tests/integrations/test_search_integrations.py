@@ -442,6 +442,23 @@ def test_a_ray_cluster_that_does_not_answer_is_said_at_once(project: Project, mo
     assert "no Ray cluster answers at 127.0.0.1" in refused.message
 
 
+@needs_ray
+def test_a_ray_that_does_not_start_here_is_said_without_an_exceptions_name(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    def fails(**options: Any) -> None:
+        raise Exception("The current node timed out during startup.\nSee the logs.")
+
+    monkeypatch.setattr(ray, "init", fails)
+    refused = project.call("ray", "tune", **arguments(project, config=START, trials=2))
+    assert refused.error is not None and refused.error.kind is ErrorKind.FINAL
+    assert refused.message == (
+        "Ray does not start on this machine: The current node timed out during startup. See the logs."
+    )
+
+
 @pytest.mark.parametrize("engine", ["optuna", "hyperopt", "ray"])
 def test_health_names_the_library_and_its_version(project: Project, engine: str) -> None:
     from tools.registry import load_spec

@@ -163,7 +163,9 @@ def logged_model(project: Any) -> str:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModelOutput
 
-    store = Store.from_settings(load_spec("mlflow").resolve_settings(os.environ), project.ctx.store("mlflow"))
+    store = Store.from_settings(
+        load_spec("mlflow").resolve_settings(os.environ), project.ctx.store("mlflow"), project.root
+    )
     client = MlflowClient(store.tracking_uri)
     experiment = store.experiment_id(client)
     run = client.create_run(experiment).info.run_id
@@ -412,7 +414,9 @@ def test_fifty_trials_become_nested_runs_in_three_requests_each(
     assert (logged["trials"], logged["failed"], logged["best_value"]) == (50, 1, pytest.approx(0.99))
     from mlflow import MlflowClient
 
-    store = Store.from_settings(load_spec("mlflow").resolve_settings(os.environ), tracked.ctx.store("mlflow"))
+    store = Store.from_settings(
+        load_spec("mlflow").resolve_settings(os.environ), tracked.ctx.store("mlflow"), tracked.root
+    )
     client = MlflowClient(store.tracking_uri)
     nested = client.search_runs(
         [store.experiment_id(client, "studies")],

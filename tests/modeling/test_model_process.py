@@ -20,7 +20,7 @@ from tools.core.isolation import available
 from tools.modeling import model_host
 from tools.modeling.model_host import ModelHost, ModelPool
 from tools.modeling.model_process import pack
-from tools.modeling.model_store import fetch_model, store_credentials
+from tools.modeling.model_store import absolute_address, fetch_model, store_credentials
 from tools.modeling.predictor import Predictions
 
 pytestmark = [
@@ -208,9 +208,9 @@ def test_a_model_leaves_no_folder_behind_where_nobody_closed_it(
 
 def test_labels_numbers_and_probabilities_come_back_as_they_were(host: ModelHost, tmp_path: Path) -> None:
     for expression, expected in (
-        ("['a', 'b', 'c']", ["a", "b", "c"]),
-        ("[True, False, True]", [True, False, True]),
-        ("[1, 2, 3]", [1, 2, 3]),
+        ("['a', 'b', 'c'][:len(X)]", ["a", "b", "c"]),
+        ("[True, False, True][:len(X)]", [True, False, True]),
+        ("[1, 2, 3][:len(X)]", [1, 2, 3]),
         ("(X['a'] * 0.1).tolist()", [0.1, 0.2, 0.1 * 3]),
     ):
         model = host.start(model_folder(tmp_path / str(len(list(tmp_path.iterdir()))), answering(expression)), "m")
@@ -355,6 +355,25 @@ def test_models_of_the_store_are_found_by_every_form(
         assert (fetch_model(uri, store) / "MLmodel").is_file(), uri
     with pytest.raises(FinalError, match="cannot load the model models:/churn/9"):
         fetch_model("models:/churn/9", store)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("sqlite:///mlflow.db", "sqlite:////shop/mlflow.db"),
+        ("sqlite:////srv/mlflow.db", "sqlite:////srv/mlflow.db"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"),
+        ("./mlruns", "/shop/mlruns"),
+        ("mlruns", "/shop/mlruns"),
+        ("file:./mlruns", "/shop/mlruns"),
+        ("file:///srv/mlruns", "file:///srv/mlruns"),
+        ("http://mlflow:5000", "http://mlflow:5000"),
+        ("databricks", "databricks"),
+        ("postgresql+psycopg2://u@h/db", "postgresql+psycopg2://u@h/db"),
+    ],
+)
+def test_a_relative_address_of_a_store_is_one_below_the_project(written: str, meant: str) -> None:
+    assert absolute_address(written, Path("/shop")) == meant
 
 
 def test_a_child_gets_the_credentials_of_its_store_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

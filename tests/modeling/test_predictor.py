@@ -11,7 +11,8 @@ from tools.modeling.model_store import fetch_model
 from tools.modeling.models import (
     default_config,
 )
-from tools.modeling.predictor import SklearnPredictor, open_predictor
+from tools.modeling.opened_model import open_model
+from tools.modeling.predictor import SklearnPredictor
 from tools.modeling.training import fit
 
 
@@ -25,12 +26,12 @@ def test_a_logged_model_is_loaded_as_a_predictor_and_a_broken_one_says_why(tmp_p
     model = fit(default_config("binary", "linear"), X, y, "binary", seed=0)
     mlflow.sklearn.save_model(model, str(tmp_path / "good"), serialization_format="cloudpickle")
     store = f"sqlite:///{tmp_path}/mlflow.db"
-    loaded = open_predictor(tmp_path / "good")
+    loaded = open_model(tmp_path / "good")
     assert (loaded.predict(X).values == SklearnPredictor(model).predict(X).values).all()
 
     (tmp_path / "good" / "model.pkl").write_bytes(b"damaged")
     with pytest.raises(FinalError):
-        open_predictor(tmp_path / "good")
+        open_model(tmp_path / "good")
     with pytest.raises(FinalError, match="cannot load the model models:/absent/1"):
         fetch_model("models:/absent/1", store)
 
@@ -39,4 +40,4 @@ def test_a_logged_model_is_loaded_as_a_predictor_and_a_broken_one_says_why(tmp_p
             return [1.5] * len(model_input)
 
     mlflow.pyfunc.save_model(str(tmp_path / "other"), python_model=Constant())
-    assert open_predictor(tmp_path / "other").predict(X.head(3)).values.tolist() == [1.5] * 3
+    assert open_model(tmp_path / "other").predict(X.head(3)).values.tolist() == [1.5] * 3

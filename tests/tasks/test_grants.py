@@ -111,10 +111,9 @@ def test_a_canary_is_set_up_once_and_each_batch_is_judged_before_the_next(monkey
         return granted("canary", results, *calls)
 
     def shared(percent: float) -> Any:
-        server, action, _, result = made("serving.set_traffic")
-        return server, action, {"percent": percent}, result
+        return made("serving.set_traffic", canary_percent=percent)
 
-    stable, started = made("serving.deploy_model"), made("serving.start_canary")
+    stable, started = made("serving.deploy_model"), made("serving.start_canary", canary_percent=share)
     sent = made("serving.send_traffic", next_start=200, rows_left=1000, evidence_path="e")
     waits = made("judge.judge_canary", verdict="wait", held=False)
     holds = made("judge.judge_canary", verdict="wait", held=True)
@@ -132,15 +131,84 @@ def test_a_canary_is_set_up_once_and_each_batch_is_judged_before_the_next(monkey
     assert after(stable, started, sent, made("judge.judge_canary", verdict="rollback")) == {}
 
 
+def test_a_share_is_doubled_once_per_verdict_that_rules_harm_out_and_never_beyond_the_goals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tasks.canary.slices", lambda inputs: {"live": "live.parquet"})
+    trained = load_task("train_challenger").result.model_construct(
+        challenger_digest="d1", champion_scores="", challenger_scores="", summary="s"
+    )
+    begun = made("serving.deploy_model"), made("serving.start_canary", canary_percent=5.0)
+    sent = made("serving.send_traffic", next_start=200, rows_left=1000, evidence_path="e")
+    safe = made("judge.judge_canary", verdict="wait", held=False, harm_ruled_out=True)
+    unsure = made("judge.judge_canary", verdict="wait", held=False, harm_ruled_out=False)
+
+    def share(*calls: Any) -> Any:
+        found = granted("canary", {**RESULTS, "train_challenger": trained}, *begun, *calls)
+        return found.get("serving.set_traffic", {}).get("percent")
+
+    def shared(percent: float) -> Any:
+        return made("serving.set_traffic", canary_percent=percent)
+
+    assert share(sent, unsure) is None
+    assert share(sent, safe) == 10.0
+    assert share(sent, safe, shared(10.0)) is None, "each share is judged before the next"
+    assert share(sent, safe, shared(10.0), sent) is None
+    assert share(sent, safe, shared(10.0), sent, safe) == GOAL.canary.max_percent == 20.0
+    assert share(sent, safe, shared(20.0), sent, safe) is None, "never beyond the goal's bound"
+    assert share(sent, made("judge.judge_canary", verdict="promote", held=False, harm_ruled_out=True)) is None
+
+
 def test_a_first_champion_is_only_what_was_trained_and_registered_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.establish_champion.slices", lambda inputs: {"reference": "r.parquet"})
+    files = {"reference": "r.parquet", "reference_all": "ra.parquet", "current_all": "ca.parquet"}
+    monkeypatch.setattr("tasks.establish_champion.slices", lambda inputs: files)
     assert granted("establish_champion", {}).keys() == {"mlflow.get_champion"}
     found = made("mlflow.get_champion", version=1, model_uri="models:/churn/1")
-    assert granted("establish_champion", {}, found).keys() == {"mlflow.get_champion"}
+    read = {"model_uri": "models:/churn/1", "data": ["ra.parquet", "ca.parquet"]}
+    assert granted("establish_champion", {}, found) == {"mlflow.get_champion": {}, "mlflow.read_output": read}
     none = made("mlflow.get_champion", Status.NO_DATA)
-    assert granted("establish_champion", {}, none)["mlflow.train_model"] == {"train": ["r.parquet"]}
+    assert granted("establish_champion", {}, none).keys() == {"mlflow.get_champion", "mlflow.list_versions"}
+    empty = made("mlflow.list_versions", Status.NO_DATA)
+    assert granted("establish_champion", {}, none, empty)["mlflow.train_model"] == {"train": ["r.parquet"]}
     registered = made("mlflow.register_model", version=7, model_uri="models:/churn/7")
-    assert granted("establish_champion", {}, none, registered)["mlflow.promote_version"] == {"version": 7}
+    assert granted("establish_champion", {}, none, empty, registered)["mlflow.promote_version"] == {"version": 7}
+
+
+def test_versions_of_others_are_never_passed_over_and_only_a_person_names_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"reference": "r.parquet", "reference_all": "ra.parquet", "current_all": "ca.parquet"}
+    monkeypatch.setattr("tasks.establish_champion.slices", lambda inputs: files)
+    none = made("mlflow.get_champion", Status.NO_DATA)
+    versions = [
+        {"version": n, "model_uri": f"models:/churn/{n}", "run_id": None, "aliases": [], "created": "2026-01-01",
+         "retired": None, "note": ""}
+        for n in (5, 4, 3, 2)
+    ]  # fmt: skip
+    listed = made("mlflow.list_versions", name="churn", versions=versions, message="4 versions")
+    asked = granted("establish_champion", {}, none, listed)
+    assert asked.keys() == {"mlflow.get_champion", "mlflow.list_versions", "people.choose"}
+    offered = [option["name"] for option in asked["people.choose"]["options"]]
+    assert offered == ["version_5", "version_4", "version_3", "none_of_them"]
+
+    def chose(name: str) -> Any:
+        facts = {
+            "title": "t",
+            "consequences": "c",
+            "decided_by": "ada",
+            "by_preference": False,
+            "note": "",
+            "at": "now",
+        }
+        return made("people.choose", topic="champion", chosen=name, message="chosen", **facts)
+
+    named = granted("establish_champion", {}, none, listed, chose("version_4"))
+    assert named["mlflow.promote_version"] == {"version": 4}
+    assert named["mlflow.read_output"]["model_uri"] == "models:/churn/4"
+    assert "mlflow.train_model" not in named
+    stopped = granted("establish_champion", {}, none, listed, chose("none_of_them"))
+    assert stopped.keys() == asked.keys(), "none of them trains nothing"
+    retired = [{**version, "retired": "2026-01-02"} for version in versions]
+    alone = made("mlflow.list_versions", name="churn", versions=retired, message="4 versions")
+    assert "mlflow.train_model" in granted("establish_champion", {}, none, alone)
 
 
 def test_a_task_of_yaml_alone_has_no_grants() -> None:

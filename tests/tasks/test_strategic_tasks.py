@@ -17,7 +17,7 @@ from tasks import (
     settle_canary,
     tune,
 )
-from tasks.base import Evidence, Inputs, TaskResult, ToolCall
+from tasks.base import Evidence, Inputs, TaskFailedError, TaskResult, ToolCall
 from tasks.decision import decided
 from tasks.goal import Goal
 from tests.helpers.results import data_like
@@ -59,12 +59,12 @@ REFUSED = ToolResult(status=Status.DENIED, message="rejected by ann: neither")
 
 
 def play(module: Any, inputs: Inputs, answers: Mapping[str, ToolResult]) -> tuple[TaskResult, Evidence]:
-    """Run a task's runbook on prepared answers, by action."""
+    """Run a task's runbook on prepared answers, by action, or by tool and action."""
     calls: list[tuple[str, str, dict[str, Any], ToolResult]] = []
     book = module.runbook(inputs)
     wanted: ToolCall = next(book)
     while True:
-        result = answers[wanted.action]
+        result = answers.get(f"{wanted.tool}.{wanted.action}") or answers[wanted.action]
         calls.append((wanted.tool, wanted.action, wanted.arguments, result))
         try:
             wanted = book.send(result)
@@ -150,22 +150,64 @@ class TestTradeoff:
         assert tune.guardrail(other, evidence) != []
 
 
+class TestTuners:
+    BEST = ok(**data_like(SearchResult, trials_path="t", message="Best.", best_config={"family": "l"}, best_value=0.9))
+
+    def tuned(self, ray: ToolResult, installed: tuple[str, ...] = ("ray", "hyperopt"), **train: Any) -> Any:
+        given = Inputs(
+            goal(objectives=["quality"], train=train), {"search_architecture": SEARCHED, **checked()},
+            installed=frozenset(installed),
+        )  # fmt: skip
+        return play(tune, given, {"ray.tune": ray, "hyperopt.tune": self.BEST, "log_trials": ok()})
+
+    @pytest.mark.parametrize("train", [{}, {"tuner": "ray"}])
+    @pytest.mark.parametrize("status", [Status.FAILED, Status.UNKNOWN])
+    def test_where_ray_does_not_start_hyperopt_tunes_and_it_is_said(
+        self, status: Status, train: dict[str, str]
+    ) -> None:
+        why = "Ray does not start on this machine: timed out."
+        answer = ToolResult(status=status, message=why, error=ErrorInfo(kind=ErrorKind.FINAL, message=why))
+        result, evidence = self.tuned(answer, **train)
+        assert (result.engine, result.config) == ("hyperopt", {"family": "l"})
+        assert result.summary.startswith("Hyperopt tuned, for Ray did not: Ray does not start on this machine: timed")
+        assert [f"{tool}.{action}" for tool, action, *_ in evidence.calls][:2] == ["ray.tune", "hyperopt.tune"]
+        assert evidence.calls[0][2] == evidence.calls[1][2], "the same question"
+        assert tune.guardrail(result, evidence) == []
+
+    @pytest.mark.parametrize(
+        ("status", "kind", "installed"),
+        [
+            (Status.FAILED, ErrorKind.FIXABLE, ("ray", "hyperopt")),
+            (Status.DENIED, ErrorKind.DENIED, ("ray", "hyperopt")),
+            (Status.FAILED, ErrorKind.FINAL, ("ray",)),
+        ],
+    )
+    def test_wrong_arguments_a_denial_and_nothing_else_to_tune_with_end_the_task(
+        self, status: Status, kind: ErrorKind, installed: tuple[str, ...]
+    ) -> None:
+        answer = ToolResult(status=status, message="no", error=ErrorInfo(kind=kind, message="no"))
+        with pytest.raises(TaskFailedError, match="tuning with ray"):
+            self.tuned(answer, installed)
+
+
 class TestTrackers:
     DOWN = ToolResult(
         status=Status.FAILED, message="W&B at wandb.example does not answer.",
         error=ErrorInfo(kind=ErrorKind.RETRY, message="W&B at wandb.example does not answer."),
     )  # fmt: skip
+    LATE = ToolResult(status=Status.UNKNOWN, message="wandb.log_trials gave no answer within 180 s")
 
-    def test_a_tracker_that_is_down_is_told_and_ends_nothing(self) -> None:
+    @pytest.mark.parametrize("down", [DOWN, LATE], ids=["down", "no answer in time"])
+    def test_a_tracker_that_is_down_is_told_and_ends_nothing(self, down: ToolResult) -> None:
         inputs = Inputs(
             goal(), {**checked(), "assess_champion": assess_champion.Result.model_construct(window="all", summary="s")}
         )
         best = {"family": "l"}
         found = ok(**data_like(SearchResult, trials_path="t", message="Best.", best_config=best, best_value=0.9))
-        result, evidence = play(search_architecture, inputs, {"search": found, "log_trials": self.DOWN})
+        result, evidence = play(search_architecture, inputs, {"search": found, "log_trials": down})
         assert isinstance(result, search_architecture.Result) and result.config == best
         for tracker in ("mlflow", "wandb"):
-            assert f"The trials are not in {tracker}: W&B at wandb.example does not answer." in result.summary
+            assert f"The trials are not in {tracker}: {down.message.rstrip('.')}." in result.summary
         assert search_architecture.guardrail(result, evidence) == []
         untried = Evidence(tuple(made for made in evidence.calls if made[0] != "wandb"), inputs)
         assert "wandb" in search_architecture.guardrail(result, untried)[0]

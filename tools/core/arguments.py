@@ -87,6 +87,7 @@ Task = Annotated[Literal["binary", "multiclass", "regression"], Bound("goal.task
 Metric = Annotated[str, Bound("goal.metric")]
 Drop = Annotated[list[str], Bound("goal.drop")]
 Seed = Annotated[int, Bound("goal.seed")]
+Positive = Annotated[str, Bound("goal.positive")]
 ModelName = Annotated[str, Bound("goal.model")]
 
 Declared = Bound | Free

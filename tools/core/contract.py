@@ -110,7 +110,9 @@ class QuestionArgs(Args):
     """Base of the arguments of an action that `asks`."""
 
     # Dictionaries, not `Option`: a model would pay for its schema on every request.
-    topic: Annotated[str, AfterValidator(_said), Bound(), Bound()] = Field(description="tradeoff or canary_deadline")
+    topic: Annotated[str, AfterValidator(_said), Bound(), Bound()] = Field(
+        description="champion, tradeoff or canary_deadline"
+    )
     question: Annotated[str, AfterValidator(_said), Bound(), Bound()] = Field(description="one sentence")
     options: Annotated[
         list[dict[str, Any]], BeforeValidator(_from_json), AfterValidator(_options), Bound(), Bound()

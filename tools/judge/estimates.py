@@ -127,7 +127,7 @@ def _f1(task: Task, scores: Scores) -> Estimate:
     if task == "binary":
         classes = [scores.positive]
     else:
-        classes = sorted({str(v) for v in np.concatenate([scores.y_true, scores.prediction])})
+        classes = np.unique(np.concatenate([scores.y_true, scores.prediction]).astype(str)).tolist()
     values, influence = [], np.zeros(len(scores))
     for name in classes:
         truth, said = (scores.y_true == name).astype(float), (scores.prediction == name).astype(float)
@@ -191,3 +191,15 @@ def standard_error(influence: Floats) -> float:
         return plain
     batches = influence[: n // size * size].reshape(-1, size).mean(axis=1)
     return max(plain, float(batches.std(ddof=1)) / np.sqrt(len(batches)))
+
+
+def chance(probability: float) -> str:
+    """A probability that draws gave: no number of draws makes it 0 or 1."""
+    return "over 99%" if probability > 0.99 else "under 1%" if probability < 0.01 else f"{probability:.0%}"
+
+
+def possible(metric: str, low: float, high: float) -> tuple[float, float]:
+    """An interval, cut to the values that the metric can have at all."""
+    floor = float("-inf") if metric == "r2" else 0.0
+    ceiling = float("inf") if metric in LOSSES else 1.0
+    return min(max(low, floor), ceiling), max(min(high, ceiling), floor)

@@ -95,6 +95,17 @@ def asymptotic_log_e(mean: Floats, deviation: Floats, count: NDArray[np.int64]) 
     return np.log(2.0) - 0.5 * np.log1p(count / MIXTURE_ROWS) + 0.5 * z**2 * share + log_ndtr(z * np.sqrt(share))
 
 
+def asymptotic_interval(mean: Floats, deviation: Floats, count: NDArray[np.int64], alpha: float) -> Floats:
+    """Confidence sequence for a mean as in `asymptotic_log_e`: all intervals hold at once with about 1 - alpha.
+
+    Returns:
+        Shape (n, 2); the intervals only shrink.
+    """
+    reach = np.sqrt((2 * np.log(1 / alpha) + np.log1p(count / MIXTURE_ROWS)) * (1 + MIXTURE_ROWS / count) / count)
+    low, high = mean - reach * deviation, mean + reach * deviation
+    return np.stack([np.maximum.accumulate(low), np.minimum.accumulate(high)], axis=1)
+
+
 def discordant_log_e(harm: NDArray[np.int64], benefit: NDArray[np.int64]) -> Floats:
     """Log e-process against "a disagreement harms at most as often as it helps".
 

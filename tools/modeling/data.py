@@ -3,13 +3,16 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 import pandas as pd
 
 from tools.core.errors import FixableError
 from tools.core.files import replacing
+from tools.modeling.labels import as_text as as_text
+from tools.modeling.labels import positive_label as positive_label
+from tools.modeling.labels import read_labels
 from tools.modeling.reading.parquet import read_parquet
 from tools.modeling.reading.settings import DEFAULT, ReadSettings
 from tools.modeling.reading.table import read_csv
@@ -21,6 +24,7 @@ MAX_CLASSES = 200
 # What a file of scores says of itself, in the attributes of its table.
 MODEL_DIGEST = "model_digest"
 ROWS_DIGEST = "rows_digest"
+POSITIVE = "positive"  # the class that a binary metric is of
 
 
 def check_task(task: str) -> Task:
@@ -84,37 +88,10 @@ def require_columns(frame: pd.DataFrame, names: Iterable[str], source: object) -
         raise FixableError(f"{source} has no column {', '.join(map(repr, missing))}; columns: {known}")
 
 
-def as_text(values: Any) -> np.ndarray:
-    """Values as text that survives a change of type on the way: 1, 1.0 and "1 " are "1"; null and blank are ""."""
-    codes, uniques = pd.factorize(pd.Series(values).astype(object), use_na_sentinel=True)
-    texts = np.array([_text(value) for value in uniques] + [""], dtype=object)
-    return texts[codes]  # the sentinel -1 of a null is the last entry, ""
-
-
-def _text(value: object) -> str:
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value).strip()
-
-
-def positive_label(labels: Iterable[Any]) -> Any:
-    """The label that "positive" means in a binary task: the last of the sorted labels (yes, 1, True, UP).
-
-    The same rule as scikit-learn's `classes_[-1]`.
-
-    Raises:
-        FixableError: there is no label.
-    """
-    found = np.unique(np.asarray(list(labels)))
-    if not len(found):
-        raise FixableError("no label to choose the positive one from")
-    return found[-1].item() if isinstance(found[-1], np.generic) else found[-1]
-
-
 def clean_target(target: pd.Series, task: Task, source: object) -> pd.Series:
     """The target with one type: numbers (float64) for regression; integers, booleans or text as labels otherwise.
 
-    Nulls stay null; nothing is dropped.
+    Nulls stay null, and infinite numbers become null; nothing is dropped.
 
     Raises:
         FixableError: a regression target that is not numeric.
@@ -181,6 +158,21 @@ def load_xy(
     return pd.concat(frame, ignore_index=True), unify(labels)
 
 
+def load_asked(paths: Sequence[Path], target: str, drop: Sequence[str], task: Task) -> tuple[pd.DataFrame, pd.Series]:
+    """As `load_xy`, with the columns of `drop` kept in the table: a model of others may have been trained on them.
+
+    Raises:
+        FixableError: a file, a column or the target cannot be used, or there is no column beside them.
+    """
+    if target in drop:
+        raise FixableError(f"the target {target!r} cannot be in the drop list")
+    rows, truth = load_xy(paths, target, (), task)
+    require_columns(rows, drop, paths[0])
+    if rows.shape[1] == len(set(drop)):
+        raise FixableError(f"{paths[0]}: no feature column is left beside the target {target!r}")
+    return rows, truth
+
+
 def load_parts(
     paths: Sequence[Path], target: str, drop: Sequence[str], task: Task
 ) -> tuple[list[pd.DataFrame], list[pd.Series]]:
@@ -191,10 +183,13 @@ def load_parts(
         raise FixableError(f"the target {target!r} cannot be in the drop list")
     features: list[pd.DataFrame] = []
     labels: list[pd.Series] = []
-    for path in paths:
-        frame = read_table(path)
+    frames = [read_table(path) for path in paths]
+    for path, frame in zip(paths, frames, strict=True):
         require_columns(frame, [target, *drop], path)
-        label = clean_target(cast(pd.Series, frame[target]), task, path)
+    targets = {str(at): cast(pd.Series, frame[target]) for at, frame in enumerate(frames)}
+    read = read_labels(targets, task)[0].values()
+    for path, frame, column in zip(paths, frames, read, strict=True):
+        label = clean_target(column, task, path)
         if label.isna().all():
             raise FixableError(f"{path}: the target {target!r} is null in all {len(label)} rows")
         kept = label.notna()

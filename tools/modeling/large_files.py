@@ -116,6 +116,17 @@ def sample_file(path: Path, rows: int, seed: int) -> tuple[pd.DataFrame, int]:
         return table.sample(rows, seed), table.rows
 
 
+def column_of(path: Path, name: str) -> pd.Series | None:
+    """One column of a file of any size; None where the file has no such column."""
+    if not is_large(path):
+        frame = read_table(path)
+        return cast(pd.Series, frame[name]) if name in frame.columns else None
+    with open_large(path) as table:
+        if name not in table.columns:
+            return None
+        return table.lazy().select(name).collect(engine="streaming").to_series().to_pandas()
+
+
 def split_rows(
     path: Path, bad: pd.DataFrame, kept: Path, quarantined: Path, check: Callable[[pd.Series, int], None]
 ) -> int:

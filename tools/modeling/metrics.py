@@ -8,7 +8,8 @@ import numpy as np
 from sklearn import metrics as sk
 
 from tools.core.errors import FixableError
-from tools.modeling.data import Task, as_text, positive_label
+from tools.modeling.data import Task
+from tools.modeling.labels import as_text, positive_text
 from tools.modeling.predictor import Predictions
 
 Direction = Literal["maximize", "minimize"]
@@ -109,8 +110,9 @@ METRICS: dict[str, Metric] = {
         Metric("mape", "minimize", _REGRESS, lambda r, t: float(sk.mean_absolute_percentage_error(*r))),
     )
 }
-"""Name -> metric. f1, roc_auc and average_precision of a binary task are those of `positive_label`, of a multiclass
-task macro averages. log_loss is the mean of the row losses, so its probabilities are clipped at 1e-6."""
+"""Name -> metric. f1, roc_auc and average_precision of a binary task are those of the stated positive class, else of
+`positive_label`, of a multiclass task macro averages. log_loss is the mean of the row losses, so its probabilities are
+clipped at 1e-6."""
 
 
 def get_metric(name: str, task: Task) -> Metric:
@@ -202,11 +204,11 @@ def _labelled(truth: np.ndarray, predictions: Predictions) -> _Labelled:
     true_text, predicted_text = as_text(truth), as_text(predictions.values)
     if predictions.classes is None:
         known = sorted({*true_text, *predicted_text})
-        positive = as_text([positive_label(truth)])[0]
+        positive = positive_text(truth, predictions.positive)
     else:
         known = as_text(predictions.classes).tolist()
-        positive = as_text([positive_label(predictions.classes)])[0]
-    labels = known + sorted({*true_text, *predicted_text}.difference(known))
+        positive = positive_text(predictions.classes, predictions.positive)
+    labels = known + sorted({*true_text, *predicted_text, positive}.difference(known))
     number = {label: k for k, label in enumerate(labels)}
     probabilities = predictions.probabilities
     if probabilities is not None and len(labels) > len(known):

@@ -27,7 +27,8 @@ import pandas as pd
 
 from tools.core.child_env import child_env
 from tools.core.errors import FinalError
-from tools.modeling.model_process import BAD, LATENCY, NUMERIC, PREDICT
+from tools.modeling.model_process import BAD, LATENCY, NUMERIC, PREDICT, UNDERSTAND
+from tools.modeling.output import AS_IT_IS, Asked, OutputReading
 from tools.modeling.predictor import Predictions
 
 START_TIMEOUT_S = 300.0  # importing the libraries takes minutes on a busy machine
@@ -196,21 +197,42 @@ class IsolatedModel:
         self._scratch = scratch
         self._closed = False
 
-    def predict(self, frame: pd.DataFrame, check: Callable[[], None] = lambda: None) -> Predictions:
+    def predict(
+        self, frame: pd.DataFrame, check: Callable[[], None] = lambda: None, reading: OutputReading = AS_IT_IS
+    ) -> Predictions:
         """What the model says about the rows.
 
         Args:
             check: called several times a second while it is waited for; what it raises ends the model.
+            reading: how its answers are read.
 
         Raises:
             FinalError: it does not predict these rows, ended, or does not answer; says which.
         """
-        answer = self._asked(PREDICT + pickle.dumps(frame, protocol=5), check)
+        answer = self._asked(PREDICT + _line(reading) + pickle.dumps(frame, protocol=5), check)
         return _unpack(answer[1:], len(frame), self.name)
 
-    def latencies_ms(self, rows: pd.DataFrame, check: Callable[[], None] = lambda: None) -> np.ndarray:
+    def understood(
+        self, frame: pd.DataFrame, asked: Asked, check: Callable[[], None] = lambda: None
+    ) -> tuple[OutputReading, Predictions]:
+        """How the model's answers are to be read, found out on these rows, and what it says about them.
+
+        Raises:
+            FinalError: as `predict`, or it has to be stated what its answers mean.
+        """
+        answer = self._asked(UNDERSTAND + _line(asked) + pickle.dumps(frame, protocol=5), check)
+        head, _, body = answer[1:].partition(b"\n")
+        try:
+            reading = OutputReading.model_validate_json(head)
+        except ValueError as error:
+            raise FinalError(f"{self.name} does not answer with one prediction a row") from error
+        return reading, _unpack(body, len(frame), self.name)
+
+    def latencies_ms(
+        self, rows: pd.DataFrame, check: Callable[[], None] = lambda: None, reading: OutputReading = AS_IT_IS
+    ) -> np.ndarray:
         """Milliseconds of predicting each of the rows alone, in the model's process; shape (rows,)."""
-        found = json.loads(self._asked(LATENCY + pickle.dumps(rows, protocol=5), check)[1:])
+        found = json.loads(self._asked(LATENCY + _line(reading) + pickle.dumps(rows, protocol=5), check)[1:])
         return np.array([float(value) for value in found])
 
     def _asked(self, message: bytes, check: Callable[[], None]) -> bytes:
@@ -275,6 +297,10 @@ class IsolatedModel:
         self._host.exit_code(self.pid, kill=True)
         self._connection.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def _line(how: OutputReading | Asked) -> bytes:
+    return how.model_dump_json().encode() + b"\n"
 
 
 def starved(pid: int) -> float:

@@ -9,6 +9,7 @@ A model is code of others, so what a child sends is data, never a pickle: JSON, 
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import socket
@@ -21,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-PREDICT, LATENCY, ROWS = b"P", b"L", b"R"
+PREDICT, UNDERSTAND, LATENCY, ROWS = b"P", b"U", b"L", b"R"
 GOOD, BAD = b"+", b"-"
 WARM_UP_CALLS = 3
-MAX_ERROR_CHARS = 300
+MAX_ERROR_CHARS = 600
 NUMERIC = "biuf"
 
 
@@ -107,51 +108,60 @@ def _run_model(fd: int, request: dict[str, Any], libraries: tuple[Path, ...], pl
         from tools.core.isolation import Sandbox, confine, devices
 
         missing = confine(Sandbox((*libraries, folder), (scratch, *devices()), names=places))
-        from tools.modeling.predictor import open_predictor
+        from tools.modeling.opened_model import open_model
 
         try:
-            predictor = open_predictor(folder)
+            model = open_model(folder)
         except Exception as error:  # noqa: BLE001 - a foreign model's load code may raise anything; the host reports it
             connection.send_bytes(BAD + _words(error).encode())
             os._exit(0)
         connection.send_bytes(GOOD + json.dumps(missing).encode())
         while True:
-            connection.send_bytes(_answer(predictor, connection.recv_bytes()))
+            connection.send_bytes(_answer(model, connection.recv_bytes()))
     except (EOFError, OSError):
         os._exit(0)
     except BaseException:  # noqa: BLE001 - whatever a model raised: the host sees the connection end
         os._exit(1)
 
 
-def _answer(predictor: Any, message: bytes) -> bytes:
+def _answer(model: Any, message: bytes) -> bytes:
+    """The answer to one message: its kind, a line that says how the model's answers are read (or what is to be found
+    out of them), and the rows."""
+    from tools.modeling.output import Asked, OutputReading
+
     try:
-        kind, body = message[:1], message[1:]
+        kind = message[:1]
+        how, _, body = message[1:].partition(b"\n")
+        if kind == UNDERSTAND:
+            reading, found = model.understood(pickle.loads(body), Asked.model_validate_json(how))
+            return GOOD + reading.model_dump_json().encode() + b"\n" + pack(found)
+        reading = OutputReading.model_validate_json(how)
         if kind == PREDICT:
-            return GOOD + pack(predictor.predict(pickle.loads(body)))
+            return GOOD + pack(model.predict(pickle.loads(body), reading))
         if kind == LATENCY:
-            return GOOD + json.dumps(_latencies_ms(predictor, pickle.loads(body))).encode()
-        return GOOD + json.dumps(_score(predictor, json.loads(body)), default=str).encode()
+            return GOOD + json.dumps(_latencies_ms(model, pickle.loads(body), reading)).encode()
+        return GOOD + json.dumps(_score(model, json.loads(body), reading), default=str).encode()
     except Exception as error:  # noqa: BLE001 - a foreign model may raise anything; the host reports it
         return BAD + _words(error).encode()
 
 
-def _latencies_ms(predictor: Any, rows: Any) -> list[float]:
+def _latencies_ms(model: Any, rows: Any, reading: Any) -> list[float]:
     """Milliseconds of predicting each of the rows alone."""
     for _ in range(WARM_UP_CALLS):
-        predictor.predict(rows.iloc[[0]])
+        model.predict(rows.iloc[[0]], reading)
     laps: list[float] = []
     for position in range(len(rows)):
         row = rows.iloc[[position]]
         started = time.perf_counter()
-        predictor.predict(row)
+        model.predict(row, reading)
         laps.append(1000.0 * (time.perf_counter() - started))
     return laps
 
 
-def _score(predictor: Any, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _score(model: Any, rows: list[dict[str, Any]], reading: Any) -> dict[str, Any]:
     """What a served model makes of the rows of one request: the fields of serving's `Score`."""
     started = time.perf_counter()
-    found = predictor.predict(table(rows))
+    found = model.predict(table(rows), reading)
     elapsed = 1000.0 * (time.perf_counter() - started)
     for part in (found.values, found.probabilities):
         if part is not None and part.dtype.kind == "f" and not np.isfinite(part).all():
@@ -191,6 +201,10 @@ def pack(predictions: Any) -> bytes:
     return json.dumps(heads, default=str).encode() + b"\n" + b"".join(bodies)
 
 
+# MLflow puts the rows themselves before what is wrong with them.
+_WITH_ROWS = re.compile(r"^Failed to enforce schema of data .*? Error: ")
+
+
 def _words(error: BaseException) -> str:
     """Why a model could not be loaded or used, for people."""
     if isinstance(error, ModuleNotFoundError):
@@ -201,6 +215,7 @@ def _words(error: BaseException) -> str:
     else:
         message = getattr(error, "message", None) or str(error)
         text = " ".join(str(message).split()) or f"it ended with {type(error).__name__}"
+        text = _WITH_ROWS.sub("", text)
     return text[:MAX_ERROR_CHARS]
 
 

@@ -118,6 +118,16 @@ def fetch_model(
         raise _unloadable(model_uri, error, registry_uri or tracking_uri) from error
 
 
+def absolute_address(uri: str, project: Path) -> str:
+    """An address of a store that means the same in every process: a relative path in it is one below the project."""
+    if found := re.fullmatch(r"(sqlite:///)([^/:].*)", uri):
+        return f"{found[1]}{(project / found[2]).resolve()}"
+    path = re.sub(r"^file:(?://)?(?=[^/])", "", uri)
+    if not path or path.startswith(("/", "databricks", "uc:")) or re.match(r"^[a-z][\w+.-]+:", path):
+        return uri  # absolute, or an address of another kind
+    return str((project / path).resolve())
+
+
 def import_libraries() -> None:
     """Import what finding and fetching a model needs, so that the first one does not wait for it."""
     with warnings.catch_warnings():

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from tools.core.arguments import Bound, Drop, Metric, ReadPath, Target, Task
+from tools.core.arguments import Bound, Drop, Metric, Positive, ReadPath, Target, Task
 from tools.core.contract import Args, Data, Limited
 
 
@@ -82,6 +82,7 @@ class SearchArgs(Args):
     constraints: Annotated[Json, Bound("goal.constraints")] = Field(
         default_factory=str, description="JSON: max_latency_ms, max_size_mib, fairness"
     )
+    positive: Positive = Field(default_factory=str, description="class")
 
 
 class TuneArgs(SearchArgs):

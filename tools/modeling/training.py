@@ -21,12 +21,14 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from tools.core.errors import FixableError
-from tools.modeling.data import Task, check_target, check_task, load_parts, positive_label, require_columns, unify
+from tools.modeling.data import Task, check_target, check_task, load_parts, require_columns, unify
 from tools.modeling.fairness import Audit, make_audit
+from tools.modeling.labels import positive_label
 from tools.modeling.metrics import get_metric, score, score_blocks
 from tools.modeling.models import Config, build, complete_config
 from tools.modeling.predictor import SklearnPredictor
 from tools.modeling.search import Fairness
+from tools.modeling.too_good import too_good
 from tools.modeling.windows import windowed
 
 MIN_TRAIN_ROWS = 20
@@ -53,6 +55,7 @@ class TrialScore:
         size_bytes: of the pickled pipeline.
         block_values: the metric on blocks of the validation rows; see `score_blocks`.
         fairness_gap: between groups of the validation rows; None where it was not asked for, or cannot be computed.
+        too_good: why the value cannot be believed; empty where it can.
     """
 
     value: float
@@ -62,6 +65,7 @@ class TrialScore:
     size_bytes: int
     fairness_gap: float | None = None
     block_values: list[float | None] = field(default_factory=list[float | None])
+    too_good: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class Split:
         validation, validation_y: the tail of the last file, before the nested rows.
         nested, nested_y: the newest rows, seen by no trial; None where the last file has too few rows.
         audit, nested_audit: the groups of the validation and of the nested rows; None where no fairness is asked for.
+        positive: the positive class of a binary task, where it is stated.
     """
 
     task: Task
@@ -95,6 +100,7 @@ class Split:
     nested_y: pd.Series | None = None
     audit: Audit | None = None
     nested_audit: Audit | None = None
+    positive: str = ""
 
     @property
     def windows(self) -> tuple[str, ...]:
@@ -127,6 +133,7 @@ def load_split(
     validation_share: float = 0.25,
     nested_share: float = NESTED_SHARE,
     fairness: Fairness | None = None,
+    positive: str = "",
 ) -> Split:
     """Read the files (oldest first) and cut the nested and the validation rows off the end of the last.
 
@@ -169,8 +176,8 @@ def load_split(
     def audit_of(first: int, end: int) -> Audit | None:
         if fairness is None or groups is None or first == end:
             return None
-        positive = positive_label(joined) if known == "binary" else None
-        return make_audit(fairness.measure, groups.iloc[first:end], newest_y.iloc[first:end], known, positive)
+        chosen = positive_label(joined, positive) if known == "binary" else None
+        return make_audit(fairness.measure, groups.iloc[first:end], newest_y.iloc[first:end], known, chosen)
 
     return Split(
         task=known,
@@ -184,6 +191,7 @@ def load_split(
         nested_y=newest_y.iloc[end:].reset_index(drop=True) if held else None,
         audit=audit_of(cut, end),
         nested_audit=audit_of(end, last),
+        positive=positive,
     )
 
 
@@ -208,6 +216,7 @@ def score_config(
     with threadpool_limits(1):
         try:
             predictions = predictor.predict(split.validation)
+            predictions = predictions.read_as(split.validation_y, split.task, split.positive)
             value = score(wanted, split.validation_y, predictions, split.task)
             blocks = score_blocks(wanted, split.validation_y, predictions, split.task)
         except ValueError as error:  # diverged: infinite or NaN predictions
@@ -223,6 +232,7 @@ def score_config(
         size_bytes=len(pickle.dumps(model)),
         fairness_gap=split.audit.gap(predictions) if split.audit else None,
         block_values=blocks,
+        too_good=too_good(split.task, split.validation_y, predictions),
     )
 
 
@@ -248,7 +258,7 @@ def score_nested(config: Mapping[str, Any], split: Split, metric: str, seed: int
     try:
         predictor = SklearnPredictor(fit(config, X, y, split.task, seed, weights))
         with threadpool_limits(1):
-            predictions = predictor.predict(split.nested)
+            predictions = predictor.predict(split.nested).read_as(split.nested_y, split.task, split.positive)
             value = score(get_metric(metric, split.task), split.nested_y, predictions, split.task)
     except (FixableError, ValueError):  # UnusableConfig is a ValueError
         return NestedScore()
@@ -265,9 +275,10 @@ def evaluate_config(
     metric: str,
     seed: int = 0,
     validation_share: float = 0.25,
+    positive: str = "",
 ) -> TrialScore:
     """`load_split`, without nested rows (one config is not a search), and `score_config` in one."""
-    split = load_split(paths, target, drop, task, validation_share, nested_share=0.0)
+    split = load_split(paths, target, drop, task, validation_share, nested_share=0.0, positive=positive)
     return score_config(complete_config(config, split.task), split, metric, seed)
 
 

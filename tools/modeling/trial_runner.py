@@ -273,6 +273,8 @@ def fingerprint(args: SearchArgs, paths: Sequence[Path], extra: object = None) -
     for path in paths:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     facts: list[Any] = [args.target, args.task, args.metric, sorted(args.drop), args.seed, extra]
+    if args.positive:
+        facts.append(args.positive)
     if args.constraints:
         facts.append(read_constraints(args.constraints).model_dump())
     digest.update(json.dumps(facts, sort_keys=True).encode())
@@ -309,7 +311,7 @@ def prepare_runner(args: SearchArgs, paths: Sequence[Path], metric: Metric, prog
     """
     constraints = read_constraints(args.constraints)
     fairness = constraints.fairness
-    split = load_split(paths, args.target, args.drop, args.task, fairness=fairness)
+    split = load_split(paths, args.target, args.drop, args.task, fairness=fairness, positive=args.positive)
     if fairness and fairness.max_gap is not None and split.audit and not split.audit.possible:
         raise FixableError(
             f"fairness.max_gap cannot be checked: the {len(split.validation)} validation rows have no two groups of "

@@ -152,10 +152,13 @@ def test_severity_follows_the_effect_on_the_model() -> None:
     assert "99% of the model's importance" in used.sentence
 
 
-def test_importance_for_none_of_the_columns_is_refused() -> None:
+def test_where_the_model_needs_none_of_the_columns_all_weigh_the_same() -> None:
     random = np.random.default_rng(4)
-    with pytest.raises(ValueError, match="none of the columns"):
-        verdict(table(200, random), table(200, random), importance={"other": 1.0})
+    before, now = table(200, random), table(200, random)
+    for importance in ({"other": 1.0}, {"a": -0.1}, {}):
+        found = verdict(before, now, importance=importance)
+        assert found.columns == verdict(before, now).columns
+        assert "needs none of these columns, so all of them weigh the same" in found.sentence
 
 
 def test_cells_are_merged_without_losing_rows() -> None:

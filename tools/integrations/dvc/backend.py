@@ -61,11 +61,13 @@ class DVCBackend(Backend):
             check_clock,
             labelled_apart,
             order_by_time,
+            read_targets,
             slices,
             split_source,
         )
         from tools.modeling.columns import unusable
         from tools.modeling.data import check_file, require_columns, write_table
+        from tools.modeling.labels import told_positive
         from tools.modeling.reading.compare import compare_files
         from tools.modeling.reading.understand import read_together
 
@@ -96,6 +98,7 @@ class DVCBackend(Backend):
         if args.time_column and args.needs_clock:
             check_clock(frames, args.time_column)
         findings = [warning for file in read for warning in file.facts.warnings]
+        findings += read_targets(frames, ("source",) if args.source else ("reference", "current"), args)
         if not args.source:
             findings += compare_files(frames[0], frames[1], args.time_column)
         if args.source:
@@ -104,6 +107,7 @@ class DVCBackend(Backend):
         if args.allow_unlabelled:
             frames[1], unlabelled = labelled_apart(frames[1], args.target)
         made = slices(frames[0], frames[1], args.baseline_share)
+        positive = told_positive(frames[0][args.target], args.positive) if args.task == "binary" else ""
         if unlabelled is not None and len(unlabelled):
             made["unlabelled"] = unlabelled
 
@@ -132,9 +136,10 @@ class DVCBackend(Backend):
             understood=[file.facts.in_words() for file in read],
             left_out=left_out,
             findings=findings,
+            positive=positive,
             input_md5={shown: _md5(path) for shown, path in zip(inputs, paths, strict=True)},
             message=f"Staged {len(frames[0])} reference and {len(frames[1])} current rows{apart}, {order}."
-            f"{staged_in_words(ranges, left_out, findings)}",
+            f"{staged_in_words(ranges, left_out, findings)}{f' {positive}' if positive else ''}",
         )
 
     def version_data(self, args: VersionDataArgs, ctx: CallContext) -> VersionedData:

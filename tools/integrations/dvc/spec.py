@@ -1,13 +1,15 @@
 """What the DVC integration can do: stage data slices, version them, list and restore versions."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from tools.core.arguments import Bound, Drop, Free, ReadPath, Target, WritePath
+from tools.core.arguments import Bound, Drop, Free, Positive, ReadPath, Target, WritePath
 from tools.core.contract import Action, Args, Data, Effect, Integration, NoArgs, Setting
 from tools.core.names import Name
 from tools.modeling.reading.settings import ReadSettings
+
+Kind = Literal["binary", "multiclass", "regression"]
 
 
 class StageDataArgs(Args):
@@ -24,6 +26,9 @@ class StageDataArgs(Args):
     allow_unlabelled: Annotated[bool, Bound()] = Field(False, description="current rows without label apart")
     read: Annotated[dict[str, Any], Bound("goal.read")] = Field(default_factory=dict, description="how files are read")
     drop: Drop = Field(default_factory=list, description="unused columns")
+    task: Annotated[Kind | None, Bound("goal.task")] = Field(None, description="without it labels are not read")
+    positive: Positive = Field("", description="class")
+    meanings: Annotated[dict[str, str], Bound("goal.labels")] = Field(default_factory=dict, description="label: meant")
     needs_clock: Annotated[bool, Bound("goal.needs_clock")] = Field(False, description="time_column must be a clock")
 
     @property
@@ -49,7 +54,8 @@ class StagedData(Data):
 
     With `allow_unlabelled`, current rows without a label are in `unlabelled` (without the label's column) and in no
     other slice. `understood` says of each file how it was read, `left_out` why a column is not in the slices or is in
-    them and of no use to the built-in models, `findings` what a person should know before they trust the result.
+    them and of no use to the built-in models, `findings` what a person should know before they trust the result, and
+    `positive` which class a binary task is about, and why.
     """
 
     reference: str
@@ -67,6 +73,7 @@ class StagedData(Data):
     understood: list[str] = Field(default_factory=list[str])
     left_out: dict[str, str] = Field(default_factory=dict[str, str])
     findings: list[str] = Field(default_factory=list[str])
+    positive: str = ""
     message: str
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tools.core.errors import FixableError
+from tools.integrations.dvc.spec import StageDataArgs
 
 # pandas' own annotations make every column a union of unrelated types; these names say what is meant.
 Frame = Any
@@ -51,6 +53,20 @@ def split_source(frame: Frame, reference_share: float) -> tuple[Frame, Frame]:
     """The first `reference_share` of the rows and the rest."""
     cut = round(len(frame) * reference_share)
     return frame.iloc[:cut].reset_index(drop=True), frame.iloc[cut:].reset_index(drop=True)
+
+
+def read_targets(frames: list[Frame], names: Sequence[str], args: StageDataArgs) -> list[str]:
+    """Give each label one spelling in all files (in place); returns what was changed, in words."""
+    from tools.modeling.labels import read_labels
+
+    if args.task is None:
+        return []
+    columns = {name: frame[args.target] for name, frame in zip(names, frames, strict=True)}
+    read, notes = read_labels(columns, args.task, args.meanings)
+    for frame, column in zip(frames, read.values(), strict=True):
+        if column is not frame[args.target]:
+            frame[args.target] = column
+    return notes
 
 
 def labelled_apart(frame: Frame, target: str) -> tuple[Frame, Frame]:

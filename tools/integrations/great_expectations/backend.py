@@ -83,6 +83,7 @@ class GreatExpectationsBackend(Backend):
         bad = read_table(ctx.path(args.bad_rows_path))
         require_columns(bad, ["row", "reason"], args.bad_rows_path)
         bad = bad.drop_duplicates("row")
+        self._check_labels(data, bad, args)
         folder = ctx.workspace / "data_checks"
         folder.mkdir(parents=True, exist_ok=True)
         stem = Path(args.data).name.split(".")[0]
@@ -104,6 +105,26 @@ class GreatExpectationsBackend(Backend):
             quarantined_rows=len(bad),
             message=f"Set {len(bad)} of {rows} rows aside.",
         )
+
+    def _check_labels(self, data: Path, bad: Any, args: QuarantineRowsArgs) -> None:
+        """Raise `FixableError` where the rest would say something else of the label than the whole file does."""
+        from tools.modeling.accepted import how_to_accept, is_accepted
+        from tools.modeling.large_files import column_of
+        from tools.modeling.target_rest import check_rest
+
+        if not args.target or args.task is None or is_accepted(args.accept, "biased_quarantine"):
+            return
+        target = column_of(data, args.target)
+        rows = bad["row"].to_numpy()
+        if target is None or not len(rows) or rows.min() < 0 or rows.max() >= len(target) or len(rows) == len(target):
+            return
+        faulty = bad["reason"].astype(str).str.startswith(f"{args.target}: ").to_numpy()
+        wrong = check_rest(target, rows, faulty, args.task, args.max_null_share)
+        if wrong:
+            raise FixableError(
+                f"{args.data}: the {len(rows)} bad rows are not set aside: {wrong}. Mend them, or state "
+                f"{how_to_accept('biased_quarantine')}"
+            )
 
 
 def _check_bad_rows(args: QuarantineRowsArgs) -> Callable[[Any, int], None]:

@@ -144,7 +144,8 @@ def message(data: str, rows: int, found: tuple[list[Finding], list[Finding]], ba
     first = critical[0]
     more = f" and {len(critical) - 1} more" if len(critical) > 1 else ""
     where = f"{first.column}: " if first.column else ""
-    count = f" ({first.unexpected_count} rows)" if first.unexpected_count else ""
+    told = not first.unexpected_count or f"{first.unexpected_count} " in first.reason
+    count = "" if told else f" ({first.unexpected_count} rows)"
     return f"{data} failed the data checks: {where}{first.reason}{count}{more}; {bad} bad rows, {notes}."
 
 

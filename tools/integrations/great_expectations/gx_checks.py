@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from tools.core.errors import FixableError
+from tools.integrations.great_expectations.doubts import as_results, doubts_of, target_doubts
 from tools.integrations.great_expectations.findings import EXAMPLES, Checked
 from tools.integrations.great_expectations.profile import filler_columns, plain, profile
 from tools.integrations.great_expectations.spec import ValidateArgs
 from tools.integrations.great_expectations.suite import build_suite, target_classes, without_column
 from tools.modeling.data import read_table, require_columns
+from tools.modeling.doubts import Doubt
+from tools.modeling.labels import read_labels
+from tools.modeling.reading.compare import shared_rows
 
 # pandas' own annotations make every column a union of unrelated types; these names say what is meant.
 Frame = Any
@@ -26,9 +30,16 @@ def check_loaded(data: Path, reference: Path | None, own: list[Config] | None, a
     Raises:
         FixableError: a file cannot be read, or GX refuses the suite.
     """
-    frame = plain(read_table(data))
-    before = plain(read_table(reference)) if reference else frame
-    require_columns(before, [args.target], args.reference or args.data)
+    loaded = read_table(data)
+    earlier = read_table(reference) if reference else loaded
+    require_columns(earlier, [args.target], args.reference or args.data)
+    doubts = _read_labels(earlier, loaded, args)
+    frame = plain(loaded)
+    before = plain(earlier) if reference else frame
+    if args.target in frame.columns:
+        doubts += target_doubts(before[args.target] if reference else None, frame[args.target], args)
+    shared = shared_rows(before, frame, args.drop) if reference else 0
+    doubts += doubts_of(before if reference else None, frame, shared, len(frame), args)
     if not args.labelled:  # as if there were no label
         same = before is frame
         frame = frame.drop(columns=args.target, errors="ignore")
@@ -36,10 +47,20 @@ def check_loaded(data: Path, reference: Path | None, own: list[Config] | None, a
     configs = own or _suite_from_reference(before, frame, args)
     suite, results = _run(frame, configs if args.labelled else without_column(configs, args.target))
     empty = {name for name in frame.columns if frame[name].isna().all()}
-    for result in results:
+    for result in results:  # of GX; the doubts name their rows themselves
         if not result["success"]:
             _read_rows(result, frame)
-    return Checked(suite, results, len(frame), list(frame.columns), empty)
+    return Checked(suite, [*results, *as_results(doubts, args)], len(frame), list(frame.columns), empty)
+
+
+def _read_labels(reference: Frame, frame: Frame, args: ValidateArgs) -> list[Doubt]:
+    """Give each label one spelling in both tables (in place), as training and evaluation read them."""
+    if not args.labelled or args.target not in frame.columns:
+        return []
+    columns = {"the reference": reference[args.target], "the current data": frame[args.target]}
+    read, notes = read_labels(columns, args.task)
+    reference[args.target], frame[args.target] = read["the reference"], read["the current data"]
+    return [Doubt("label_spelling", args.target, note, critical=False) for note in notes]
 
 
 def _read_rows(result: dict[str, Any], frame: Frame) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from tools.core.errors import FixableError
+from tools.integrations.great_expectations.doubts import as_results, doubts_of, target_doubts
 from tools.integrations.great_expectations.findings import EXAMPLES, Checked
 from tools.integrations.great_expectations.large_profile import (
     PlainTable,
@@ -33,7 +34,11 @@ from tools.integrations.great_expectations.suite import (
     target_classes,
     without_column,
 )
-from tools.modeling.large_files import open_large
+from tools.modeling.doubts import Doubt
+from tools.modeling.labels import as_text, match
+from tools.modeling.large_files import LargeTable, open_large
+from tools.modeling.leaks import MAX_ROWS
+from tools.modeling.reading.compare import SHARED_SHARE
 
 Result = dict[str, Any]
 
@@ -54,11 +59,14 @@ def check_large(data: Path, reference: Path | None, own: list[Config] | None, ar
     """
     with contextlib.ExitStack() as opened:
         try:
-            table = plain(opened.enter_context(open_large(data)))
-            before = plain(opened.enter_context(open_large(reference))) if reference else table
+            file = opened.enter_context(open_large(data))
+            earlier = opened.enter_context(open_large(reference)) if reference else None
+            table = plain(file)
+            before = plain(earlier) if earlier is not None else table
             if args.target not in before.dtypes:
                 columns = ", ".join(list(before.dtypes)[:40])
                 raise FixableError(f"{args.reference or args.data} has no column {args.target!r}; columns: {columns}")
+            doubts = _doubts(table, file, before, earlier, args)
             if not args.labelled:  # as if there were no label
                 same = before is table
                 table = table.without(args.target)
@@ -72,7 +80,36 @@ def check_large(data: Path, reference: Path | None, own: list[Config] | None, ar
             text = " ".join(str(error).split())[:200]
             raise FixableError(f"cannot check {args.data}: {type(error).__name__}: {text}") from error
     empty = {name for name, count in nulls.items() if count == table.rows}
-    return Checked({"name": "data_checks", "expectations": configs}, results, table.rows, list(table.dtypes), empty)
+    suite = {"name": "data_checks", "expectations": configs}
+    return Checked(suite, [*results, *as_results(doubts, args)], table.rows, list(table.dtypes), empty)
+
+
+def _doubts(
+    table: PlainTable, file: LargeTable, before: PlainTable, earlier: LargeTable | None, args: ValidateArgs
+) -> list[Doubt]:
+    """The target is looked at in full, the columns in a sample of the rows, shared rows by the hashes of all."""
+    found: list[Doubt] = []
+    if args.target in table.dtypes:
+        columns = [_column(one, args.target) for one in ([table] if earlier is None else [before, table])]
+        found = target_doubts(None if earlier is None else columns[0], columns[-1], args)
+    shared = 0 if earlier is None else _shared(before, table)
+    sampled = None if earlier is None else earlier.sample(MAX_ROWS, 0)
+    return found + doubts_of(sampled, file.sample(MAX_ROWS, 0), shared, table.rows, args)
+
+
+def _column(table: PlainTable, name: str) -> Any:
+    return table.lazy.select(name).collect(engine="streaming").to_series().to_pandas()
+
+
+def _shared(before: PlainTable, table: PlainTable) -> int:
+    """Rows of the table that are in the one before; 0 where so many are repeated by chance."""
+    names = [name for name in table.dtypes if before.dtypes.get(name) == table.dtypes[name]]
+    if not names:
+        return 0
+    earlier, now = row_hashes(before, names), row_hashes(table, names)
+    by_chance = max(float(duplicated(one).mean()) / 2 for one in (earlier, now))
+    shared = int(np.isin(now, np.unique(earlier)).sum())
+    return shared if shared / len(now) > 2 * by_chance + SHARED_SHARE else 0
 
 
 def _suite_from_reference(before: PlainTable, table: PlainTable, args: ValidateArgs) -> list[Config]:
@@ -81,11 +118,19 @@ def _suite_from_reference(before: PlainTable, table: PlainTable, args: ValidateA
     fillers = filler_columns(table, current, args.target)
     configs = build_suite(reference, current, args.target, args.task, args.max_null_share, fillers)
     if args.task != "regression" and args.labelled:
-        found = before.lazy.select(pl.col(args.target).drop_nulls().unique()).collect(engine="streaming")
-        classes = found.to_series().to_list()
+        classes, here = (_classes(one, args.target) for one in (before, table))
+        texts = [str(text) for text in as_text(classes)]
+        # Other spellings of a class are that class: training reads them so too.
+        classes += [label for label in here if label not in classes and match(as_text([label]), texts)]
         if classes:
             configs.append(target_classes(args.target, classes))
     return configs
+
+
+def _classes(table: PlainTable, target: str) -> list[Any]:
+    if target not in table.dtypes:
+        return []
+    return table.lazy.select(pl.col(target).drop_nulls().unique()).collect(engine="streaming").to_series().to_list()
 
 
 def check(table: PlainTable, configs: list[Config]) -> list[Result]:

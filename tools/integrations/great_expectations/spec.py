@@ -1,11 +1,12 @@
 """What the Great Expectations integration can do: validate a file, set bad rows aside."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from tools.core.arguments import Bound, ReadPath, Target, Task
+from tools.core.arguments import Bound, Drop, Positive, ReadPath, Target, Task
 from tools.core.contract import Action, Args, Data, Effect, Integration
+from tools.modeling.accepted import check_accepted
 
 
 class ValidateArgs(Args):
@@ -18,6 +19,15 @@ class ValidateArgs(Args):
     suite: Annotated[ReadPath | None, Bound("goal.suite")] = Field(None, description="own GX suite JSON")
     max_null_share: Annotated[float, Bound("goal.max_null_share")] = Field(0.05, description="where reference has none")
     labelled: Annotated[bool, Bound()] = Field(True, description="false: rows wait for labels")
+    drop: Drop = Field(default_factory=list, description="unused columns")
+    metric: Annotated[str, Bound("goal.metric")] = Field("", description="goal's metric")
+    positive: Positive = Field("", description="class")
+    accept: Annotated[list[str], Bound("goal.accept")] = Field(default_factory=list, description="findings to let pass")
+
+    @field_validator("accept")
+    @classmethod
+    def _are_known(cls, value: list[str]) -> list[str]:
+        return check_accepted(value)
 
     @field_validator("max_null_share")
     @classmethod
@@ -31,7 +41,7 @@ class Finding(Data):
     """One expectation that was not met."""
 
     column: str | None
-    expectation: str  # GX's type, e.g. expect_column_values_to_not_be_null
+    expectation: str  # GX's type, e.g. expect_column_values_to_not_be_null; or a kind of `tools.modeling.doubts`
     unexpected_count: int | None
     unexpected_percent: float | None
     examples: list[str]
@@ -56,6 +66,12 @@ class ValidationReport(Data):
 class QuarantineRowsArgs(Args):
     data: Annotated[ReadPath, Bound()] = Field(description="the file that was validated")
     bad_rows_path: Annotated[ReadPath, Bound()] = Field(description="from validate")
+    target: Annotated[str, Bound("goal.target")] = Field("", description="label")
+    task: Annotated[Literal["binary", "multiclass", "regression"] | None, Bound("goal.task")] = Field(
+        None, description="kind"
+    )
+    max_null_share: Annotated[float, Bound("goal.max_null_share")] = Field(0.05, description="of the target")
+    accept: Annotated[list[str], Bound("goal.accept")] = Field(default_factory=list, description="findings to let pass")
 
 
 class QuarantinedRows(Data):
@@ -78,7 +94,7 @@ SPEC = Integration(
             result=ValidationReport,
             effect=Effect.READ,
             idempotent=True,
-            timeout_s=300,
+            timeout_s=1800,  # a busy machine; without its answer nothing may be trained
         ),
         Action(
             name="quarantine_rows",

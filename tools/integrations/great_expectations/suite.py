@@ -24,7 +24,9 @@ TIME_TYPES = ["datetime64[ns]"]
 TEXT_TYPES = ["str"]
 SOME_VALUE = 1e-9  # `mostly`: one value that is not null is enough
 DUPLICATE_SHARE = 0.2  # more whole-row duplicates than in the reference: the file was joined or loaded twice
+MANY_FRACTIONS = 0.01  # share of a column that was whole, from which its fractions are no single interpolated values
 RANGE_FACTOR = 1.0  # far outside: further beyond the reference's range than the range is wide
+SHOWN_CLASSES = 8
 WHOLE_NUMBER = r"^-?\d+(?:\.0*)?(?:e\+?\d+)?$"
 NUMBER = r"^\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*$"
 NOT_BLANK = r"\S"
@@ -146,13 +148,14 @@ def _values(column: ColumnProfile) -> list[Config]:
 def _whole_numbers(here: ColumnProfile, before: ColumnProfile | None, fillers: bool) -> list[Config]:
     """A column of whole numbers with a few fractions was averaged or shifted somewhere.
 
-    Certain where the column counts rows or was whole in the reference; elsewhere (a price that is mostly round) it is
-    a hint, unless the file holds filler rows besides.
+    Certain where the column counts rows, or was whole in the reference and more than single values are not; elsewhere
+    (a price that is mostly round, a temperature interpolated here and there) it is a hint, unless the file holds filler
+    rows besides.
     """
     whole = here.whole_share
     if whole is None or not MOSTLY_WHOLE_SHARE <= whole < 1:
         return []
-    was_whole = before is not None and before.whole_share == 1
+    was_whole = before is not None and before.whole_share == 1 and 1 - whole >= MANY_FRACTIONS
     severity = "critical" if here.identifier or was_whole or fillers else "warning"
     reason = "whole numbers nearly everywhere, fractions in these rows"
     regex = WHOLE_NUMBER
@@ -162,7 +165,14 @@ def _whole_numbers(here: ColumnProfile, before: ColumnProfile | None, fillers: b
 def _target(target: str, task: str) -> list[Config]:
     binary = task == "binary"
     found = [
-        _null("critical", target, 1.0, "the target is missing in these rows", rows=True),
+        _null(
+            "critical",
+            target,
+            1.0,
+            "the target is missing in these rows (a class that is written as NULL: "
+            "`data.read.nulls: []` keeps such words)",
+            rows=True,
+        ),
         _expect(
             "column_unique_value_count_to_be_between",
             target,
@@ -180,7 +190,11 @@ def _target(target: str, task: str) -> list[Config]:
 
 def target_classes(target: str, classes: list[Any]) -> Config:
     """Expect only the reference's classes."""
-    reason = "classes that the reference does not have"
+    known = ", ".join(repr(str(label)) for label in sorted(classes, key=str)[:SHOWN_CLASSES])
+    reason = (
+        f"classes that the reference does not have (it has {known}{', ...' if len(classes) > SHOWN_CLASSES else ''}); "
+        "where they are other names of these, state which under `data.labels`"
+    )
     return _expect("column_values_to_be_in_set", target, "critical", reason, rows=True, value_set=classes)
 
 

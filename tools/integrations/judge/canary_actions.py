@@ -65,6 +65,7 @@ class CanaryActions(Backend):
             mature=found.mature,
             label_share=found.label_share,
             held=found.held,
+            harm_ruled_out=found.harm_ruled_out,
             served_by_challenger=found.served_by_challenger,
             measure=found.measure,
             champion_value=found.champion_value,

@@ -83,6 +83,7 @@ class CanaryVerdict(Data):
     mature: int  # requests older than the labels' delay
     label_share: float | None  # labelled share of them
     held: bool  # a proxy's alarm holds the promotion until the labels decide
+    harm_ruled_out: bool = False  # what is missing, only more requests answered by the challenger can give
     served_by_challenger: int
     measure: str
     champion_value: float | None

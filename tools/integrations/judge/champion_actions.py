@@ -108,11 +108,7 @@ class ChampionActions(Backend):
         except ValueError as error:
             raise FixableError(str(error)) from error
         low, high = found.interval
-        reason = (
-            f"{args.metric} {found.challenger_value:.4f} against the champion's {found.champion_value:.4f} on "
-            f"{len(champion)} rows: better by {found.difference:.4f} (interval {low:.4f} to {high:.4f}, "
-            f"p = {found.p_value:.2g}, {found.method})"
-        )
+        reason = found.in_words(args.metric, len(champion), args.min_effect)
         return ModelComparison(
             better=found.better,
             champion_value=found.champion_value,

@@ -11,6 +11,7 @@ from tools.integrations.judge.drift_spec import DriftArgs, DriftJudgement, Moved
 
 if TYPE_CHECKING:
     from tools.judge.drift.counts import Counts
+    from tools.judge.drift.harm import LossChange
 
 MIN_ROWS = 50  # of each file; the tests of drift are asymptotic
 SHOWN = 10  # columns in the answer; the file has all
@@ -35,28 +36,32 @@ class DriftActions(Backend):
 
     def judge_drift(self, args: DriftArgs, ctx: CallContext) -> DriftJudgement:
         from tools.integrations.judge.checks import check_range
-        from tools.integrations.judge.readers import read_importance
+        from tools.integrations.judge.readers import read_importance, read_losses
+        from tools.judge.drift.harm import loss_change
         from tools.modeling.count_files import count_files, read_counts
 
         check_range("alpha", args.alpha, 0, 0.5)
         check_range("min_effect", args.min_effect, -1e-12, 1)
         importance = read_importance(ctx.path(args.importance)) if args.importance else None
+        if len(args.scores) not in (0, 2):
+            raise FixableError(f"scores are those of the reference and of the current rows; got {len(args.scores)}")
+        loss = loss_change(*(read_losses(ctx.path(path)) for path in args.scores)) if args.scores else None
         reference = ctx.path(args.reference)
         if args.current:
             tables = count_files(reference, ctx.path(args.current), args.exclude)
         else:
             tables = read_counts(reference)
-        answer, details = _judge_tables(tables, importance, args)
+        answer, details = _judge_tables(tables, importance, loss, args)
         return answer.model_copy(update={"details_path": write_details("drift", details, args, ctx)})
 
 
 def _judge_tables(
-    tables: Tables, importance: Mapping[str, float] | None, args: DriftArgs
+    tables: Tables, importance: Mapping[str, float] | None, loss: "LossChange | None", args: DriftArgs
 ) -> tuple[DriftJudgement, dict[str, Any]]:
     """The answer with an empty `details_path`, and what belongs into that file.
 
     Raises:
-        FixableError: too few rows, or importance for none of the columns.
+        FixableError: too few rows, or no column to compare.
     """
     if min(tables.reference_rows, tables.current_rows) < MIN_ROWS:
         raise FixableError(
@@ -67,7 +72,7 @@ def _judge_tables(
 
     columns: list[Counts] = tables.columns
     try:
-        found = judge(columns, alpha=args.alpha, min_effect=args.min_effect, importance=importance)
+        found = judge(columns, alpha=args.alpha, min_effect=args.min_effect, importance=importance, loss=loss)
     except ValueError as error:
         raise FixableError(str(error)) from error
     moved = [
@@ -79,6 +84,7 @@ def _judge_tables(
         drifted=found.drifted,
         severity=found.severity,
         harm=found.harm,
+        loss_rise=None if loss is None else loss.rise,
         p_value=found.p_value,
         false_alarm_probability=args.alpha,
         checks_between_false_alarms=1 / args.alpha,

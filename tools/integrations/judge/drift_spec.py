@@ -11,12 +11,14 @@ from tools.core.contract import Action, Args, Data
 class DriftArgs(Args):
     """Two files; or without `current`, the counts of two data sets that another tool made."""
 
+    # Factories keep the defaults out of the schema, which a model pays for on each request.
     reference: Annotated[ReadPath, Bound()] = Field(description="older")
-    current: Annotated[ReadPath, Bound()] = Field("", description="newer")
-    importance: Annotated[ReadPath | None, Bound()] = Field(None, description="JSON by column")
+    current: Annotated[ReadPath, Bound()] = Field(default_factory=str, description="newer")
+    importance: Annotated[ReadPath | None, Bound()] = Field(None, description="JSON")
+    scores: Annotated[list[ReadPath], Bound()] = Field(default_factory=list[str], description="before, now")
     exclude: Annotated[list[str], Bound()] = Field(default_factory=list[str], description="skip")
-    alpha: Annotated[float, Bound()] = Field(0.01, description="false alarm rate")
-    min_effect: Annotated[float, Bound()] = Field(0.05, description="share of rows")
+    alpha: Annotated[float, Bound()] = Field(default_factory=lambda: 0.01, description="level")
+    min_effect: Annotated[float, Bound()] = Field(default_factory=lambda: 0.05, description="of rows")
 
 
 class MovedColumn(Data):
@@ -30,11 +32,15 @@ class MovedColumn(Data):
 
 
 class DriftJudgement(Data):
-    """One decision on the data set. `harm`: effect weighted by importance; the largest effect where none is given."""
+    """One decision on the data set. `harm`: effect weighted by importance; the largest effect where none is given.
+
+    `severity` is by the champion's loss where labels settle it, else by `harm`; the message says which.
+    """
 
     drifted: bool
     severity: Literal["none", "low", "moderate", "high"]
     harm: float
+    loss_rise: float | None = None  # of the champion's loss per row, as a share of what it was; None: not known
     p_value: float  # of "nothing changed in any column"
     false_alarm_probability: float  # per check, at most
     checks_between_false_alarms: float  # expected, at least

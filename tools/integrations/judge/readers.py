@@ -20,7 +20,7 @@ from tools.judge.ab.outcomes import Design, Units
 from tools.judge.canary.proxies import Holdout
 from tools.judge.canary.quality import Evidence
 from tools.judge.estimates import Scores, Task, positive_class
-from tools.modeling.data import as_text, read_table, require_columns
+from tools.modeling.data import POSITIVE, as_text, read_table, require_columns
 from tools.modeling.series import read_times
 
 GUARDRAIL = "guardrail_"  # prefix of their columns in the units file
@@ -52,8 +52,19 @@ def read_scores(path: Path, task: Task) -> Scores:
             probability = _numbers(frame, "probability", path)
             positive = positive_class(y_true, prediction, probability)
         else:
-            positive = classes[-1]
+            positive = str(frame.attrs.get(POSITIVE) or classes[-1])
     return Scores(y_true, prediction, loss, probability, positive)
+
+
+def read_losses(path: Path) -> NDArray[np.float64]:
+    """Loss of each row that has a label, in order.
+
+    Raises:
+        FixableError: missing, empty or foreign file; a loss that is no number.
+    """
+    frame = read_table(path)
+    require_columns(frame, ["y_true", "loss"], path)
+    return _numbers(frame.dropna(subset=["y_true", "loss"]), "loss", path)
 
 
 def read_unlabelled(path: Path, task: Task, positive: str | None) -> tuple[Scores, NDArray[np.bool_]]:
@@ -123,20 +134,15 @@ def read_evidence(path: Path, task: Task) -> Evidence:
     labelled = frame["y_true"].notna().to_numpy()
     for name in ("champion_error", "challenger_error", "champion_loss", "challenger_loss"):
         columns[name] = np.where(labelled, columns[name], np.nan)
-    positive = y_true = None
+    positive = y_true = label = None
     if task == "regression":
         y_true = _numbers(frame, "y_true", path)
+    elif task == "multiclass":
+        label = as_text(frame["y_true"])
     scores = ("champion_probability", "challenger_probability")
-    if task == "binary" and set(scores) <= set(frame.columns):
-        columns |= {name: _numbers(frame, name, path) for name in scores}
-        known = labelled & np.isfinite(columns["champion_probability"])
-        labels = as_text(frame["y_true"])
-        if known.any():
-            predicted = as_text(frame["champion_prediction"]) if "champion_prediction" in frame.columns else labels
-            name = positive_class(labels[known], predicted[known], columns["champion_probability"][known])
-            positive = np.where(labelled, (labels == name).astype(float), np.nan)
-        else:
-            positive = np.full(len(frame), np.nan)
+    if task == "binary":
+        columns |= {name: _numbers(frame, name, path) for name in scores if set(scores) <= set(frame.columns)}
+        positive = _positive(frame, labelled, columns.get("champion_probability"))
     for who in ("champion", "challenger"):
         if f"{who}_prediction" in frame.columns:
             said = f"{who}_prediction"
@@ -156,9 +162,24 @@ def read_evidence(path: Path, task: Task) -> Evidence:
         served_by_challenger=(served_by == "challenger").to_numpy(),
         positive=positive,
         y_true=y_true,
+        label=label,
         segment=segment,
         **columns,
     )
+
+
+def _positive(frame: pd.DataFrame, labelled: NDArray[np.bool_], probability: Any) -> NDArray[np.float64]:
+    """Whether each label is the positive class; NaN where there is none. Without probabilities it is the last class."""
+    known = labelled if probability is None else labelled & np.isfinite(probability)
+    if not known.any():
+        return np.full(len(frame), np.nan)
+    labels = as_text(frame["y_true"])
+    said = as_text(frame["champion_prediction"]) if "champion_prediction" in frame.columns else labels
+    if probability is None:
+        name = max(str(each) for each in (*labels[known], *said[known]))
+    else:
+        name = positive_class(labels[known], said[known], probability[known])
+    return np.where(labelled, (labels == name).astype(float), np.nan)
 
 
 def read_holdout(args: CanaryJudgeArgs, task: Task, ctx: CallContext) -> Holdout | None:

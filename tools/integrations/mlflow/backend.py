@@ -14,12 +14,15 @@ from tools.integrations.mlflow.spec import (
     EvaluateModelArgs,
     Evaluation,
     FoundRuns,
+    GetChampionArgs,
     LoggedStudy,
     LogTrialsArgs,
     ModelNameArgs,
     ProductionHistory,
     PromoteVersionArgs,
     Promotion,
+    ReadOutput,
+    ReadOutputArgs,
     RegisteredVersion,
     RegisterModelArgs,
     Retirement,
@@ -57,7 +60,7 @@ class MLflowBackend(Backend):
             self._models.close()
 
     def _store(self, ctx: CallContext) -> Store:
-        return Store.from_settings(self.settings, ctx.store("mlflow"))
+        return Store.from_settings(self.settings, ctx.store("mlflow"), ctx.project)
 
     def health(self, ctx: CallContext) -> str:
         store = self._store(ctx)
@@ -88,11 +91,16 @@ class MLflowBackend(Backend):
 
         return score_rows(self._store(ctx), self._loaded(), args, ctx)
 
+    def read_output(self, args: ReadOutputArgs, ctx: CallContext) -> ReadOutput:
+        from tools.integrations.mlflow.evaluation import read_output
+
+        return read_output(self._store(ctx), self._loaded(), args, ctx)
+
     def register_model(self, args: RegisterModelArgs, ctx: CallContext) -> RegisteredVersion:
         return Registry(self._store(ctx)).register(args.model_uri, args.name, args.note)
 
-    def get_champion(self, args: ModelNameArgs, ctx: CallContext) -> Champion:
-        return Registry(self._store(ctx)).champion(args.name)
+    def get_champion(self, args: GetChampionArgs, ctx: CallContext) -> Champion:
+        return Registry(self._store(ctx)).champion(args.name, args.champion)
 
     def list_versions(self, args: ModelNameArgs, ctx: CallContext) -> Versions:
         return Registry(self._store(ctx)).versions(args.name)

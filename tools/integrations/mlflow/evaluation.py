@@ -1,39 +1,44 @@
 """Scoring a logged or registered model on labelled rows."""
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
 
 from tools.core.contract import CallContext
-from tools.core.errors import CallCancelled, FixableError
+from tools.core.errors import FixableError
+from tools.integrations.mlflow.asking import ask, checked, remarks
 from tools.integrations.mlflow.models import Models
-from tools.integrations.mlflow.spec import EvaluateModelArgs, Evaluation
+from tools.integrations.mlflow.spec import EvaluateModelArgs, Evaluation, ReadOutput, ReadOutputArgs
 from tools.integrations.mlflow.tracking import Store
 from tools.modeling.data import (
     MODEL_DIGEST,
+    POSITIVE,
     ROWS_DIGEST,
-    as_text,
     check_task,
+    clean_target,
     file_digest,
-    load_xy,
-    positive_label,
+    load_asked,
     read_table,
+    unify,
     write_table,
 )
 from tools.modeling.fairness import Audit, get_measure, make_audit
+from tools.modeling.labels import as_text, positive_text
 from tools.modeling.metrics import Metric, get_metric, row_losses, score
 from tools.modeling.model_host import IsolatedModel
+from tools.modeling.output import OutputReading, labels_of
 from tools.modeling.predictor import Predictions
+from tools.modeling.too_good import too_good
 
 if TYPE_CHECKING:
     from tools.modeling.data import Task
 
 LATENCY_CALLS = 50
 MAX_SEGMENTS = 50
+READ_ROWS = 5000  # of the file, spread evenly over it, tell what the answers mean
 
 
 def evaluate(store: Store, models: Models, args: EvaluateModelArgs, ctx: CallContext) -> Evaluation:
@@ -41,31 +46,27 @@ def evaluate(store: Store, models: Models, args: EvaluateModelArgs, ctx: CallCon
 
     Raises:
         FixableError: the data, a column or the metric cannot be used.
-        FinalError: the model cannot be loaded or does not predict these rows.
+        FinalError: the model cannot be loaded or does not predict these rows, or it must be said what it answers.
     """
     task = check_task(args.task)
     metric = get_metric(args.metric, task)
     path = ctx.path(args.data)
-    # A segment column that the model does not use is read all the same, and taken away again.
-    dropped = [name for name in args.drop if name != args.segment]
-    rows, truth = load_xy([path], args.target, dropped, task)
+    rows, truth = load_asked([path], args.target, args.drop, task)
     groups = _segments(rows, args)
     if args.gap:
         get_measure(args.gap, task)
         if groups is None:
             raise FixableError(f"gap {args.gap!r} is between segments: name the column in segment")
-    if args.segment in args.drop:
-        rows = rows.drop(columns=args.segment)
     ctx.progress(0, 3, f"loading {args.model_uri}")
     model, size = models.load(store, args.model_uri, ctx)
     ctx.progress(1, 3, f"predicting {len(rows)} rows")
-    predictions = model.predict(rows, checked(ctx))
-    latency = _latencies_ms(model, rows, ctx)
+    reading, predictions = ask(model, rows, truth, args, task, ctx, positive=args.positive)
+    latency = _latencies_ms(model, rows, reading, ctx)
     loss, error = row_losses(task, truth, predictions)
     probability = predictions.positive_probability if task == "binary" else None
     scores = pd.DataFrame(
         {
-            "row": _labelled_rows(path, args.target),
+            "row": _labelled_rows(path, args.target, task),
             "y_true": truth.to_numpy(),
             "prediction": predictions.values,
             "probability": np.full(len(rows), np.nan) if probability is None else probability,
@@ -74,7 +75,11 @@ def evaluate(store: Store, models: Models, args: EvaluateModelArgs, ctx: CallCon
         }
     )
     rows_digest = file_digest(path)
-    scores.attrs |= {MODEL_DIGEST: model.digest, ROWS_DIGEST: rows_digest}  # kept in the file: what was scored on what
+    classes = truth if predictions.classes is None else predictions.classes
+    positive = positive_text(classes, predictions.positive) if task == "binary" else ""
+    of_class = f" (positive class {positive!r})" if positive else ""
+    # Kept in the file: what was scored on what, and of which class.
+    scores.attrs |= {MODEL_DIGEST: model.digest, ROWS_DIGEST: rows_digest, POSITIVE: positive}
     out = ctx.workspace / f"scores_{path.stem}_{_digest(args)}.parquet"
     ctx.progress(2, 3, "writing the scores")
     write_table(scores, out)
@@ -94,31 +99,49 @@ def evaluate(store: Store, models: Models, args: EvaluateModelArgs, ctx: CallCon
         scores_path=ctx.show(out),
         segments=None if groups is None else _per_segment(groups, metric, truth, predictions, task),
         fairness_gap=gap,
-        message=f"{args.model_uri}: {args.metric} {value:.4g} on {len(rows)} rows of {path.name}."
-        + (f" {_gap_words(args, audit, gap)}" if audit else ""),
+        positive=positive,
+        too_good=too_good(task, truth, predictions),
+        message=f"{args.model_uri}: {args.metric} {value:.4g}{of_class} on {len(rows)} rows of {path.name}."
+        + (f" {_gap_words(args, audit, gap)}" if audit else "")
+        + remarks(reading),
     )
 
 
-def _labelled_rows(path: Path, target: str) -> np.ndarray:
+def read_output(store: Store, models: Models, args: ReadOutputArgs, ctx: CallContext) -> ReadOutput:
+    """Find out how a model's answers are read, on rows of the first file and the labels of all of them; it stands from
+    then on for whatever asks the model.
+
+    Raises:
+        FixableError: the data or a column cannot be used, or it must be said what the model answers.
+        FinalError: the model cannot be loaded or does not predict these rows.
+    """
+    task = check_task(args.task)
+    if not args.data:
+        raise FixableError("data is empty; give at least one file")
+    parts = [load_asked([ctx.path(shown)], args.target, args.drop, task) for shown in args.data]
+    rows, truth = parts[0]
+    kept = np.linspace(0, len(rows) - 1, min(len(rows), READ_ROWS)).astype(int)
+    labels = [] if task == "regression" else labels_of(unify([labels for _, labels in parts]))
+    model, _ = models.load(store, args.model_uri, ctx)
+    reading, _ = ask(model, rows.iloc[kept].reset_index(drop=True), truth.to_numpy()[kept], args, task, ctx, labels)
+    return ReadOutput(
+        model_uri=args.model_uri,
+        kind=reading.kind,
+        labels=[str(text) for text in as_text(reading.classes)],
+        supposed=reading.supposed,
+        message=reading.message or "It says itself what it answers.",
+    )
+
+
+def _labelled_rows(path: Path, target: str, task: "Task") -> np.ndarray:
     """Positions in the file of the rows that `load_xy` keeps; shape (labelled rows,)."""
-    labels = read_table(path)[target]
-    return np.flatnonzero(labels.notna().to_numpy() & (as_text(labels) != ""))
+    return np.flatnonzero(clean_target(cast(pd.Series, read_table(path)[target]), task, path).notna().to_numpy())
 
 
-def checked(ctx: CallContext) -> Callable[[], None]:
-    """Ends a call that is being stopped, and with it the model it waits for."""
-
-    def check() -> None:
-        if ctx.is_cancelled():
-            raise CallCancelled
-
-    return check
-
-
-def _latencies_ms(model: IsolatedModel, rows: pd.DataFrame, ctx: CallContext) -> np.ndarray:
+def _latencies_ms(model: IsolatedModel, rows: pd.DataFrame, reading: OutputReading, ctx: CallContext) -> np.ndarray:
     """Milliseconds of predicting one row, over rows spread evenly; shape (at most LATENCY_CALLS,)."""
     chosen = np.linspace(0, len(rows) - 1, min(LATENCY_CALLS, len(rows))).astype(int)
-    return model.latencies_ms(rows.iloc[chosen], checked(ctx))
+    return model.latencies_ms(rows.iloc[chosen], checked(ctx), reading)
 
 
 def _segments(rows: pd.DataFrame, args: EvaluateModelArgs) -> pd.Series | None:
@@ -138,7 +161,8 @@ def _audit(
     if not measure or groups is None:
         return None
     classes = truth if predictions.classes is None else predictions.classes
-    return make_audit(measure, groups, truth, task, positive_label(classes) if task == "binary" else None)
+    positive = positive_text(classes, predictions.positive) if task == "binary" else None
+    return make_audit(measure, groups, truth, task, positive)
 
 
 def _gap_words(args: EvaluateModelArgs, audit: Audit, gap: float | None) -> str:

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from tools.core.contract import CallContext
 from tools.core.errors import FixableError
 from tools.core.files import write_json
-from tools.integrations.mlflow.evaluation import checked
+from tools.integrations.mlflow.asking import ask, checked
 from tools.integrations.mlflow.models import Models
 from tools.integrations.mlflow.spec import ColumnImportance, ColumnImportanceArgs, ScoredRows, ScoreRowsArgs
 from tools.integrations.mlflow.tracking import Store
-from tools.modeling.data import as_text, check_task, clean_target, load_xy, read_table, require_columns, write_table
+from tools.modeling.data import as_text, check_task, clean_target, load_asked, read_table, require_columns, write_table
 from tools.modeling.metrics import row_losses
+from tools.modeling.output import labels_of
 
 MAX_ROWS = 2000  # of the file, spread evenly over it
 MIN_ROWS = 300  # a table of many columns gets fewer rows, but not fewer than these
@@ -41,19 +42,21 @@ def column_importance(store: Store, models: Models, args: ColumnImportanceArgs, 
         FinalError: the model cannot be loaded or does not predict these rows.
     """
     task = check_task(args.task)
-    rows, truth = load_xy([ctx.path(args.data)], args.target, args.drop, task)
-    most = int(np.clip(PREDICTED_ROWS // (REPEATS * rows.shape[1]), MIN_ROWS, MAX_ROWS))
+    rows, truth = load_asked([ctx.path(args.data)], args.target, args.drop, task)
+    names = [str(name) for name in rows.columns if name not in args.drop]
+    most = int(np.clip(PREDICTED_ROWS // (REPEATS * len(names)), MIN_ROWS, MAX_ROWS))
     kept = np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)
     rows, labels = rows.iloc[kept].reset_index(drop=True), truth.to_numpy()[kept]
     found: dict[str, float] = {}
     model, _ = models.load(store, args.model_uri, ctx)
-    base = float(row_losses(task, labels, model.predict(rows, checked(ctx)))[0].mean())
+    reading, predictions = ask(model, rows, labels, args, task, ctx, [] if task == "regression" else labels_of(truth))
+    base = float(row_losses(task, labels, predictions)[0].mean())
     repeated = np.tile(labels, REPEATS)
-    for position, name in enumerate(map(str, rows.columns)):
-        ctx.progress(position, rows.shape[1], f"permuting {name}")
+    for position, name in enumerate(names):
+        ctx.progress(position, len(names), f"permuting {name}")
         permuted = pd.concat([rows] * REPEATS, ignore_index=True)
         permuted[name] = rows[name].take(_orders(len(rows), args.seed, position)).to_numpy()
-        loss, _ = row_losses(task, repeated, model.predict(permuted, checked(ctx)))
+        loss, _ = row_losses(task, repeated, model.predict(permuted, checked(ctx), reading))
         found[name] = float(loss.mean()) - base
     path = ctx.workspace / f"importance_{_digest(args.model_uri, args.data, str(args.seed))}.json"
     write_json(path, found, indent=1)
@@ -99,11 +102,11 @@ def score_rows(store: Store, models: Models, args: ScoreRowsArgs, ctx: CallConte
         known = args.target in frame.columns
         column = cast(pd.Series, frame[args.target]) if known else pd.Series([None] * len(frame), dtype=object)
         labels.append(clean_target(column, task, path).astype(object))
-        frames.append(frame.drop(columns=[*args.drop, *([args.target] if known else [])]))
+        frames.append(frame.drop(columns=[args.target]) if known else frame)
     rows, truth = pd.concat(frames, ignore_index=True), pd.concat(labels, ignore_index=True)
     model, _ = models.load(store, args.model_uri, ctx)
     ctx.progress(0, 1, f"predicting {len(rows)} rows")
-    predictions = model.predict(rows, checked(ctx))
+    _, predictions = ask(model, rows, truth, args, task, ctx, positive=args.positive)
     labelled = truth.notna().to_numpy()
     loss = np.full(len(rows), np.nan)
     if labelled.any():

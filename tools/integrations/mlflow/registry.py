@@ -6,7 +6,7 @@ mlflow issue 2169). The order of a promotion makes a crash harmless at any point
 
 1. the event is written, not done;
 2. the champion alias moves, in one request: there is never a time without a champion;
-3. the follow-up (previous_champion alias, tags) is written;
+3. the follow-up is written (previous_champion alias, tags; other aliases and the stage that said the same move too);
 4. the event is marked done.
 
 An event that is not done and whose version is not the champion never took effect; one whose version is the champion
@@ -16,11 +16,22 @@ prevent.
 
 import json
 import re
+import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tools.core.errors import FixableError, NoDataError
+from tools.integrations.mlflow.naming import (
+    CHAMPION,
+    PRODUCTION,
+    Named,
+    Names,
+    champion_of,
+    means_champion,
+    stated_champion,
+)
 from tools.integrations.mlflow.spec import (
     Backup,
     Champion,
@@ -38,7 +49,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
-CHAMPION = "champion"
 CHALLENGER = "challenger"
 PREVIOUS = "previous_champion"
 BACKUP = "backup"
@@ -99,8 +109,7 @@ class Registry:
             known = [v for v in self._all_versions(name) if model_id in (v.source or "")]
             version = known[0] if known else self._create(name, model_id, run_id, note)
             number = int(version.version)
-            champion = self._model(name).aliases.get(CHAMPION)
-            if champion is None or int(champion) != number:
+            if self._champion(self._model(name)).version != number:
                 self.client.set_registered_model_alias(name, CHALLENGER, str(number))
         return RegisteredVersion(
             name=name,
@@ -124,31 +133,42 @@ class Registry:
         self.client.set_logged_model_tags(model_id, {tag: json.dumps(links)})
         return version
 
-    def champion(self, name: str) -> Champion:
-        """The version in production.
+    def champion(self, name: str, stated: str = "") -> Champion:
+        """The version in production: the one that the goal states, else the one that the registry names, in whoever's
+        words (`naming`).
 
         Raises:
             NoDataError: no such model, or it has no champion.
+            FixableError: the model has no version of the stated name.
         """
         with reported(self.store.registry_uri):
             model = self._model_to_read(name)
-            number = model.aliases.get(CHAMPION)
-            if number is None:
-                raise NoDataError(f"{name} has no champion yet", tried=self._where(f"alias {CHAMPION} of {name}"))
+            named = self._stated(model, stated) if stated else self._champion(model)
+            if named.version is None:
+                how = f"alias {CHAMPION}, other aliases, stages and tags of {name}"
+                if named.candidates:
+                    which = ", ".join(str(number) for number in named.candidates)
+                    raise NoDataError(
+                        f"versions {which} of {name} are all named as its champion", tried=self._where(how)
+                    )
+                raise NoDataError(f"{name} has no champion yet", tried=self._where(how))
+            number = named.version
             version = self.client.get_model_version(name, str(number))
         events = _events(model)
-        period = _periods(events, int(number))[0]
-        since = period.since if period.version == int(number) else None
-        last = events[-1] if events and events[-1].version == int(number) else None
+        period = _periods(events, number)[0]
+        since = period.since if period.version == number else None
+        last = events[-1] if events and events[-1].version == number else None
+        by = "" if named.by == f"alias {CHAMPION}" else f" ({named.by})"
         return Champion(
             name=name,
-            version=int(number),
-            model_uri=uri_of(name, int(number)),
+            version=number,
+            model_uri=uri_of(name, number),
+            named_by=named.by,
             run_id=version.run_id or None,
             since=since,
             previous=last.previous if last else None,
             unfinished=last is not None and not last.done,
-            message=f"{name} version {number} is the champion" + (f" since {since[:19]}Z." if since else "."),
+            message=f"{name} version {number} is the champion{by}" + (f" since {since[:19]}Z." if since else "."),
         )
 
     def versions(self, name: str) -> Versions:
@@ -168,13 +188,14 @@ class Registry:
                 model_uri=uri_of(name, int(v.version)),
                 run_id=v.run_id or None,
                 aliases=sorted(a for a, number in model.aliases.items() if int(number) == int(v.version)),
+                stage=_stage(v),
                 created=iso(v.creation_timestamp),
                 retired=v.tags.get(RETIRED_TAG),
                 note=v.description or "",
             )
             for v in found
         ]
-        champion = model.aliases.get(CHAMPION)
+        champion = champion_of(_names(model, found)).version
         told = f"version {champion} is the champion" if champion else "no champion"
         return Versions(
             name=name,
@@ -192,19 +213,19 @@ class Registry:
         reason = _reason(reason)
         with reported(self.store.registry_uri):
             model, version = self._model_to_change(name, number)
+            champion = self._champion(model).version
         retired = version.tags.get(RETIRED_TAG)
-        if retired and number not in (_alias(model, PREVIOUS), _alias(model, CHAMPION)):
+        if retired and number not in (_alias(model, PREVIOUS), champion):
             raise FixableError(f"{name} version {number} was retired at {retired}; promote another version")
-        champion = _alias(model, CHAMPION)
         events = _events(model)
         with reported(self.store.registry_uri, writing=f"promoting {name} version {number}"):
             last = events[-1] if events else None
             if last and not last.done:
-                if last.version == champion:
+                if last.version == _alias(model, CHAMPION):
                     self._finish(name, last)
                 else:
                     self.client.delete_registered_model_tag(name, last.tag)
-            if champion == number:
+            if _alias(model, CHAMPION) == number:
                 at = last.at if last and last.version == number else None
                 return Promotion(
                     name=name,
@@ -214,18 +235,19 @@ class Registry:
                     already_champion=True,
                     message=f"{name} version {number} was the champion already.",
                 )
-            event = Event(now(), number, champion, reason)
+            previous = None if champion == number else champion  # named by other words than the alias until now
+            event = Event(now(), number, previous, reason)
             self._write(name, event)
             self.client.set_registered_model_alias(name, CHAMPION, str(number))
             self._finish(name, event)
         return Promotion(
             name=name,
             version=number,
-            previous_version=champion,
+            previous_version=previous,
             promoted_at=event.at,
             already_champion=False,
             message=f"{name} version {number} is the champion now"
-            + (f"; version {champion} is the previous champion." if champion else "."),
+            + (f"; version {previous} is the previous champion." if previous else "."),
         )
 
     def _write(self, name: str, event: Event) -> None:
@@ -235,6 +257,7 @@ class Registry:
         """What follows the move of the alias; may be repeated."""
         client, number = self.client, str(event.version)
         if event.previous is not None:
+            self._move_names(name, event.previous, event.version)
             client.set_registered_model_alias(name, PREVIOUS, str(event.previous))
             client.set_model_version_tag(name, str(event.previous), "mlops.demoted_at", event.at)
         client.set_model_version_tag(name, number, "mlops.promoted_at", event.at)
@@ -247,6 +270,19 @@ class Registry:
                 client.delete_registered_model_alias(name, alias)
         self._write(name, replace(event, done=True))
 
+    def _move_names(self, name: str, before: int, after: int) -> None:
+        """What else says of the version before that it is in production says it of the new one: whoever loads the model
+        by such a name gets what was promoted."""
+        model, old = self._model(name), self.client.get_model_version(name, str(before))
+        for alias, number in model.aliases.items():
+            if int(number) == before and means_champion(alias):
+                self.client.set_registered_model_alias(name, alias, str(after))
+        if means_champion(_stage(old)):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # stages are on their way out of MLflow; this registry uses them
+                self.client.transition_model_version_stage(name, str(after), PRODUCTION)
+                self.client.transition_model_version_stage(name, str(before), "Archived")
+
     def set_backup(self, name: str, number: int, reason: str) -> Backup:
         """Have a version stand by: the alias moves to it, in one request; it is no challenger any more.
 
@@ -257,7 +293,8 @@ class Registry:
         reason = _reason(reason)
         with reported(self.store.registry_uri):
             model, version = self._model_to_change(name, number)
-        if _alias(model, CHAMPION) == number:
+            champion = self._champion(model).version
+        if champion == number:
             raise FixableError(f"{name} version {number} is the champion; a backup is another version")
         retired = version.tags.get(RETIRED_TAG)
         if retired and number != _alias(model, PREVIOUS):
@@ -286,7 +323,8 @@ class Registry:
         reason = _reason(reason)
         with reported(self.store.registry_uri):
             model, version = self._model_to_change(name, number)
-        if _alias(model, CHAMPION) == number:
+            champion = self._champion(model).version
+        if champion == number:
             raise FixableError(f"{name} version {number} is the champion; promote another version before retiring it")
         before = version.tags.get(RETIRED_TAG)
         at = before or now()
@@ -313,7 +351,8 @@ class Registry:
         """
         with reported(self.store.registry_uri):
             model = self._model_to_read(name)
-        periods = _periods(_events(model), _alias(model, CHAMPION))
+            champion = self._champion(model).version
+        periods = _periods(_events(model), champion)
         if not periods:
             raise NoDataError(
                 f"no version of {name} was in production yet", tried=self._where(f"promotion tags of {name}")
@@ -329,6 +368,30 @@ class Registry:
         """How many registered models there are (counted up to 1,000)."""
         with reported(self.store.registry_uri):
             return len(self.client.search_registered_models(max_results=1000))
+
+    def _champion(self, model: "RegisteredModel") -> Named:
+        if (number := _alias(model, CHAMPION)) is not None:
+            return Named(number, f"alias {CHAMPION}")
+        return champion_of(_names(model, self._all_versions(model.name)))
+
+    def _stated(self, model: "RegisteredModel", stated: str) -> Named:
+        """The version that the goal states; once one was promoted over it, that one.
+
+        Raises:
+            FixableError: there is none, or several.
+        """
+        if _events(model) and (number := _alias(model, CHAMPION)) is not None:
+            return Named(number, f"alias {CHAMPION}")
+        versions = _names(model, self._all_versions(model.name))
+        named = stated_champion(stated, versions)
+        if named.version is not None:
+            return named
+        known = ", ".join(_described(names) for names in versions[:10]) or "none"
+        which = f"names {len(named.candidates)} versions" if named.candidates else "is none of its versions"
+        raise FixableError(
+            f"`champion: {stated}` of the goal {which} of {model.name}: give a version's number, an alias or a stage; "
+            f"versions: {known}"
+        )
 
     def _where(self, what: str) -> str:
         return f"{what} in the registry {self.store.registry_uri}"
@@ -429,6 +492,29 @@ def _reason(reason: str) -> str:
 def _alias(model: "RegisteredModel", alias: str) -> int | None:
     number = model.aliases.get(alias)
     return None if number is None else int(number)
+
+
+def _stage(version: "ModelVersion") -> str:
+    """The stage of a version in registries that have them; empty: none."""
+    stage = str(getattr(version, "current_stage", None) or "")
+    return "" if stage == "None" else stage
+
+
+def _names(model: "RegisteredModel", versions: "Sequence[ModelVersion]") -> list[Names]:
+    """What names each version, newest first. An archived or retired one is in production by no tag."""
+    found: list[Names] = []
+    for version in versions:
+        number = int(version.version)
+        aliases = tuple(alias for alias, at in model.aliases.items() if int(at) == number)
+        stage = _stage(version)
+        gone = stage == "Archived" or RETIRED_TAG in version.tags
+        found.append(Names(number, aliases, stage, {} if gone else dict(version.tags)))
+    return found
+
+
+def _described(names: Names) -> str:
+    beside = [*names.aliases, *([names.stage] if names.stage else [])]
+    return f"{names.version} ({', '.join(beside)})" if beside else str(names.version)
 
 
 def _events(model: "RegisteredModel") -> list[Event]:

@@ -4,13 +4,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from tools.core.arguments import Bound, Drop, Free, Metric, ModelName, ModelRef, ReadPath, Seed, Target
+from tools.core.arguments import Bound, Drop, Free, Metric, ModelName, ModelRef, Positive, ReadPath, Seed, Target
 from tools.core.bounds import read_json
 from tools.core.contract import Action, Args, Data, Effect, Integration, Setting
 from tools.core.writes import EACH_CALL, ReadBack, Undo
 from tools.integrations.mlflow import writes
 
 Task = Literal["binary", "multiclass", "regression"]
+# How a model's answers are to be read, where they leave a doubt (`tools.modeling.output_settings`).
+Output = Annotated[dict[str, Any], Bound("goal.output")]
+OUTPUT = "how answers are read"
 
 
 class TrainModelArgs(Args):
@@ -25,6 +28,7 @@ class TrainModelArgs(Args):
     drop: Drop = Field(default_factory=list, description="columns to ignore")
     trainer: Annotated[str, Bound("goal.trainer")] = Field("builtin", description="or module:function, or command: ...")
     run_name: Annotated[str, Free("a label")] = Field("", description="label")
+    positive: Positive = Field("", description="positive class")
 
     @field_validator("config", mode="before")
     @classmethod
@@ -42,6 +46,7 @@ class TrainedModel(Data):
     validation_value: float | None  # None: the user's own trainer logged no metric of that name
     size_bytes: int
     fit_s: float
+    too_good: str = ""  # why the value cannot be believed; empty: it can, or the trainer is the user's own
     message: str
 
 
@@ -71,6 +76,8 @@ class EvaluateModelArgs(Args):
     drop: Drop = Field(default_factory=list, description="columns to ignore")
     segment: Annotated[str, Bound()] = Field("", description="column to report per value")
     gap: Annotated[str, Bound()] = Field("", description="fairness measure between segments")
+    positive: Positive = Field("", description="positive class")
+    output: Output = Field(default_factory=dict[str, Any], description=OUTPUT)
 
 
 class Evaluation(Data):
@@ -88,6 +95,8 @@ class Evaluation(Data):
     scores_path: str  # Parquet: row, y_true, prediction, probability, loss, error
     segments: dict[str, float | None] | None  # the metric per segment; None where it is not defined on the rows
     fairness_gap: float | None  # None: not asked for, or no two segments have enough rows
+    positive: str = ""  # the class that the metric is of, in a binary task
+    too_good: str = ""  # why the value cannot be believed; empty: it can
     message: str
 
 
@@ -98,6 +107,7 @@ class ColumnImportanceArgs(Args):
     task: Annotated[Task, Bound("goal.task")] = Field(description="kind")
     drop: Drop = Field(default_factory=list[str], description="columns to ignore")
     seed: Seed = Field(0, description="seed")
+    output: Output = Field(default_factory=dict[str, Any], description=OUTPUT)
 
 
 class ColumnImportance(Data):
@@ -118,6 +128,28 @@ class ScoreRowsArgs(Args):
     target: Target = Field(description="label column, if any")
     task: Annotated[Task, Bound("goal.task")] = Field(description="kind")
     drop: Drop = Field(default_factory=list[str], description="columns to ignore")
+    positive: Positive = Field("", description="positive class")
+    output: Output = Field(default_factory=dict[str, Any], description=OUTPUT)
+
+
+class ReadOutputArgs(Args):
+    model_uri: Annotated[ModelRef, Bound()] = Field(description="model")
+    data: Annotated[list[ReadPath], Bound()] = Field(description="labelled files; the first is asked about")
+    target: Target = Field(description="label column")
+    task: Annotated[Task, Bound("goal.task")] = Field(description="kind")
+    drop: Drop = Field(default_factory=list[str], description="columns to ignore")
+    output: Output = Field(default_factory=dict[str, Any], description=OUTPUT)
+
+
+class ReadOutput(Data):
+    """How a model's answers are read from now on, wherever it is asked. `supposed`: what was neither stated nor said by
+    the model, in words; empty: nothing."""
+
+    model_uri: str
+    kind: str  # own, labels, probability, probabilities or numbers
+    labels: list[str]
+    supposed: str
+    message: str
 
 
 class ScoredRows(Data):
@@ -146,6 +178,10 @@ class ModelNameArgs(Args):
     name: ModelName = Field(description="registered model")
 
 
+class GetChampionArgs(ModelNameArgs):
+    champion: Annotated[str, Bound("goal.champion")] = Field(default_factory=str, description="version, alias or stage")
+
+
 class Champion(Data):
     name: str
     version: int
@@ -154,6 +190,7 @@ class Champion(Data):
     since: str | None  # None: the alias was not set by promote_version
     previous: int | None = None  # the champion before it, where promote_version set it
     unfinished: bool = False  # the promotion was cut off before its tags were written; promoting again completes it
+    named_by: str = "alias champion"  # what names it: an alias, a stage, or the goal
     message: str
 
 
@@ -162,6 +199,7 @@ class VersionInfo(Data):
     model_uri: str
     run_id: str | None
     aliases: list[str]
+    stage: str = ""  # of older registries; empty: none
     created: str
     retired: str | None  # when
     note: str
@@ -303,6 +341,14 @@ SPEC = Integration(
             timeout_s=600,
         ),
         Action(
+            name="read_output",
+            summary="Find out what a model's answers mean.",
+            args=ReadOutputArgs,
+            result=ReadOutput,
+            idempotent=True,
+            timeout_s=600,
+        ),
+        Action(
             name="register_model",
             summary="Register a model as the challenger version.",
             args=RegisterModelArgs,
@@ -316,7 +362,7 @@ SPEC = Integration(
         Action(
             name="get_champion",
             summary="The version in production.",
-            args=ModelNameArgs,
+            args=GetChampionArgs,
             result=Champion,
             idempotent=True,
         ),

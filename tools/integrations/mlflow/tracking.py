@@ -23,6 +23,7 @@ from tools.core.errors import (
 )
 from tools.core.proxies import may_use_proxy
 from tools.integrations.mlflow.spec import FoundRuns, LoggedStudy, RunInfo
+from tools.modeling.model_store import absolute_address
 from tools.modeling.trials import Trial, Trials, flatten
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ ENVIRONMENT = {
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_ALLOW_FILE_STORE": "true",  # MLflow refuses the folders of its older versions otherwise
     # MLflow's own defaults (7 retries, 120 s each) hang for minutes when a server dies.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -78,13 +80,13 @@ class Store:
     artifacts: Path | None
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, str | None], folder: Path) -> "Store":
+    def from_settings(cls, settings: Mapping[str, str | None], folder: Path, project: Path) -> "Store":
         """The configured store, or SQLite in `folder`."""
         embedded = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
-        tracking = settings.get("MLFLOW_TRACKING_URI") or embedded
+        tracking = absolute_address(settings.get("MLFLOW_TRACKING_URI") or embedded, project)
         return cls(
             tracking_uri=tracking,
-            registry_uri=settings.get("MLFLOW_REGISTRY_URI") or tracking,
+            registry_uri=absolute_address(settings.get("MLFLOW_REGISTRY_URI") or tracking, project),
             experiment=settings.get("MLFLOW_EXPERIMENT_NAME") or "mlops-crew",
             artifacts=folder.resolve() / "artifacts" if tracking == embedded else None,
         )
@@ -201,6 +203,13 @@ def reported(uri: str, *, writing: str = "") -> Generator[None]:
 
 def _translated(error: Any, uri: str, writing: str) -> ToolError:
     text = " ".join(str(error.message).split())[:400]
+    if "out-of-date database schema" in text:
+        return NeedsPersonError(
+            f"the MLflow database {hidden(uri)} was made by another version of MLflow than this one: make a copy, "
+            f"then run `mlflow db upgrade {hidden(uri)}` here, or serve it with its own version and set "
+            "MLFLOW_TRACKING_URI to that server",
+            tried=text,
+        )
     if error.error_code in REFUSED_CODES or "error code 401" in text or "error code 403" in text:
         return NeedsPersonError(
             f"the MLflow server at {uri} refuses the credentials; set MLFLOW_TRACKING_TOKEN, or "
@@ -216,6 +225,11 @@ def _translated(error: Any, uri: str, writing: str) -> ToolError:
     if error.error_code in WRONG_ARGUMENT_CODES:
         return FixableError(f"MLflow at {uri}: {text}")
     return FinalError(f"MLflow at {uri}: {error.error_code}: {text}")
+
+
+def hidden(uri: str) -> str:
+    """An address without user and password."""
+    return re.sub(r"(?<=://)[^/@]*@", "", uri)
 
 
 def now_ms() -> int:

@@ -86,7 +86,9 @@ def _builtin(store: Store, args: TrainModelArgs, paths: list[Path], ctx: CallCon
     config = complete_config(args.config, task) if args.config else default_config(task)
     ctx.progress(0, 3, f"validating {config['family']} on the newest rows")
     try:
-        scored = evaluate_config(config, paths, args.target, args.drop, task, args.metric, args.seed)
+        scored = evaluate_config(
+            config, paths, args.target, args.drop, task, args.metric, args.seed, positive=args.positive
+        )
     except UnusableConfig as error:
         raise FixableError(f"{config['family']} cannot be trained on this data: {error}") from error
     ctx.progress(1, 3, f"{args.metric} {scored.value:.4g}; training on all rows")
@@ -114,6 +116,7 @@ def _builtin(store: Store, args: TrainModelArgs, paths: list[Path], ctx: CallCon
         validation_value=scored.value,
         size_bytes=size,
         fit_s=fit_s,
+        too_good=scored.too_good,
         message=f"{config['family']} trained in {fit_s:.1f} s: validation {args.metric} {scored.value:.4g}.",
     )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tools.core.child_env import child_env
 from tools.core.contract import Backend, CallContext
-from tools.core.errors import RetryableError
+from tools.core.errors import FinalError, RetryableError
 from tools.integrations.ray.spec import ColumnCounts, CountArgs
 from tools.modeling.search import SearchResult, TuneArgs
 
@@ -157,6 +157,7 @@ def cluster(address: str | None) -> Generator[Any]:
 
     Raises:
         RetryableError: the cluster does not answer.
+        FinalError: Ray does not start on this machine.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -190,9 +191,12 @@ def cluster(address: str | None) -> Generator[Any]:
                     runtime_env={"env_vars": _emptied()},
                     **quiet,
                 )
-    except ConnectionError as error:
+    except Exception as error:  # Ray raises bare ones too; each becomes one of ours
+        ray.shutdown()  # what did start of it
         text = " ".join(str(error).split())[:200]
-        raise RetryableError(f"no Ray cluster answers at {address}: {text}") from error
+        if address:
+            raise RetryableError(f"no Ray cluster answers at {address}: {text}") from error
+        raise FinalError(f"Ray does not start on this machine: {text}") from error
     try:
         yield ray
     finally:

@@ -195,7 +195,7 @@ class ServingBackend(Backend):
                 engine.url,
                 json_rows(chosen.drop(columns=[args.target])),
                 request_ids,
-                lambda done, total: ctx.progress(done, total, f"batch {args.batch}: {done} of {total} requests"),
+                lambda done, total: ctx.progress(done, total, f"{done} of {total} requests"),
                 units or keys,
             )
         except httpx.HTTPError as error:
@@ -213,10 +213,10 @@ class ServingBackend(Backend):
                 shadow_file,
                 offset,
                 request_ids,
-                lambda done, total: ctx.progress(done, total, f"batch {args.batch}: {done} of {total} shadow scores"),
+                lambda done, total: ctx.progress(done, total, f"{done} of {total} shadow scores"),
             )
         deadline_ms = self._challenger_timeout_s * 1000.0
-        rows = evidence(replies, shadow, chosen[args.target], args.task, args.batch, deadline_ms)
+        rows = evidence(replies, shadow, chosen[args.target], args.task, args.batch, deadline_ms, args.positive)
         if former:
             rows = in_canary_roles(rows)  # the model that was promoted stays the challenger of its evidence
         # The columns keep the canary's roles, also in the probation: what was promoted is their challenger.
@@ -251,7 +251,8 @@ class ServingBackend(Backend):
         fell_back = rows.loc[rows["fallback"] != "", "fallback"]
         fallbacks = {str(reason): int(count) for reason, count in fell_back.value_counts().items()}
         message = (
-            f"Batch {args.batch}: {len(replies)} requests in {elapsed_s:.1f} s, {failed} without an answer; "
+            f"Rows {args.start} to {args.start + len(replies) - 1}: {len(replies)} requests in {elapsed_s:.1f} s, "
+            f"{failed} without an answer; "
             f"champion {champion.errors} errors"
         )
         if challenger is not None:
@@ -339,15 +340,16 @@ class ServingBackend(Backend):
         if self._engine is not None and self._engine.exit_code is None:
             return None
         from tools.integrations.serving.process import EngineProcess
-        from tools.modeling.model_store import store_credentials
+        from tools.modeling.model_store import absolute_address, store_credentials
         from tools.modeling.serving_address import ServingAddress, record_address
 
         self.close()
+        registry = self.settings.get("MLFLOW_REGISTRY_URI")
         self._engine = EngineProcess.start(
             ctx.store("serving").resolve(),
             port=self._port,
             tracking_uri=self._tracking_uri(ctx),
-            registry_uri=self.settings.get("MLFLOW_REGISTRY_URI"),
+            registry_uri=registry and absolute_address(registry, ctx.project),
             challenger_timeout_s=self._challenger_timeout_s,
             project=ctx.project.resolve(),
             home=ctx.home.resolve(),
@@ -372,7 +374,10 @@ class ServingBackend(Backend):
         return self._engine
 
     def _tracking_uri(self, ctx: CallContext) -> str:
-        return self.settings.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(ctx.home / 'mlflow' / 'mlflow.db').resolve()}"
+        from tools.modeling.model_store import absolute_address
+
+        embedded = f"sqlite:///{(ctx.home / 'mlflow' / 'mlflow.db').resolve()}"
+        return absolute_address(self.settings.get("MLFLOW_TRACKING_URI") or embedded, ctx.project)
 
     def _uri(self, value: str, ctx: CallContext) -> str:
         """The address of a model, if there is a store to look it up in.

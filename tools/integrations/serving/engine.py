@@ -40,6 +40,7 @@ class EngineConfig:
         token: of the admin endpoints.
         project: models may import modules from here; empty: from nowhere but the installation.
         closed: folders that no model reads.
+        home: the state folder; empty: none.
         credentials: of the tracking server, which MLflow reads from the environment. They come this way so that no
             process of a model ever had them.
     """
@@ -52,6 +53,7 @@ class EngineConfig:
     challenger_timeout_s: float
     project: str = ""
     closed: tuple[str, ...] = ()
+    home: str = ""
     credentials: dict[str, str] = field(default_factory=dict[str, str])
 
     def line(self) -> bytes:
@@ -85,7 +87,10 @@ async def _serve(config: EngineConfig, listener: socket.socket) -> None:
     from tools.integrations.serving.worker import ModelSource
 
     project = Path(config.project) if config.project else None
-    source = ModelSource(config.tracking_uri, config.registry_uri, project, [Path(path) for path in config.closed])
+    closed, home = [Path(path) for path in config.closed], Path(config.home) if config.home else None
+    source = ModelSource(config.tracking_uri, config.registry_uri, project, closed, home)
+    if project is not None:
+        os.chdir(project)  # older stores name their folders relative to where they were made
     os.environ.update(config.credentials)  # after the process that models are forked from has started
     router = Router(Path(config.folder), source, config.challenger_timeout_s)
     _follow_parent(router)

@@ -14,7 +14,8 @@ import pandas as pd
 
 from tools.core.errors import FixableError
 from tools.integrations.serving.routing import CHALLENGER, CHAMPION
-from tools.modeling.data import Task, as_text, write_table
+from tools.modeling.data import Task, write_table
+from tools.modeling.labels import as_text, match
 from tools.modeling.metrics import row_losses
 from tools.modeling.predictor import Predictions
 
@@ -61,7 +62,7 @@ def record(table: pd.DataFrame, labels: pd.DataFrame, task: Task) -> Recorded:
         FixableError: a request has two labels in the table, or two rows in the evidence, or a regression's label is no
             number.
     """
-    told = _told(labels, task)
+    told = _as_answered(_told(labels, task), table, task)
     ids = [str(request_id) for request_id in table["request_id"]]
     twice = next((name for name, count in Counter(ids).items() if count > 1), None)
     if twice is not None:
@@ -82,7 +83,7 @@ def record(table: pd.DataFrame, labels: pd.DataFrame, task: Task) -> Recorded:
     for variant in (CHAMPION, CHALLENGER):
         rows = np.flatnonzero(new & (full[f"{variant}_status"].to_numpy() == OK))
         if len(rows):
-            lost = row_losses(task, truth[rows], _predictions(full, variant, rows, task))
+            lost = row_losses(task, truth[rows], _predictions(full, variant, rows, task).read_as(truth[rows], task))
             for what, values in zip(("loss", "error"), lost, strict=True):
                 column = full[f"{variant}_{what}"].to_numpy(dtype="float64").copy()
                 column[rows] = values
@@ -97,6 +98,19 @@ def _told(labels: pd.DataFrame, task: Task) -> dict[str, Any]:
         if value is not None and told.setdefault(str(request_id), value) != value:
             raise FixableError(f"the table has two labels of request {request_id}: {told[str(request_id)]} and {value}")
     return told
+
+
+def _as_answered(told: dict[str, Any], table: pd.DataFrame, task: Task) -> dict[str, Any]:
+    """The labels as the evidence spells them so far, else as the champion does: another program wrote this table."""
+    if task == "regression":
+        return told
+    known = [text for text in _values(table["y_true"], task) if text]
+    for classes in table[f"{CHAMPION}_classes"] if f"{CHAMPION}_classes" in table.columns else ():
+        if classes is not None:
+            known += [text for text in as_text(list(classes)).tolist() if not match([text], known)]
+            break
+    spelled = match(dict.fromkeys(told.values()), dict.fromkeys(known))
+    return {name: spelled.get(value, value) for name, value in told.items()}
 
 
 def _next_batch(table: pd.DataFrame) -> float:

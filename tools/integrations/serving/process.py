@@ -74,7 +74,7 @@ class EngineProcess:
         token = secrets.token_urlsafe(24)
         config = EngineConfig(
             str(folder), port, token, tracking_uri, registry_uri, challenger_timeout_s, str(project), (str(home),),
-            dict(credentials),
+            str(home), dict(credentials),
         )  # fmt: skip
         log = folder / LOG_FILE
         with open_private(log) as stderr:
@@ -186,6 +186,7 @@ def _environment() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ALLOW_FILE_STORE": "true",  # MLflow refuses the folders of its older versions otherwise
         "DO_NOT_TRACK": "1",
         "PROMETHEUS_DISABLE_CREATED_SERIES": "true",
         "PYTHONWARNINGS": "ignore",

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from tools.core.arguments import Bound, ModelName, ModelRef, ReadPath, Seed, Target, Task
+from tools.core.arguments import Bound, ModelName, ModelRef, Positive, ReadPath, Seed, Target, Task
 from tools.core.contract import Action, Args, Data, Effect, Integration, Limited, NoArgs, Setting
 from tools.core.names import Name, NameOrEmpty
 from tools.core.writes import EACH_CALL, ReadBack, Undo
@@ -72,6 +72,7 @@ class SendTrafficArgs(Args):
     segment: Annotated[str, Bound()] = Field(default_factory=str, description="column")
     unit: Annotated[str, Bound()] = Field(default_factory=str, description="routes by")
     keep: Annotated[list[str], Bound()] = Field(default_factory=list[str], description="columns")
+    positive: Positive = Field(default_factory=str, description="class")
 
 
 class RecordLabelsArgs(Args):

@@ -191,6 +191,7 @@ def evidence(
     task: Task,
     batch: int,
     deadline_ms: float,
+    positive: str = "",
 ) -> pd.DataFrame:
     """The evidence table: one row a request, in the order of the replies.
 
@@ -201,6 +202,7 @@ def evidence(
         shadow: request id -> shadow record; None without a canary: the challenger was not asked then.
         truth: the true labels, as many as replies.
         deadline_ms: after which the champion answers in the challenger's place.
+        positive: the positive class of a binary task, where it is stated.
     """
     table = pd.DataFrame(
         {
@@ -216,7 +218,7 @@ def evidence(
         ]
         for variant in (CHAMPION, CHALLENGER)
     }
-    parts = {variant: _variant_columns(rows, truth, task) for variant, rows in scores.items()}
+    parts = {variant: _variant_columns(rows, truth, task, positive) for variant, rows in scores.items()}
     for column in ("prediction", "probability", "loss", "error", "latency_ms", "status"):
         for variant, part in parts.items():
             table[f"{variant}_{column}"] = part[column].to_numpy()
@@ -281,7 +283,7 @@ def segments(values: list[Any], name: str) -> list[str]:
     return texts
 
 
-def _variant_columns(rows: list[Mapping[str, Any]], truth: pd.Series, task: Task) -> pd.DataFrame:
+def _variant_columns(rows: list[Mapping[str, Any]], truth: pd.Series, task: Task, positive: str) -> pd.DataFrame:
     status = np.array([int(row["status"]) for row in rows])
     part = pd.DataFrame(
         {
@@ -302,7 +304,7 @@ def _variant_columns(rows: list[Mapping[str, Any]], truth: pd.Series, task: Task
         values=np.array([row["predictions"][0] for row in answered]),
         probabilities=np.array([row["probabilities"][0] for row in answered]) if classes else None,
         classes=np.array(classes) if classes else None,
-    )
+    ).read_as(truth, task, positive)
     loss, error = row_losses(task, truth.to_numpy()[good], predictions)
     values = predictions.values.astype("float64") if task == "regression" else predictions.values.astype(str)
     part.loc[good, "prediction"] = values

@@ -25,6 +25,8 @@ from tools.integrations.serving.state import ModelRef
 from tools.modeling.model_host import IsolatedModel, ModelHost, ModelLostError
 from tools.modeling.model_process import BAD, ROWS
 from tools.modeling.model_store import fetch_model, import_libraries
+from tools.modeling.output import AS_IT_IS, OutputReading
+from tools.modeling.readings import kept_reading
 
 LOAD_TIMEOUT_S = 120.0
 QUEUE_LIMIT = 5_000  # of either lane
@@ -76,13 +78,20 @@ class ModelSource:
     Args:
         project: models may import modules from here; None: from nowhere but the installation.
         closed: folders that no model reads.
+        home: the state folder, which holds how the answers of each model are read; None: as the model itself says.
     """
 
     def __init__(
-        self, tracking_uri: str, registry_uri: str | None, project: Path | None = None, closed: Iterable[Path] = ()
+        self,
+        tracking_uri: str,
+        registry_uri: str | None,
+        project: Path | None = None,
+        closed: Iterable[Path] = (),
+        home: Path | None = None,
     ) -> None:
         self.tracking_uri = tracking_uri
         self.registry_uri = registry_uri
+        self._home = home
         self._host = ModelHost(project, closed, stderr=sys.stderr.fileno())
         # Both import their libraries while the engine, and its caller, do something else.
         self._host.warm()
@@ -107,14 +116,15 @@ class ModelSource:
                 f"the files of {model.uri} are not those that were judged: their SHA-256 is {loaded.digest[:12]}…, "
                 f"expected was {model.digest[:12]}…"
             )
-        return Worker(loaded)
+        return Worker(loaded, AS_IT_IS if self._home is None else kept_reading(self._home, loaded.digest))
 
 
 class Worker:
-    """The engine's end of one model process. Used by one thread at a time."""
+    """The engine's end of one model process, whose answers are read as `reading` says. Used by one thread at a time."""
 
-    def __init__(self, model: IsolatedModel) -> None:
+    def __init__(self, model: IsolatedModel, reading: OutputReading = AS_IT_IS) -> None:
         self._model = model
+        self._how = reading.model_dump_json().encode() + b"\n"
         self.digest = model.digest
 
     def score(self, rows: list[dict[str, Any]], timeout_s: float) -> Score:
@@ -123,7 +133,7 @@ class Worker:
         Raises:
             ModelLostError: no answer within `timeout_s` (504), or the process ended (503).
         """
-        answer = self._model.ask(ROWS + json.dumps(rows).encode(), timeout_s)
+        answer = self._model.ask(ROWS + self._how + json.dumps(rows).encode(), timeout_s)
         return _score(answer, len(rows))
 
     def kill(self) -> None:

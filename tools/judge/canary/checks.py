@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from tools.judge.canary.quality import Evidence, Quality, Rules, quality_of
 from tools.judge.sequential import (
     Floats,
-    asymptotic_log_e,
     betting_log_e,
     clipped_log_e,
     discordant_log_e,
@@ -81,14 +80,14 @@ def within_tolerance_log_e(quality: Quality, n: int) -> Floats:
         for part in quality.parts
     ]
     if quality.running is not None:
-        running = quality.running()
-        log_e = asymptotic_log_e(running.allowed - running.harm, running.deviation, running.count)
-        found.append(spread(log_e, running.rows, n))
+        found.append(quality.running().within_log_e(n))
     return np.maximum.accumulate(np.maximum(mixture(*found), 0.0))
 
 
 def _quality_log_e(quality: Quality, n: int) -> Floats:
     """Log e-process of "the challenger is worse", per request."""
+    if quality.whole and quality.running is not None:
+        return quality.running().harm_log_e(n)
     return mixture(*(spread(_harm_log_e(part.harm, part.bound), part.rows, n) for part in quality.parts))
 
 
@@ -115,7 +114,7 @@ def _quality_check(quality: Quality, n: int, alpha: float) -> Check:
     log_e = _quality_log_e(quality, n)
     return Check(
         "quality", log_e, log_threshold(alpha), np.ones(n, dtype=bool),  # promotion asks for proof, in `trace`
-        _mean_or_none(quality.champion), _mean_or_none(quality.challenger), quality.measure,
+        *quality.values, quality.measure,
     )  # fmt: skip
 
 
@@ -130,7 +129,7 @@ def _segment_checks(evidence: Evidence, rules: Rules, n: int, alpha: float) -> l
         log_e = _quality_log_e(mine, n)
         checks.append(Check(
             f"segment {name}", log_e, log_threshold(alpha / (k * (k + 1))), log_e < SUSPICION,
-            _mean_or_none(mine.champion), _mean_or_none(mine.challenger), mine.measure,
+            *mine.values, mine.measure,
         ))  # fmt: skip
     return checks
 

@@ -37,7 +37,7 @@ def judge_probation(evidence: Evidence, rules: Rules) -> Probation:
     """
     found = judge(evidence, rules)
     if found.verdict == "rollback":
-        verdict, reasons = "restore", found.reasons
+        verdict, reasons = "restore", [_in_new_roles(reason) for reason in found.reasons]
     elif len(evidence) and _proven(evidence, rules):
         verdict = "confirmed"
         reasons = [f"quality: proven again to be within the tolerance on {found.labelled} labelled requests."]
@@ -51,6 +51,11 @@ def judge_probation(evidence: Evidence, rules: Rules) -> Probation:
         verdict, reasons, found.requests, found.labelled, found.label_share, found.measure,
         found.champion_value, found.challenger_value, found.checks,
     )  # fmt: skip
+
+
+def _in_new_roles(reason: str) -> str:
+    """A canary's reason in the roles after the promotion."""
+    return reason.replace("the champion", "the former champion").replace("the challenger", "the new champion")
 
 
 def _proven(evidence: Evidence, rules: Rules) -> bool:

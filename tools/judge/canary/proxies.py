@@ -29,6 +29,7 @@ from tools.judge.sequential import Floats, betting_log_e, clipped_log_e, log_thr
 GAP_QUANTILE = 0.95
 CONFIDENCE = 0.995  # of the bound on a holdout share, which is itself a sample
 RATE_MARGIN = RATE_TOLERANCE  # a share that rises by less cannot cost more than the default tolerance
+RANKING_METRICS = ("roc_auc", "average_precision")  # their tolerance is in points, not a share of the loss
 RATE_METRICS = ("accuracy", "balanced_accuracy", "f1")
 
 
@@ -154,7 +155,7 @@ def _estimated_loss(
         allowed = RATE_TOLERANCE if rules.tolerance is None else rules.tolerance
         log_e, unit = betting_log_e(ours - theirs - allowed, 1.0 + allowed), "estimated rise of the error rate"
     else:
-        share = LOSS_TOLERANCE if rules.tolerance is None or rules.metric == "roc_auc" else rules.tolerance
+        share = LOSS_TOLERANCE if rules.tolerance is None or rules.metric in RANKING_METRICS else rules.tolerance
         log_e, unit = clipped_log_e(ours - (1 + share) * theirs), "estimated rise of the loss"
     losses = [_error(scores) if rate else scores.loss for scores in before]
     expected = float(losses[1].mean() - losses[0].mean())

@@ -2,22 +2,30 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.judge.estimates import METRICS_OF, Estimate, Task, balanced_accuracy, roc_auc, standard_error
+from tools.judge.canary.running import Running, Tolerance, running_of
+from tools.judge.estimates import METRICS_OF, Scores, Task
 from tools.judge.sequential import Floats
 
 RATE_TOLERANCE = 0.02  # default tolerance of error rates and of the AUC: two points
 # Rows of each class that a block needs. Small blocks are many and show a large loss soon; larger ones spare the noise
 # of comparing single rows. Which is better depends on the models, so both are bet on.
 BLOCK_SIZES = (1, 4)
-RUNNING_ROWS = 50  # of each class before the metric itself is looked at: a normal approximation needs rows
-RUNNING_GROWTH = 1.05  # of the rows from one look to the next
 LOSS_TOLERANCE = 0.05  # default tolerance of losses: a share of the champion's loss
+# What is lost of a metric that has no unbiased form per request or block. Each is judged on all requests so far.
+LOST = {
+    ("binary", "average_precision"): "lost average precision (1 - AP)",
+    ("binary", "f1"): "lost F1 (1 - F1)",
+    ("multiclass", "f1"): "lost macro F1 (1 - F1)",
+    ("multiclass", "balanced_accuracy"): "balanced error rate",
+}
+# Those of them that lie near 0 where positives are rare: points alone could be most of what the champion has.
+FROM_ZERO = ("average_precision", "f1")
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,7 @@ class Evidence:
         champion_status, challenger_status: HTTP status; NaN where that model was not asked.
         positive: binary only: whether the label is the positive class (1, 0, or NaN for no label yet).
         y_true: regression only.
+        label: multiclass only: class names as text.
         segment: names, optional.
         champion_prediction, challenger_prediction: class names as text, or numbers for regression; optional.
         labelled_after: requests sent when the label was recorded; NaN where there is none or it was there at once.
@@ -51,6 +60,7 @@ class Evidence:
     challenger_probability: Floats | None = None
     positive: Floats | None = None
     y_true: Floats | None = None
+    label: NDArray[Any] | None = None
     segment: NDArray[Any] | None = None
     champion_prediction: NDArray[Any] | None = None
     challenger_prediction: NDArray[Any] | None = None
@@ -81,8 +91,9 @@ class Rules:
     """What is asked of the canary.
 
     Args:
-        tolerance: accepted loss of quality: points of an error rate or AUC (0.02), or a share of the champion's loss
-            (0.05). None takes these defaults; 0 asks for proof that the challenger is better.
+        tolerance: accepted loss of quality: points of an error rate, AUC, F1 or average precision (0.02; of the last
+            two never more than a share of 0.05 of the champion's), or a share of the champion's loss (0.05). None takes
+            these defaults; 0 asks for proof that the challenger is better.
         max_latency_ms: accepted 95th percentile of the challenger's latency.
         max_error_rate: accepted share of failed answers of the challenger.
         min_requests: labelled requests before any promotion.
@@ -107,25 +118,6 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Running:
-    """The loss of a metric that is no mean of rows, on all rows so far, at growing numbers of them.
-
-    Args:
-        rows: the request after which each look counts.
-        count: rows by then.
-        harm: the challenger's value minus the champion's, positive where it is worse.
-        deviation: of one row's influence on `harm`.
-        allowed: loss that is within the tolerance.
-    """
-
-    rows: NDArray[np.int64]
-    count: NDArray[np.int64]
-    harm: Floats
-    deviation: Floats
-    allowed: float
-
-
-@dataclass(frozen=True)
 class Quality:
     """Paired quality observations: `harm` is positive where the challenger is worse.
 
@@ -136,7 +128,8 @@ class Quality:
         margin_bound: largest loss of the bet on `margin`.
         hoped: what `margin` is on average when the models are equal, as known before each observation.
         coarse: the same over larger blocks, for metrics of pairs of requests.
-        running: for those, computes the metric itself, which only a promotion needs.
+        running: computes the metric on all requests so far, for metrics that are no mean of requests.
+        whole: `running` alone decides: nothing less than all requests stands for the metric, and the arrays are empty.
     """
 
     measure: str
@@ -151,11 +144,20 @@ class Quality:
     hoped: Floats
     coarse: "Quality | None" = None
     running: Callable[[], Running] | None = None
+    whole: bool = False
 
     @property
     def parts(self) -> tuple["Quality", ...]:
         """This, and the same over larger blocks where there are such."""
-        return (self,) if self.coarse is None else (self, self.coarse)
+        return () if self.whole else (self,) if self.coarse is None else (self, self.coarse)
+
+    @property
+    def values(self) -> tuple[float | None, float | None]:
+        """What champion and challenger lost by now; None before the first observation or look."""
+        theirs, ours = self.champion, self.challenger
+        if self.whole and self.running is not None:
+            theirs, ours = (1 - values[-1:] for values in (self.running().champion, self.running().challenger))
+        return (float(theirs.mean()), float(ours.mean())) if len(theirs) else (None, None)
 
 
 def answered(evidence: Evidence) -> NDArray[np.bool_]:
@@ -180,10 +182,10 @@ def label_times(evidence: Evidence, rules: Rules) -> NDArray[np.int64]:
 def quality_of(evidence: Evidence, rules: Rules, chosen: NDArray[np.bool_] | None = None) -> Quality:
     """Paired observations whose mean is the loss of quality in the metric's own terms.
 
-    Accuracy: errors. AUC (and average precision, which has no unbiased per-request form): blocks of consecutive
-    requests that hold both classes; the AUC within a block is an unbiased estimate of the AUC. Balanced accuracy and F1
-    of two classes: the same blocks with the mean of the two error rates. RMSE and R2: squared errors. Other losses: the
-    loss itself.
+    Accuracy: errors. AUC: blocks of consecutive requests that hold both classes; the AUC within a block is an unbiased
+    estimate of the AUC. Balanced accuracy of two classes: the same blocks with the mean of the two error rates. Average
+    precision, F1 and the balanced accuracy of more classes have no such form: the metric on all requests so far. RMSE
+    and R2: squared errors. Other losses: the loss itself.
 
     Args:
         chosen: use these requests only, shape (n,).
@@ -199,9 +201,11 @@ def quality_of(evidence: Evidence, rules: Rules, chosen: NDArray[np.bool_] | Non
     batch = np.zeros(len(index)) if evidence.label_batch is None else np.nan_to_num(evidence.label_batch[index])
     index = index[np.lexsort((index, batch, times[index]))]
     rows = times[index]
-    if task == "binary" and metric in ("roc_auc", "average_precision", "balanced_accuracy", "f1"):
+    if (task, metric) in LOST:
+        return _whole_quality(evidence, rules, index, rows)
+    if task == "binary" and metric in ("roc_auc", "balanced_accuracy"):
         return _block_quality(evidence, rules, index, rows)
-    if metric in ("accuracy", "balanced_accuracy", "f1"):
+    if metric == "accuracy":
         return _rate_quality(
             "error rate", rows, evidence.champion_error[index], evidence.challenger_error[index], rules
         )
@@ -238,18 +242,11 @@ def _rate_quality(measure: str, rows: NDArray[np.int64], theirs: Floats, ours: F
 
 def _block_quality(evidence: Evidence, rules: Rules, index: NDArray[np.int64], rows: NDArray[np.int64]) -> Quality:
     """Observations over consecutive blocks that hold both classes; every request is used at most once."""
-    ranking = rules.metric in ("roc_auc", "average_precision")
-    if evidence.positive is None:
-        raise ValueError(f"{rules.metric} needs the column y_true in the evidence")
-    if ranking:
-        if evidence.champion_probability is None or evidence.challenger_probability is None:
-            raise ValueError(f"{rules.metric} needs the columns champion_probability and challenger_probability")
-        theirs, ours = evidence.champion_probability[index], evidence.challenger_probability[index]
-    else:
-        theirs, ours = evidence.champion_error[index], evidence.challenger_error[index]
-    positive = evidence.positive[index]
-    known = np.isfinite(positive) & np.isfinite(theirs) & np.isfinite(ours)
-    truth, theirs, ours, rows = positive[known] > 0, theirs[known], ours[known], rows[known]
+    ranking = rules.metric == "roc_auc"
+    scores, rows = _scores(evidence, rules, index, rows)
+    truth = scores[0].y_true == scores[0].positive
+    theirs, ours = (s.probability if ranking else (s.y_true != s.prediction).astype(np.float64) for s in scores)
+    assert theirs is not None and ours is not None
     loss = misordered if ranking else _balanced_error
     measure = "share of wrongly ordered pairs (1 - AUC)" if ranking else "balanced error rate"
     fine, coarse = (
@@ -262,35 +259,67 @@ def _block_quality(evidence: Evidence, rules: Rules, index: NDArray[np.int64], r
         )
         for bounds in (block_bounds(truth, size) for size in BLOCK_SIZES)
     )
-    metric = roc_auc if ranking else _balanced_accuracy
+    tolerance = Tolerance(rules.rate_tolerance)
     return replace(
-        fine, coarse=coarse, running=partial(_running, metric, truth, theirs, ours, rows, rules.rate_tolerance)
+        fine, coarse=coarse, running=cache(partial(running_of, rules.metric, rules.task, *scores, rows, tolerance))
     )
 
 
-def _running(
-    metric: Callable[[NDArray[np.bool_], Floats], Estimate],
-    truth: NDArray[np.bool_],
-    theirs: Floats,
-    ours: Floats,
-    rows: NDArray[np.int64],
-    allowed: float,
-) -> Running:
-    """The metric of all rows so far at looks whose distance grows, from `RUNNING_ROWS` rows of each class on."""
-    enough = np.minimum(np.cumsum(truth), np.cumsum(~truth)) >= RUNNING_ROWS
-    looks: list[int] = []
-    if enough.any():
-        first = int(np.argmax(enough)) + 1
-        steps = int(np.log(len(truth) / first) / np.log(RUNNING_GROWTH)) + 1
-        looks = sorted({int(first * RUNNING_GROWTH**k) for k in range(steps)})
-    found: list[tuple[float, float]] = []
-    for n in looks:
-        champion, challenger = metric(truth[:n], theirs[:n]), metric(truth[:n], ours[:n])
-        influence = champion.influence - challenger.influence
-        found.append((champion.value - challenger.value, standard_error(influence) * np.sqrt(n)))
-    harm, deviation = np.array(found, dtype=np.float64).reshape(-1, 2).T
-    count = np.array(looks, dtype=np.int64)
-    return Running(rows[count - 1], count, harm, deviation, allowed)
+def _whole_quality(evidence: Evidence, rules: Rules, index: NDArray[np.int64], rows: NDArray[np.int64]) -> Quality:
+    """The metric on all requests so far, where no mean of requests or blocks stands for it."""
+    scores, rows = _scores(evidence, rules, index, rows)
+    share = LOSS_TOLERANCE if rules.tolerance is None and rules.metric in FROM_ZERO else 1.0
+    tolerance = Tolerance(rules.rate_tolerance, share)
+    nothing = np.empty(0)
+    empty = _rate_quality(LOST[rules.task, rules.metric], rows[:0], nothing, nothing, rules)
+    return replace(
+        empty,
+        tolerance=empty.tolerance + (f", and never more than {share:.0%} of what it reaches" if share < 1 else ""),
+        running=cache(partial(running_of, rules.metric, rules.task, *scores, rows, tolerance)),
+        whole=True,
+    )
+
+
+def _scores(
+    evidence: Evidence, rules: Rules, index: NDArray[np.int64], rows: NDArray[np.int64]
+) -> tuple[tuple[Scores, Scores], NDArray[np.int64]]:
+    """Both models' scores of the chosen requests that have all that the metric needs, and when each of them counts."""
+    if rules.task == "multiclass":
+        return _class_scores(evidence, rules, index), rows
+    ranking = rules.metric in ("roc_auc", "average_precision")
+    if evidence.positive is None:
+        raise ValueError(f"{rules.metric} needs the column y_true in the evidence")
+    said = evidence.champion_error, evidence.challenger_error
+    if ranking:
+        if evidence.champion_probability is None or evidence.challenger_probability is None:
+            raise ValueError(f"{rules.metric} needs the columns champion_probability and challenger_probability")
+        said = evidence.champion_probability, evidence.challenger_probability
+    index, rows = (
+        values[np.isfinite(evidence.positive[index] + said[0][index] + said[1][index])] for values in (index, rows)
+    )
+    truth = evidence.positive[index] > 0
+    label = np.where(truth, "1", "0")
+
+    def of(values: Floats) -> Scores:
+        if ranking:
+            return Scores(label, label, values, values, "1")
+        return Scores(label, np.where(truth ^ (values > 0), "1", "0"), values, None, "1")
+
+    return (of(said[0][index]), of(said[1][index])), rows
+
+
+def _class_scores(evidence: Evidence, rules: Rules, index: NDArray[np.int64]) -> tuple[Scores, Scores]:
+    if evidence.label is None or evidence.champion_prediction is None or evidence.challenger_prediction is None:
+        raise ValueError(
+            f"{rules.metric} needs the columns y_true, champion_prediction and challenger_prediction in the evidence"
+        )
+    label = evidence.label[index].astype(str)
+    said = (evidence.champion_prediction, evidence.challenger_prediction)
+    lost = (evidence.champion_loss, evidence.challenger_loss)
+    champion, challenger = (
+        Scores(label, p[index].astype(str), loss[index]) for p, loss in zip(said, lost, strict=True)
+    )
+    return champion, challenger
 
 
 def block_bounds(truth: NDArray[np.bool_], size: int) -> NDArray[np.int64]:
@@ -312,10 +341,6 @@ def misordered(score: Floats, truth: NDArray[np.bool_]) -> float:
     """Share of pairs of a positive and a negative that the score puts in the wrong order, ties as half: 1 - AUC."""
     gap = score[truth][:, None] - score[~truth][None, :]
     return float(np.mean((gap < 0) + 0.5 * (gap == 0)))
-
-
-def _balanced_accuracy(truth: NDArray[np.bool_], error: Floats) -> Estimate:
-    return balanced_accuracy(truth, 1 - error)
 
 
 def _balanced_error(error: Floats, truth: NDArray[np.bool_]) -> float:

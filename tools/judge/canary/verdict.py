@@ -31,6 +31,7 @@ from tools.judge.canary.checks import (
 from tools.judge.canary.maturity import Maturity, maturity_of
 from tools.judge.canary.proxies import Holdout, Proxy, held, proxies_of
 from tools.judge.canary.quality import Evidence, Quality, Rules, quality_of
+from tools.judge.canary.running import MIN_ROWS
 from tools.judge.sequential import Floats, log_threshold, mean_interval
 
 Verdict = Literal["promote", "rollback", "wait"]
@@ -50,6 +51,7 @@ class Trace:
     maturity: Maturity
     proxies: list[Proxy]
     held: NDArray[np.bool_]  # a proxy's alarm is open: no promotion
+    harmless: NDArray[np.bool_]  # all is proven but the latency, for which too few requests were answered
 
     def first(self, verdict: Verdict, every: int = 1) -> int | None:
         """Number of requests at the first look (one each `every` requests) that gives `verdict`."""
@@ -78,6 +80,7 @@ class Judgement:
     mature: int = 0  # answered requests older than the labels' delay
     label_share: float | None = None  # of them; None when there is none
     held: bool = False
+    harm_ruled_out: bool = False
     proxies: list[Proxy] = field(default_factory=list[Proxy])
     trajectory: list[dict[str, Any]] = field(default_factory=list)
 
@@ -112,7 +115,7 @@ def judge(evidence: Evidence, rules: Rules, holdout: Holdout | None = None) -> J
         }
         for i, n in enumerate(looks)
     ]
-    known = len(quality.rows) > 0
+    theirs, ours = quality.values
     low, high = intervals[-1]
     return Judgement(
         verdict,
@@ -122,14 +125,15 @@ def judge(evidence: Evidence, rules: Rules, holdout: Holdout | None = None) -> J
         served,
         traced.checks,
         quality.measure,
-        float(quality.champion.mean()) if known else None,
-        float(quality.challenger.mean()) if known else None,
-        float(-quality.harm.mean()) if known else None,
+        theirs,
+        ours,
+        theirs - ours if theirs is not None and ours is not None else None,
         (low, high) if low is not None and high is not None else None,
-        float((quality.harm != 0).mean()) if known else None,
+        float((quality.harm != 0).mean()) if len(quality.rows) else None,
         int(traced.maturity.mature[-1]),
         traced.maturity.share,
         bool(traced.held[-1]),
+        bool(traced.harmless[-1]),
         traced.proxies,
         course,
     )
@@ -150,17 +154,27 @@ def trace(evidence: Evidence, rules: Rules, holdout: Holdout | None = None) -> T
     holding = held(proxies, n, rules.label_delay)
     within = proof >= log_threshold(rules.alpha)
     promote = within & (maturity.labelled >= rules.min_requests) & maturity.enough & ~holding
+    harmless = promote
     for check in checks:
         promote = promote & check.passed
+        harmless = harmless & (check.log_e < SUSPICION if check.name == "latency" else check.passed)
     # A loss that is proven, and proven to be smaller than the tolerance, is what the tolerance allows.
     rollback = checks[0].crossed & ~within
     for check in checks[1:]:
         rollback = rollback | check.crossed
-    return Trace(rollback, promote & ~rollback, checks, quality, proof, maturity, proxies, holding)
+    return Trace(
+        rollback, promote & ~rollback, checks, quality, proof, maturity, proxies, holding,
+        harmless & ~promote & ~rollback,
+    )  # fmt: skip
 
 
 def _intervals(quality: Quality, looks: NDArray[np.int64], alpha: float) -> list[tuple[float | None, float | None]]:
     """Confidence sequence of the difference (positive: challenger better) at each look; None where still unbounded."""
+    if quality.whole and quality.running is not None:
+        running = quality.running()
+        at = np.searchsorted(running.rows, looks - 1, side="right")
+        bounds = -running.intervals(alpha)[:, ::-1]
+        return [(float(bounds[k - 1, 0]), float(bounds[k - 1, 1])) if k else (None, None) for k in at]
     seen = np.searchsorted(quality.rows, looks - 1, side="right")
     counts = np.unique(seen[seen > 0])
     if not len(counts):
@@ -174,11 +188,7 @@ def _reasons(traced: Trace, rules: Rules, labelled: int, served: int) -> list[st
     """Plain sentences, the deciding ones first."""
     harmed = [c for c in traced.checks if c.crossed[-1]]
     if traced.rollback[-1]:
-        return [
-            f"{c.name}: the challenger is worse: {_show(c.challenger_value)} against {_show(c.champion_value)} "
-            f"{c.unit} (e-value {np.exp(min(c.log_e.max(), 50)):.3g}, rollback at {np.exp(c.threshold):.0f})."
-            for c in harmed
-        ]
+        return [_harmed(check) for check in harmed]
     quality, level = traced.quality, log_threshold(rules.alpha)
     proof = f"e-value {np.exp(min(traced.proof[-1], 50)):.3g}, needed {np.exp(level):.0f}"
     if traced.promote[-1]:
@@ -203,7 +213,7 @@ def _reasons(traced: Trace, rules: Rules, labelled: int, served: int) -> list[st
     if not traced.maturity.enough[-1] and (labelled or rules.label_delay):
         missing.append(f"labels: {_labels(traced.maturity, rules)}; {rules.min_label_share:.0%} are needed.")
     if labelled and traced.proof[-1] < level:
-        missing.append(f"quality: not yet proven to be {quality.tolerance} ({proof}).")
+        missing.append(_unproven(quality, rules, proof))
     for check in traced.checks:
         if check.passed[-1]:
             continue
@@ -220,6 +230,28 @@ def _reasons(traced: Trace, rules: Rules, labelled: int, served: int) -> list[st
                 f"{_show(check.champion_value)} {check.unit} (e-value {np.exp(check.log_e[-1]):.3g}, not yet proof)."
             )
     return missing
+
+
+def _harmed(check: Check) -> str:
+    """The proof of harm, with the values of all requests, which may have become better since."""
+    ours, theirs = check.challenger_value, check.champion_value
+    values = f"{_show(ours)} against {_show(theirs)} {check.unit}"
+    proof = f"(e-value {np.exp(min(check.log_e.max(), 50)):.3g}, rollback at {np.exp(check.threshold):.0f})"
+    if ours is None or theirs is None or ours > theirs:
+        return f"{check.name}: the challenger is worse: {values} {proof}."
+    after = int(np.argmax(check.crossed)) + 1
+    return f"{check.name}: the challenger was proven worse after {after} requests {proof}; over all it is {values}."
+
+
+def _unproven(quality: Quality, rules: Rules, proof: str) -> str:
+    """What is missing of the proof of quality."""
+    running = quality.running() if quality.whole and quality.running is not None else None
+    if running is None or len(running.count):
+        return f"quality: not yet proven to be {quality.tolerance} ({proof})."
+    return (
+        f"quality: {rules.metric} cannot be judged yet: it needs {MIN_ROWS} labelled requests of every class, and the "
+        f"rarest has {running.rarest}."
+    )
 
 
 def _late(checks: list[Check]) -> str:

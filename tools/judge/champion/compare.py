@@ -20,6 +20,22 @@ class Comparison:
     p_value: float
     method: str
 
+    def in_words(self, metric: str, rows: int, min_effect: float) -> str:
+        """The two values, which way they differ and whether that is proven; without a full stop."""
+        worse = self.difference < 0
+        low, high = (-self.interval[1], -self.interval[0]) if worse else self.interval
+        told = (
+            "no better" if self.difference == 0 else f"{'worse' if worse else 'better'} by {abs(self.difference):.4f}"
+        )
+        least, against = (
+            (f" by more than {min_effect:g}", f" against {min_effect:g} better") if min_effect else ("", "")
+        )
+        return (
+            f"{metric} {self.challenger_value:.4f} against the champion's {self.champion_value:.4f} on {rows} rows: "
+            f"{told} (interval {low:.4f} to {high:.4f}, p = {self.p_value:.2g}{against}, {self.method})"
+            f"{'' if self.better or worse else f', which does not prove it better{least}'}"
+        )
+
 
 def compare(
     champion: Scores, challenger: Scores, metric: str, task: Task, alpha: float = 0.05, min_effect: float = 0.0

@@ -18,7 +18,7 @@ from scipy.stats import norm
 
 from tools.judge.calibration import PREDICTION_BINS, PROBABILITY_FLOOR, calibrate
 from tools.judge.champion.contradiction import contradiction, growth, residual
-from tools.judge.estimates import Scores, Task, estimate, standard_error
+from tools.judge.estimates import Scores, Task, estimate, possible, standard_error
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -89,19 +89,21 @@ def estimate_performance(
     value = float(values.mean())
     # The level of a stream's labels wanders; how far is seen in the reference, and the interval grows with it.
     grown = max(growth(residual(source, task)), growth(source.loss))
-    low, high = value + grown * (np.quantile(values, [alpha / 2, 1 - alpha / 2]) - value)
+    ends = value + grown * (np.quantile(values, [alpha / 2, 1 - alpha / 2]) - value)
+    low, high = possible(metric, float(ends[0]), float(ends[1]))
     actual = actual_low = actual_high = unexplained = None
     if labelled.sum() >= MIN_LABELLED:
         known = _take(current, np.flatnonzero(labelled))
         now = estimate(metric, task, known)
         reach = float(norm.isf(alpha / 2)) * standard_error(now.influence)
-        actual, actual_low, actual_high = now.value, now.value - reach, now.value + reach
+        actual = now.value
+        actual_low, actual_high = possible(metric, actual - reach, actual + reach)
         unexplained = contradiction(source, _thin(known), task)
     return Performance(
         before.value,
         value,
-        float(low),
-        float(high),
+        low,
+        high,
         actual,
         actual_low,
         actual_high,

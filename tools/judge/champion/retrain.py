@@ -89,11 +89,7 @@ def decide(
     act = loss_act or metric_act or breach
     p_value = min(1.0, tests * min(loss_p, metric_p, breach_p))
     if metric_act or not act:
-        word = "fell" if now.higher_is_better else "rose"
-        verb = f"{word} from {before.value:.4f} to {now.value:.4f}"
-        reasons.append(f"{metric} {verb} (p = {metric_p:.2g}, tested at {level:.2g})." if metric_act else
-                       f"{metric} was {before.value:.4f} and is {now.value:.4f}: no proven change that matters "
-                       f"(p = {metric_p:.2g}, tested at {level:.2g}).")  # fmt: skip
+        reasons.append(_course(metric, before, now, metric_p, level, metric_floor))
     if loss_act and tests > 1:
         reasons.append(
             f"The loss per row rose from {base:.4f} to {base + increase:.4f} (by {interval[0]:.4f} to "
@@ -105,13 +101,24 @@ def decide(
         reasons.append(f"{metric} {now.value:.4f} misses the goal's minimum {min_metric}, but within the noise.")
     drifted = drift_share is not None and drift_share >= DRIFT_WATCH
     if drift_share is not None and not act and drift_share > 0:
-        reasons.append(f"{drift_share:.0%} of the columns drifted, but the labels say the model still works.")
+        reasons.append(f"{drift_share:.0%} of the columns drifted, but the labels do not prove that the model suffers.")
     relative = increase / base if base > 0 else 0.0
     if act:
         urgency: Urgency = "now" if breach or relative > 0.25 else "soon"
     else:
         urgency = "watch" if drifted or short_by > 0 or min(loss_p, metric_p) < level else "none"
     return Assessment(act, urgency, before.value, now.value, increase, interval, p_value, breach, reasons)
+
+
+def _course(metric: str, before: Estimate, now: Estimate, p_value: float, level: float, floor: float) -> str:
+    """What became of the metric: worse by enough, worse by less than matters, or not proven to be worse."""
+    verb, noun = ("fell", "fall") if now.higher_is_better else ("rose", "rise")
+    tested = f"(p = {p_value:.2g}, tested at {level:.2g})"
+    if p_value >= level:
+        return f"{metric} was {before.value:.4f} and is {now.value:.4f}: no {noun} is proven {tested}."
+    told = f"{metric} {verb} from {before.value:.4f} to {now.value:.4f} {tested}"
+    matters = abs(now.value - before.value) >= floor
+    return f"{told}." if matters else f"{told}, by less than the {floor:.3g} from which it matters."
 
 
 def _loss_change(reference: Scores, current: Scores) -> tuple[float, float]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from tools.judge.estimates import Scores, Task, standard_error
+from tools.judge.estimates import Scores, Task, chance, standard_error
 from tools.judge.trend import EDGE, fit_trend
 
 Floats = NDArray[np.float64]
@@ -94,7 +94,9 @@ def plan_retraining(
     level, error = float(before.mean()), standard_error(before - before.mean())
     paths, course, at = _outlook(now, level, error, seed)
     random = np.random.default_rng(seed)
-    savings = ahead * (paths.mean(axis=1) - level - error * random.standard_normal(len(paths)))
+    # No loss is below 0, so nothing can lose less than the reference rows did by more than all of that.
+    rise = np.maximum(paths, 0.0).mean(axis=1) - level - error * random.standard_normal(len(paths))
+    savings = ahead * np.maximum(rise, -level)
     tail = (1 - LEVEL) / 2
     low, middle, high = (float(q) for q in np.quantile(savings, (tail, 0.5, 1 - tail)))
     probability = float((savings > cost).mean())
@@ -187,13 +189,25 @@ WINDOW_WORDS: dict[str, Callable[[RetrainPlan], str]] = {
 }  # fmt: skip
 
 
+def _more(rows: float) -> str:
+    return "less" if round(rows) < 0 else "more"
+
+
+def _between(low: float, high: float) -> str:
+    """An interval of rows' worth, its ends in words where they differ: `12 less to 40 more`, `5 to 40 more`."""
+    if _more(low) == _more(high):
+        near, far = sorted((abs(low), abs(high)))
+        return f"{near:.0f} to {far:.0f} {_more(low)}"
+    return f"{abs(low):.0f} less to {high:.0f} more"
+
+
 def _reasons(plan: RetrainPlan, cost: float, horizon: int) -> list[str]:
-    low, high = plan.interval
     verb = "pays" if plan.pays else "does not pay"
     reasons = [
-        f"Over the next {horizon} rows the champion is forecast to lose {plan.savings:.0f} rows' worth ({low:.0f} to "
-        f"{high:.0f}) more than on the reference rows, a row's worth being what a row costs that is answered without a "
-        f"model; a retraining costs {cost:g}: it {verb} (probability {plan.probability:.0%})."
+        f"Over the next {horizon} rows the champion is forecast to lose {abs(plan.savings):.0f} rows' worth "
+        f"{_more(plan.savings)} than on the reference rows ({_between(*plan.interval)}), a row's worth being what a "
+        f"row costs that is answered without a model; a retraining costs {cost:g}: it {verb} (the probability that it "
+        f"pays is {chance(plan.probability)})."
     ]
     if plan.course == "sudden":
         reasons.append(f"The loss changed suddenly at current row {plan.change_row}.")

@@ -22,13 +22,11 @@ from scipy.stats import chi2, norm
 
 from tools.judge.distances import KS_MEAN
 from tools.judge.drift.counts import Counts, Floats
+from tools.judge.drift.harm import LossChange, Severity, severity_of
 from tools.judge.drift.words import change_of
-
-Severity = Literal["none", "low", "moderate", "high"]
 
 MAX_CELLS = 64  # of a test of numbers; more cells add cost, not power
 MIN_EXPECTED = 5.0  # rows per category (Cochran 1954); rarer ones are tested together
-MODERATE, HIGH = 0.1, 0.25  # share of rows moved, weighted by importance
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,8 @@ class ColumnVerdict:
 
 @dataclass(frozen=True)
 class DriftVerdict:
-    """The data set. `columns`: drifted first, then by importance times effect. `harm`: the severity as a number."""
+    """The data set. `columns`: drifted first, then by importance times effect. `harm`: share of rows moved, weighted by
+    importance."""
 
     drifted: bool
     severity: Severity
@@ -75,6 +74,7 @@ def judge(
     alpha: float = 0.01,
     min_effect: float = 0.05,
     importance: Mapping[str, float] | None = None,
+    loss: LossChange | None = None,
 ) -> DriftVerdict:
     """One decision on a data set.
 
@@ -86,10 +86,11 @@ def judge(
         alpha: probability of a false alarm per check; 1 / alpha checks is the expected time between false alarms.
         min_effect: share of rows that must have moved in a column for it to count.
         importance: column -> importance for the model (such as the loss its permutation adds). It weighs the tests
-            and the severity. Columns not named have none.
+            and the harm. Columns not named have none; where no column has any, all weigh the same.
+        loss: what labels say became of the champion's loss; None: there are none, and how much moved is the severity.
 
     Raises:
-        ValueError: no column, or importance given for none of them.
+        ValueError: no column.
     """
     if not columns:
         raise ValueError("no column to compare")
@@ -118,8 +119,11 @@ def judge(
         harm = max((v.effect for v in moved), default=0.0)
     else:
         harm = sum((v.importance or 0.0) * v.effect for v in moved)
-    severity: Severity = "none" if not moved else "low" if harm < MODERATE else "moderate" if harm < HIGH else "high"
-    sentence = _sentence(verdicts, moved, severity, alpha, min_effect)
+    severity, rests_on = severity_of(harm, bool(moved), loss)
+    told = [_sentence(verdicts, moved, severity, alpha, min_effect), rests_on]
+    if importance is not None and shares is None:
+        told.append("The model needs none of these columns, so all of them weigh the same.")
+    sentence = " ".join(part for part in told if part)
     return DriftVerdict(bool(moved), severity, harm, float(adjusted.min()), verdicts, sentence)
 
 
@@ -263,9 +267,7 @@ def _shares(names: list[str], importance: Mapping[str, float] | None) -> Floats 
     if importance is None:
         return None
     values = np.array([max(0.0, importance.get(name, 0.0)) for name in names])
-    if values.sum() == 0:
-        raise ValueError(f"importance is positive for none of the columns {', '.join(names[:12])}")
-    return values / values.sum()
+    return values / values.sum() if values.sum() > 0 else None
 
 
 def _sentence(

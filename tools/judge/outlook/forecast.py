@@ -13,6 +13,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tools.judge.estimates import chance
+from tools.judge.outlook import MIN_TREND
 from tools.judge.outlook.season import Season, find_season
 from tools.judge.trend import OUTLIERS, fit_trend
 
@@ -24,6 +26,7 @@ Outlook = Literal["crossing", "crossed", "no_crossing", "not_forecastable"]
 MIN_POINTS = 12
 MAX_BINS = 144
 MIN_PROBABILITY = 0.5  # of crossing within the horizon, to expect it
+UNLIKELY = 0.1  # below it, no crossing is expected; between the two it is possible
 SETTLED = 15  # steps after a jump until what follows is a course of its own
 DRAWS = 600
 FUTURE_STEPS = 240
@@ -238,17 +241,8 @@ def _in_seconds(found: _Course, step_s: float, sign: float, threshold: float, ho
             f"Not forecastable: the level jumped by {sign * size:.4g} about {said(ago * step_s, unit)} ago; an abrupt "
             "change has no course to continue."
         )
-    elif found.outlook == "crossing":
-        reason = (
-            f"The level is {now:.4g} and is expected to cross {threshold:g} in {said(middle, unit)} (interval "
-            f"{said(low, unit)} to {said(high, unit)}); probability {found.probability:.0%} within "
-            f"{said(horizon_s, unit)}."
-        )
     else:
-        reason = (
-            f"The level is {now:.4g}; no crossing of {threshold:g} is expected within {said(horizon_s, unit)} "
-            f"(probability {found.probability:.0%})."
-        )
+        reason = f"The level is {now:.4g} {_crossing(found, (low, middle, high), threshold, horizon_s, unit)}."
     return Forecast(
         outlook=found.outlook,
         probability=found.probability,
@@ -262,6 +256,36 @@ def _in_seconds(found: _Course, step_s: float, sign: float, threshold: float, ho
         reason=reason,
         fan=_fan(found, step_s, sign),
     )
+
+
+def _crossing(
+    found: _Course,
+    times: tuple[float | None, float | None, float | None],
+    threshold: float,
+    horizon_s: float,
+    unit: Unit,
+) -> str:
+    """What is to be expected of a level that has not crossed and can be forecast."""
+    low, middle, high = (said(time, unit) for time in times)
+    likely, within = chance(found.probability), said(horizon_s, unit)
+    if found.outlook == "crossing" and found.trend >= MIN_TREND:
+        return (
+            f"and is expected to cross {threshold:g} in {middle} (interval {low} to {high}); probability {likely} "
+            f"within {within}"
+        )
+    if found.outlook == "crossing":
+        if found.season:
+            return (
+                f"and its season takes it across {threshold:g} within {within} (probability {likely}); no trend beyond "
+                "the season is proven"
+            )
+        return (
+            f"and so near to {threshold:g} that chance alone may take it across within {within} (probability "
+            f"{likely}); no trend towards it is proven"
+        )
+    if found.probability >= UNLIKELY:
+        return f"and may cross {threshold:g} within {within}, but rather does not (probability {likely})"
+    return f"and no crossing of {threshold:g} is expected within {within} (probability {likely})"
 
 
 def _fan(found: _Course, step_s: float, sign: float) -> Fan | None:

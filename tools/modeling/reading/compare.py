@@ -1,5 +1,6 @@
 """Two files of one kind side by side: their times, and the rows that are in both."""
 
+from collections.abc import Collection
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ Frame = Any
 Series = Any
 
 SHARED_SHARE = 0.001  # of the current rows, beyond what chance repeats
+MEASURED_SHARE = 0.5  # of the rows, that have a value of their own
 GAP_SHARE = 0.5  # of the longer file's span
 
 
@@ -40,9 +42,31 @@ def _compare_times(before: Series, now: Series, column: str) -> list[str]:
     return [f"{column}: between the files lies a gap of {gap} ({ranges})"] if span and gap > GAP_SHARE * span else []
 
 
-def shared_rows(reference: Frame, current: Frame) -> int:
-    """Rows of `current` that are in `reference`; 0 where so many are repeated by chance, as rows of few values are."""
+def shared_rows(reference: Frame, current: Frame, skip: Collection[str] = ()) -> int:
+    """Rows of `current` that are in `reference`; 0 where so many are repeated by chance, as rows of few values are.
+
+    Rows that differ in nothing but a number or name of the row, or in what is in `skip` (a time, columns that no model
+    sees), are the same to a model: they count too.
+    """
     names = [name for name in current.columns if name in reference.columns]
+    seen = [name for name in names if name not in skip and not any(_names_rows(f[name]) for f in (reference, current))]
+    chosen = [names, seen] if seen != names and any(_is_measured(current[name]) for name in seen) else [names]
+    return max(_shared_in(reference, current, these) for these in chosen)
+
+
+def _is_measured(column: Series) -> bool:
+    """Whether it holds numbers that hardly repeat by themselves, unlike the hours and days that every year has."""
+    present = column.dropna()
+    fractions = pd.api.types.is_float_dtype(column.dtype) and bool((present % 1 != 0).any())
+    return fractions and present.nunique() > MEASURED_SHARE * len(column)
+
+
+def _names_rows(column: Series) -> bool:
+    """Whether every row has a value of its own, which is no measured number."""
+    return not pd.api.types.is_float_dtype(column.dtype) and bool(column.is_unique)
+
+
+def _shared_in(reference: Frame, current: Frame, names: list[Any]) -> int:
     if not names:
         return 0
     hash_rows: Any = hash_pandas_object  # pandas' own annotation is of its decorator
