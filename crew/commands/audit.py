@@ -31,11 +31,13 @@ def audit(
     run: Annotated[str, typer.Argument(metavar="[RUN]", help="A run, latest, or all.")] = ALL,
     project: ProjectOption = None,
     as_json: JsonOption = False,
+    old: Annotated[bool, typer.Option("--old", help="Take journals of the old format, which prove nothing.")] = False,
 ) -> int:
     """Verify that journals are as they were written: nothing edited, removed, moved, put in or cut.
 
-    Exits with 0 when all are intact, 1 when one was changed, 2 when it was asked wrongly. Journals of the old format
-    have no chain: they can be read, and not verified.
+    Exits with 0 when all are intact, 1 when one was changed or proves nothing, 2 when it was asked wrongly. Journals
+    of the old format have no chain: they can be read, and not verified. Where journals were signed on this machine, one
+    of the old format may have been made up, and counts as no evidence unless --old is given.
     """
     place = place_of(project)
     folders = _folders(place.home, run)
@@ -43,7 +45,7 @@ def audit(
         if run == ALL:
             raise CommandError("name the run to show: mlops-crew audit show RUN", code=2)
         return _show(folders[0], as_json)
-    return _verify(place.home, folders, place.env, as_json, only=run != ALL)
+    return _verify(place.home, folders, place.env, as_json, only=run != ALL, old=old)
 
 
 def _folders(home: Path, run: str) -> list[Path]:
@@ -68,19 +70,21 @@ def _folders(home: Path, run: str) -> list[Path]:
     return named
 
 
-def _verify(home: Path, folders: list[Path], env: Mapping[str, str], as_json: bool, *, only: bool) -> int:
+def _verify(home: Path, folders: list[Path], env: Mapping[str, str], as_json: bool, *, only: bool, old: bool) -> int:
     from tools.core.audit import audit_journal
-    from tools.core.chain import heads_of, run_label
+    from tools.core.chain import heads_of, run_label, signs
 
     audits = {folder.name: audit_journal(folder / "journal.jsonl", env) for folder in folders}
     there = {run_label(folder / "journal.jsonl") for folder in folders}
     gone = [] if only else sorted(heads_of(home / "runs", env) - there, reverse=True)
     changed = sum(not found.intact for found in audits.values())
+    is_doubted = not old and signs(env)
+    unproven = [name for name, found in audits.items() if is_doubted and found.intact and _is_old(found)]
+    failed = bool(changed or unproven)
     if as_json:
-        print_json(
-            {"intact": not changed, "runs": [_facts(name, found) for name, found in audits.items()], "gone": gone}
-        )
-        return int(changed > 0)
+        runs = [_facts(name, found) for name, found in audits.items()]
+        print_json({"intact": not failed, "runs": runs, "unproven": unproven, "gone": gone})
+        return int(failed)
     if not audits:
         say("No run yet, so there is nothing to verify.")
     rows: list[list[str]] = []
@@ -95,7 +99,16 @@ def _verify(home: Path, folders: list[Path], env: Mapping[str, str], as_json: bo
         say(f"{name}  {paint('gone', 'yellow')}  it was written here, and its folder is not there any more")
     if changed:
         say(f"\n{changed} of {len(audits)} changed after it was written: what such a journal says is no evidence.")
-    return int(changed > 0)
+    if unproven:
+        say(
+            f"\n{len(unproven)} of {len(audits)} of the old format prove nothing: journals are signed on this machine, "
+            "and anybody could have written these. If you know where they come from, add --old."
+        )
+    return int(failed)
+
+
+def _is_old(found: "Audit") -> bool:
+    return bool(found.records) and not found.chained
 
 
 def _words(found: "Audit", only: bool) -> tuple[str, str, Colour]:
@@ -105,7 +118,7 @@ def _words(found: "Audit", only: bool) -> tuple[str, str, Colour]:
         lines = [problem.message for problem in shown] + ([f"and {more} more"] if more else [])
         return "CHANGED", "\n".join(lines), "red"
     notes = list(found.notes)
-    if found.records and not found.chained:
+    if _is_old(found):
         return "old", f"format 1 has no chain: {found.records} records, not verified", "yellow"
     if found.chained < found.records:
         notes.append(

@@ -57,10 +57,28 @@ def test_a_run_whose_journal_was_cut_off_or_taken_away_is_named(cli: Cli, path: 
     assert ended.code == 0 and RUN in ended.out and "gone" in ended.out
 
 
-def test_a_journal_of_the_old_format_has_no_chain(cli: Cli, folder: Path) -> None:
+def test_a_journal_of_the_old_format_has_no_chain(
+    cli: Cli, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLOPS_KEYS", str(tmp_path / "no_keys_yet"))
     shutil.copytree(OLD, folder / ".mlops" / "runs" / OLD_RUN)
     ended = cli("audit", "verify", OLD_RUN)
     assert ended.code == 0 and "has no chain" in ended.out and "intact" not in ended.out
+
+
+@pytest.mark.parametrize("arguments", [(), (OLD_RUN,), ("latest",)])
+def test_where_journals_are_signed_one_of_the_old_format_proves_nothing(
+    cli: Cli, folder: Path, path: Path, arguments: tuple[str, ...]
+) -> None:
+    made_up = folder / ".mlops" / "runs" / (OLD_RUN if arguments != ("latest",) else "20991231-000000-ffff")
+    shutil.copytree(OLD, made_up)
+    ended = cli("audit", "verify", *arguments)
+    assert ended.code == 1 and "prove nothing" in ended.out and "--old" in ended.out
+    assert cli("audit", "verify", *arguments, "--old").code == 0
+    told = cli("audit", "verify", *arguments, "--json")
+    assert told.code == 1 and json.loads(told.out)["unproven"] == [made_up.name]
+    assert json.loads(told.out)["intact"] is False
+    assert cli("audit", "verify", RUN).code == 0 and cli("audit", "show", made_up.name).code == 0
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tools.core.approval import Approval, ApprovalError, ApprovalStore, Edited
 from tools.core.calls import PERSON, Caller
 from tools.core.channels import ElicitChannel, Elicited
 from tools.core.consent import state_text
+from tools.core.errors import DeniedError
 from tools.core.gateway import Gateway
 from tools.core.grants import Scope, grant
 from tools.core.results import Status
@@ -203,6 +205,50 @@ class TestSpending:
         with make_gateway(home, policy=short, run_id="another") as other:
             assert other.call("fake", {"action": "drop"}).status is Status.NEEDS_APPROVAL
         assert effects(home, "drop") == 0
+
+    def test_without_its_file_a_used_leave_is_used_all_the_same(self, tmp_path: Path) -> None:
+        with make_gateway(tmp_path, policy=SUPERVISED, prompt=lambda *_: True) as gateway:
+            assert gateway.call("fake", {"action": "drop"}).ok
+            approval_id = decided(gateway)[0]["approval_id"]
+            gateway.journal.close()
+        (tmp_path / "approvals" / f"{approval_id}.used").unlink()
+        with make_gateway(tmp_path, policy={**SUPERVISED, "approval_timeout_s": 0.2}) as again:
+            result = again.call("fake", {"action": "drop"})
+            assert result.status is Status.NEEDS_APPROVAL and decided(again)[-1]["approval_id"] != approval_id
+            with pytest.raises(DeniedError, match="already used, on c0001"):
+                again._consent.check_unused(approval_id)
+            again._consent.check_unused(approval_id, but_for="c0001")
+        assert effects(tmp_path, "drop") == 1
+
+    def test_no_call_begins_by_a_leave_that_another_began_with(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with make_gateway(tmp_path, policy=SUPERVISED, prompt=lambda *_: True) as gateway:
+            assert gateway.call("fake", {"action": "drop"}).ok
+            first = decided(gateway)[0]["approval_id"]
+            (tmp_path / "approvals" / f"{first}.used").unlink()
+            ask = gateway._consent.ask
+
+            async def old(*given: Any) -> consent.Leave:
+                return replace(await ask(*given), approval_id=first)
+
+            monkeypatch.setattr(gateway._consent, "ask", old)
+            result = gateway.call("fake", {"action": "drop"})
+            begun = [r for r in gateway.journal.records() if r["kind"] == "begun"]
+        assert result.status is Status.DENIED and f"{first} is already used" in result.message
+        assert len(begun) == effects(tmp_path, "drop") == 1
+
+    def test_a_leave_that_was_void_once_stays_so_without_its_file(self, tmp_path: Path) -> None:
+        with make_gateway(tmp_path, policy=SUPERVISED, prompt=lambda *_: True) as gateway:
+            reads(gateway, [TestState.OLD, TestState.NEW])
+            assert gateway.call("fake", {"action": "drop"}).status is Status.DENIED
+            gateway.journal.close()
+        for file in (tmp_path / "approvals").glob("*.used"):
+            file.unlink()
+        with make_gateway(tmp_path, policy={**SUPERVISED, "approval_timeout_s": 0.2}) as again:
+            reads(again, [TestState.OLD])
+            assert again.call("fake", {"action": "drop"}).status is Status.NEEDS_APPROVAL
+        assert effects(tmp_path, "drop") == 0
 
     def test_a_rejection_is_not_taken_for_the_next_call(self, tmp_path: Path) -> None:
         answers = iter([False, True])

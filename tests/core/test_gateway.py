@@ -191,6 +191,32 @@ def test_a_policy_that_denies_everything_lets_nothing_happen(tmp_path: Path) -> 
     assert [record["decision"] for record in gateway.journal.records() if record["kind"] == "intent"] == ["deny"] * 3
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(36, "File name too long", "x.csv"), "x.csv: File name too long"),
+        (ValueError("embedded null byte"), "embedded null byte"),
+        (KeyError("columns"), "a fault of the program"),
+        (RecursionError("too deep"), "too deep"),
+    ],
+)
+def test_whatever_stops_a_call_from_being_looked_at_is_a_refusal_in_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    with make_gateway(tmp_path) as gateway:
+        with monkeypatch.context() as patch:
+            patch.setattr("tools.core.admission.check_paths", fail)
+            result = gateway.call("fake", {"action": "add", "trials": 2})
+        intent, outcome = gateway.journal.records()
+        assert gateway.call("fake", {"action": "add"}).ok, "it goes on"
+    assert result.status is Status.FAILED and told in result.message and result.call_id == outcome["call_id"]
+    assert (intent["decision"], intent["arguments"], intent["effect"]) == ("invalid", {"trials": 2}, None)
+    assert outcome["error"]["kind"] == ErrorKind.FINAL.value and effects(tmp_path, "add") == 1
+
+
 def test_limits_hold_for_one_call_and_over_the_run(tmp_path: Path) -> None:
     policy = {"limits": {"trials": {"max": 5, "per_run": 8}}, "integrations": {"fake": {"allow": "*"}}}
     with make_gateway(tmp_path, policy=policy) as gateway:

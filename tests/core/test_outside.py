@@ -75,6 +75,19 @@ def test_a_person_is_told_which_model_and_is_asked_once_for_it_in_a_run(tmp_path
     assert all(past.asked is None and past.approval_id == "" for past in past_calls(records))
 
 
+def test_a_yes_to_a_model_counts_for_one_process_also_without_its_file(tmp_path: Path) -> None:
+    with make_gateway(tmp_path, policy=ASK) as gateway:
+        thread = answer(tmp_path, lambda store, asked: store.decide(asked.id, "approved", by="ann"))
+        assert add(gateway).ok
+        thread.join()
+        gateway.journal.close()
+    for file in (tmp_path / "approvals").glob("*.used"):
+        file.unlink()
+    with make_gateway(tmp_path, policy={**ASK, "approval_timeout_s": 0.2}) as again:
+        assert add(again).status is Status.DENIED
+    assert effects(tmp_path, "add") == 1
+
+
 @pytest.mark.parametrize("state", ["rejected", "expired"])
 def test_a_no_and_no_answer_load_nothing(tmp_path: Path, state: str) -> None:
     policy = ASK if state == "rejected" else {**ASK, "approval_timeout_s": 0.2}

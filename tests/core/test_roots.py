@@ -78,6 +78,45 @@ def test_nothing_else_is_read(place: Path, value: str) -> None:
                 made.read(str(place / value))
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["n" * 256 + ".csv", "é" * 200, f"data/{'n' * 300}/a.csv", "data/" + "n/" * 2100, f"data/{'n' * 300}/../a.csv"],
+)
+def test_a_name_that_no_file_system_takes_is_refused_in_words(place: Path, value: str) -> None:
+    made = roots(place, "data")
+    for path in (value, str(place / value), f".mlops/runs/{RUN}/files/{value}"):
+        for look in (made.read, made.write):
+            with pytest.raises(FixableError, match="at most 255 bytes"):
+                look(path)
+
+
+def test_names_and_paths_of_just_bearable_length_are_taken(place: Path) -> None:
+    longest = "n" * 251 + ".csv"
+    assert roots(place).read(f"data/{longest}").name == longest
+    assert roots(place).write(f".mlops/runs/{RUN}/files/{longest}").name == longest
+
+
+def test_what_the_system_says_of_a_path_is_a_refusal(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", fails)
+    for look, value in ((roots(place).read, "data/a.csv"), (roots(place, "data").write, "data/a.csv")):
+        with pytest.raises(FixableError, match=r"cannot be looked at: .*Permission denied"):
+            look(value)
+
+
+@pytest.mark.parametrize(
+    "odd", ["\u202e", "\u2066", "\u200b", "\ufeff", "\x85", "\u2028", "\u3164", "\u00a0", "\U000e0041"]
+)
+def test_no_name_is_written_that_shows_as_another(place: Path, odd: str) -> None:
+    made = roots(place, "data")
+    for value in (f"data/a{odd}vsc.exe", f"data/{odd}new/b", f".mlops/runs/{RUN}/files/a{odd}"):
+        with pytest.raises(FixableError, match="show as nothing, as others or in another order"):
+            made.write(value)
+    assert made.write("data/Größe_数据_й")  # letters of any language are
+
+
 def test_with_a_goal_only_its_data_folders_are_read(place: Path) -> None:
     assert roots(place).read("top.csv")
     with pytest.raises(FixableError, match="files below data, and the files of runs"):

@@ -3,7 +3,8 @@
 `<home>/approvals/ID.json` is a question, bound to the hash of the exact call (run, integration, action, arguments) and
 to a fingerprint of the state that the call would change; its nonce cannot be guessed before it is put. `ID.answer` is
 the answer to that nonce, `ID.refused` why an answer with edits was not taken, and `ID.used` appears when it is acted
-on, once. Question and answer are signed with a key that lies outside the project (`tools/core/keys.py`).
+on, once: of several processes one makes it. That it was is in the run's signed journal too, and holds without the file.
+Question and answer are signed with a key that lies outside the project (`tools/core/keys.py`).
 
 The first valid answer wins, whatever channel it comes through; what is not validly signed does not count and blocks
 nothing. The store knows nothing of channels, of the policy or of how long anybody waits.
@@ -16,7 +17,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Container, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -253,10 +254,14 @@ class ApprovalStore:
         with opened(self.folder) as folder:
             return [name for name in folder.names(".json") if name.startswith(f"{run_id}-")] if folder else []
 
-    def unspent(self, ids: Iterable[str], run_id: str, exact_call: str) -> Approval | None:
-        """Of these questions the newest of that very call which can still be, or was, answered and not acted on."""
+    def unspent(self, ids: Iterable[str], run_id: str, exact_call: str, used: Container[str] = ()) -> Approval | None:
+        """Of these questions the newest of that very call which can still be, or was, answered and not acted on.
+
+        Args:
+            used: those that the run's journal says were acted on, whatever files are there.
+        """
         found: list[Approval] = []
-        for approval_id in ids:
+        for approval_id in (name for name in ids if name not in used):
             with contextlib.suppress(ApprovalError, UnsafeFolderError):
                 found.append(self.get(approval_id))
         fitting = [

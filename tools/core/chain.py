@@ -140,6 +140,11 @@ def heads_of(runs: Path, env: Mapping[str, str]) -> set[str]:
     return {path.stem for path in _heads_folder(runs.resolve(), env).glob("*.head")}
 
 
+def signs(env: Mapping[str, str]) -> bool:
+    """Whether journals were signed on this machine, of any project: none of the old format is made any more then."""
+    return any((keys_folder(env) / "heads").glob("*/*.head"))
+
+
 def _heads_folder(runs: Path, env: Mapping[str, str]) -> Path:
     return keys_folder(env) / "heads" / hashlib.sha256(os.fsencode(runs)).hexdigest()[:16]
 

@@ -121,6 +121,34 @@ class Consent:
         except OSError as error:
             return Leave(_still(decision, f"nobody can be asked: {error.filename}: {error.strerror}"), call)
 
+    def used(self) -> dict[str, set[str]]:
+        """Approval -> the calls that it was used up on, by the run's journal: files can be taken away, records not."""
+        found: dict[str, set[str]] = {}
+        for record in self._journal.records():
+            if record["kind"] in ("begun", "approval_spent") and record.get("approval_id"):
+                found.setdefault(str(record["approval_id"]), set()).add(str(record["call_id"]))
+        return found
+
+    def check_unused(self, approval_id: str, *, but_for: str = "") -> None:
+        """See that the journal has no use of a leave, but for that on the call `but_for`, which is made again.
+
+        Raises:
+            DeniedError: it was used.
+        """
+        calls = self.used().get(approval_id, set()) - {but_for} if approval_id else set()
+        if calls:
+            raise DeniedError(f"approval {approval_id} is already used, on {', '.join(sorted(calls))}")
+
+    def spend_on_model(self, approval_id: str, call: Call) -> None:
+        """Use a leave to load a model up, and record it: a call's own leave stands in its `begun`.
+
+        Raises:
+            DeniedError: it was used before.
+        """
+        self.check_unused(approval_id)
+        self.spend(approval_id)
+        self._journal.append("approval_spent", call_id=call.id, approval_id=approval_id, loads=call.loads)
+
     def spend(self, approval_id: str) -> None:
         """Use a leave up, when its call begins. Of all that try, in any process, one succeeds.
 
@@ -155,7 +183,7 @@ class Consent:
         exact = call_hash(self._run_id, call.server, call.action, call.arguments)
         if self._left is None:
             self._left = approver.store.left_by(self._run_id)
-        left = approver.store.unspent(self._left, self._run_id, exact)
+        left = approver.store.unspent(self._left, self._run_id, exact, self.used())
         if left is not None:
             self._left.remove(left.id)
         asked = left or await self._question(call, decision, exact)
@@ -187,6 +215,8 @@ class Consent:
         else:
             return Leave(_still(decision, f"nobody answered approval {asked.id}"), call)
         if leave.decision.verdict is not Verdict.ALLOW:
+            if decided.state != "rejected":  # a yes that came to nothing must not count later
+                self._journal.append("approval_spent", call_id=call.id, approval_id=asked.id, **about)
             approver.store.retire(asked.id)
         return leave
 

@@ -34,6 +34,7 @@ from tools.core.errors import (
     NeedsPersonError,
     ToolError,
     UnknownOutcomeError,
+    in_words,
 )
 from tools.core.journal import Journal
 from tools.core.limits import Usage
@@ -269,7 +270,7 @@ class Gateway:
     async def _call(self, tool: str, arguments: dict[str, Any], caller: Caller) -> ToolResult:
         started = time.monotonic()
         try:
-            call = self._admission.prepare("", tool, arguments, caller)
+            call = self._prepare("", tool, arguments, caller)
         except ToolError as error:
             call_id = self._next_id()
             # Nothing was begun, but an attempt is evidence too.
@@ -299,6 +300,20 @@ class Gateway:
             rule=decision.rule, level=decision.level.value, real=self.stack.is_real(call.server),
         )  # fmt: skip
         return await self._decided(call, decision, None, started)
+
+    def _prepare(self, call_id: str, tool: str, arguments: dict[str, Any], caller: Caller) -> Call:
+        """See `Admission.prepare`. Whatever else goes wrong there refuses the call too: nothing was begun.
+
+        Raises:
+            ToolError: the call is not valid, does not belong to the task, or could not be looked at.
+        """
+        try:
+            return self._admission.prepare(call_id, tool, arguments, caller)
+        except ToolError:
+            raise
+        except Exception as error:
+            _log.exception("a call could not be prepared")
+            raise FinalError(f"the call could not be looked at, and was not made: {in_words(error)}") from error
 
     async def _decided(self, call: Call, decision: Decision, past: Past | None, started: float) -> ToolResult:
         """Do what was decided on a call. `past`: it was asked for before, by a process that ended."""
@@ -406,12 +421,13 @@ class Gateway:
         """Record that the call begins, and use its approval up. From here on it may have happened.
 
         Raises:
-            DeniedError: the approval was used before.
+            DeniedError: the approval was used before, or on another call.
         """
         if call.definition is not None and call.definition.key is not None:
             call.key = idempotency_key(self.run_id, call.id, call.name, call.arguments, call.definition.key)
         if call.effect is Effect.READ and not approval_id:
             return
+        self._consent.check_unused(approval_id, but_for=call.id if is_spent else "")
         if not is_spent:
             self._consent.spend(approval_id)
         edited = {"arguments": call.arguments} if is_edited else {}
@@ -426,7 +442,7 @@ class Gateway:
             ToolError: the changed call is not valid, or does not belong to the task.
         """
         given = {**call.arguments, **edits, "action": call.action}
-        changed = self._admission.prepare(call.id, call.server, given, call.caller)
+        changed = self._prepare(call.id, call.server, given, call.caller)
         return changed, self._decide(changed)
 
     async def _read_state(self, call: Call) -> str | None:
@@ -510,7 +526,7 @@ class Gateway:
     async def _make_again(self, past: Past) -> ToolResult:
         started = time.monotonic()
         try:
-            call = self._admission.prepare(
+            call = self._prepare(
                 past.id, past.server, {**past.arguments, "action": past.action}, Caller(task=past.task)
             )
         except ToolError as error:
@@ -520,7 +536,7 @@ class Gateway:
     async def _read(self, server: str, action: str, arguments: Mapping[str, Any]) -> ToolResult:
         """A read that the gateway makes of its own accord, if the policy lets anybody make it."""
         try:
-            call = self._admission.prepare("", server, {**arguments, "action": action}, PERSON)
+            call = self._prepare("", server, {**arguments, "action": action}, PERSON)
         except ToolError as error:
             return failure(error)
         decision = self._decide(call)

@@ -68,7 +68,7 @@ class OutsideModels:
         if leave.decision.verdict is not Verdict.ALLOW:
             return failure(DeniedError(leave.decision.rule))
         try:
-            self._consent.spend(leave.approval_id)
+            self._consent.spend_on_model(leave.approval_id, question)
         except DeniedError as error:
             return failure(error)
         return None

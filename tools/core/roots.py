@@ -10,18 +10,21 @@ like secrets, devices and pipes, addresses, `~`.
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tools.core.errors import FixableError
+from tools.core.clean import clean_text
+from tools.core.errors import FixableError, in_words
 from tools.core.names import is_name, is_secret_file
 
 RUNS, FILES = "runs", "files"
 # What results of embedded stores name: store -> the files, below it.
 HANDED_OUT = {"ab_tests": (re.compile(r"[^/]+/(?:units\.parquet|test\.json)"),)}
 PROTECTED_FOLDERS = frozenset({"config"})  # of the project: policy, roles, tasks, stack, goal
-MAX_PATH_CHARS = 4096
+MAX_PATH_BYTES = 4096  # of a path, its end mark included, and of one part of it: what the system takes
+MAX_PART_BYTES = 255
 MAX_FOLDER_ENTRIES = 20_000
 CODE_SUFFIXES = frozenset({".py", ".pyc", ".pyd", ".pyi", ".pyx", ".pth", ".so", ".dll", ".dylib", ".egg", ".whl"})
 
@@ -69,14 +72,15 @@ class Roots:
         Raises:
             FixableError: it leads to what no call may read; says where a call may.
         """
-        real = self._resolved(value)
-        self._check_readable(real, value)
-        if real.is_dir():
-            if any(_below(inner, real) is not None for inner in (self.project, self.home)):
-                raise FixableError(f"{_shown(value)} holds more than data; name a folder of data in it")
-            for entry in _entries(real, value):
-                self._check_readable(_real(entry), str(entry), inside=True)
-        return real
+        with _told(value):
+            real = self._resolved(value)
+            self._check_readable(real, value)
+            if real.is_dir():
+                if any(_below(inner, real) is not None for inner in (self.project, self.home)):
+                    raise FixableError(f"{_shown(value)} holds more than data; name a folder of data in it")
+                for entry in _entries(real, value):
+                    self._check_readable(_real(entry), str(entry), inside=True)
+            return real
 
     def files_below(self, folder: Path) -> list[Path]:
         """The regular files below a folder that `read` gave, sorted; hidden ones are left out."""
@@ -139,8 +143,13 @@ class Roots:
 
         Raises:
             FixableError: it leads elsewhere than into the run's files or below a data folder of the project, through a
-                link, over something that is there, or to what Python could import; says what is valid.
+                link, over something that is there, or to what Python could import, or its name shows as another than
+                it is; says what is valid.
         """
+        with _told(value):
+            return self._written(value)
+
+    def _written(self, value: str) -> Path:
         lexical = self._lexical(value)
         real = _real(lexical)
         shown = _shown(value)
@@ -159,6 +168,8 @@ class Roots:
         for part in own or below or ():
             if part.startswith(".") or is_secret_file(part):
                 raise FixableError(f"{shown} is hidden or named like a secret; choose another name")
+            if clean_text(part) != part:
+                raise FixableError(f"{shown} holds characters that show as nothing, as others or in another order")
         if real.suffix.lower() in CODE_SUFFIXES or self._importable(real):
             raise FixableError(f"{shown} is a place from which Python imports code; valid: {self._writable_words()}")
         return real
@@ -190,13 +201,18 @@ class Roots:
     def _lexical(self, value: str) -> Path:
         """The path as it is written, absolute. Raises `FixableError`: it is an address, or no path at all."""
         shown = _shown(value)
-        if not value.strip() or len(value) > MAX_PATH_CHARS or _CONTROL.search(value):
-            raise FixableError(f"{shown} is no path: it is empty, too long, or holds control characters")
+        if not value.strip() or _CONTROL.search(value):
+            raise FixableError(f"{shown} is no path: it is empty, or holds control characters")
+        path = self.project / value
+        if _bytes(str(path)) >= MAX_PATH_BYTES or any(_bytes(part) > MAX_PART_BYTES for part in path.parts):
+            raise FixableError(
+                f"{shown} is too long: a name takes at most {MAX_PART_BYTES} bytes, a path fewer than {MAX_PATH_BYTES}"
+            )
         if _ADDRESS.match(value) or value.startswith(("//", "\\\\")):
             raise FixableError(f"{shown} is an address; these come from the settings or the goal, never from a call")
         if value.startswith("~"):
             raise FixableError(f"{shown} begins with ~; give a path relative to the project, or an absolute one")
-        return self.project / value
+        return path
 
     def _resolved(self, value: str) -> Path:
         return _real(self._lexical(value))
@@ -284,6 +300,19 @@ def _real(path: Path) -> Path:
         return Path(os.path.realpath(path, strict=False))
     except (OSError, ValueError) as error:
         raise FixableError(f"{_shown(str(path))} cannot be followed: it is no usable path") from error
+
+
+@contextmanager
+def _told(value: str) -> Generator[None]:
+    """What the system says of a path, as a refusal: whoever named it can name another."""
+    try:
+        yield
+    except OSError as error:
+        raise FixableError(f"{_shown(value)} cannot be looked at: {in_words(error)}; name another") from error
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _shown(value: str) -> str:
