@@ -1,21 +1,35 @@
 """Redaction: known values wherever they occur, and text shaped like a credential; ordinary text stays."""
 
 import base64
+import html
 import json
+import shlex
 import urllib.parse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
+from tools.core.dispatch import failure, short, translate
+from tools.core.errors import FinalError, FixableError
+from tools.core.foreign import clean_text, cut
+from tools.core.model_ref import parse_model_ref
 from tools.core.redact import Redactor, is_secret_name, weak_secrets
+from tools.core.roots import Roots
+from tools.core.stdio import Tail
+from tools.registry import INTEGRATIONS, load_spec
 
 
 @pytest.mark.parametrize(
     "name",
     ["OPENAI_API_KEY", "X_TOKEN", "AWS_SECRET_ACCESS_KEY", "DB_PASSWORD", "PGPASSWORD", "SENTRY_DSN", "MY_APIKEY",
      "GOOGLE_CREDENTIALS", "KEY", "DB_PASS", "SMTP_PWD", "AZURE_STORAGE_CONNECTION_STRING", "DATABASE_URL",
-     "STAGING_DATABASE_URL", "SLACK_WEBHOOK_URL", "HF_AUTH", "SERVICE_PAT", "MY_PIN", "COOKIE", "BLOB_SAS"],
+     "STAGING_DATABASE_URL", "SLACK_WEBHOOK_URL", "HF_AUTH", "SERVICE_PAT", "MY_PIN", "COOKIE", "BLOB_SAS",
+     "MINIO_ACCESSKEY", "SECRETKEY", "PRIVATEKEY", "STORAGE_ACCOUNTKEY", "API_TOKENS", "DB_PASSWORDS", "OPENAI_KEYS",
+     "API_KEYS", "CLIENT_SECRETS", "BEARER", "GATEWAY_BEARER", "JWT", "SERVICE_JWT", "AUTHORIZATION", "AUTH_HEADER",
+     "SMTP_PW", "GH_PAT_RO", "SESSION_ID", "APP_SESSIONID"],
 )  # fmt: skip
 def test_names_that_say_secret_are_known(name: str) -> None:
     assert is_secret_name(name)
@@ -24,10 +38,18 @@ def test_names_that_say_secret_are_known(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["PATH", "MONKEY", "TOKENIZERS_PARALLELISM", "MAX_TOKENS", "KEYBOARD", "MLFLOW_TRACKING_URI", "PWD", "OLDPWD",
-     "SSH_AUTH_SOCK", "AUTHOR", "COMPASS", "SPIN", "BASE_URL", "CONNECTION_TIMEOUT", "XAUTHORITY"],
+     "SSH_AUTH_SOCK", "AUTHOR", "COMPASS", "SPIN", "BASE_URL", "CONNECTION_TIMEOUT", "XAUTHORITY",
+     "MLOPS_KEYS", "MAX_NEW_TOKENS", "TOTAL_TOKENS", "PRIMARY_KEYS", "MONKEYS", "TURKEY", "JWT_ALGORITHM",
+     "AUTHORIZATION_URL", "XDG_SESSION_ID", "TERM_SESSION_ID", "MLFLOW_S3_PATH", "RANDOM_SEED"],
 )  # fmt: skip
 def test_ordinary_names_are_not_secret(name: str) -> None:
     assert not is_secret_name(name)
+
+
+def test_a_setting_of_a_spec_that_is_named_like_a_secret_is_declared_as_one() -> None:
+    settings = [setting for name in INTEGRATIONS for setting in load_spec(name).settings]
+    undeclared = {setting.name for setting in settings if is_secret_name(setting.name) and not setting.secret}
+    assert undeclared == {"MLFLOW_TRACKING_USERNAME"}
 
 
 def test_a_declared_secret_is_replaced_though_its_name_does_not_say_so() -> None:
@@ -157,7 +179,10 @@ FORMS: dict[str, Callable[[str], str]] = {
     "as a form": urllib.parse.quote_plus, "percent-encoded, small": lambda v: urllib.parse.quote(v, safe="").lower(),
     "percent-encoded twice": lambda v: urllib.parse.quote(urllib.parse.quote(v, safe=""), safe=""),
     "JSON": json.dumps, "JSON, not ASCII": lambda v: json.dumps(v, ensure_ascii=False), "repr": repr,
-    "JSON in JSON": lambda v: json.dumps(json.dumps(v)),
+    "JSON in JSON": lambda v: json.dumps(json.dumps(v)), "JSON with \\/": lambda v: json.dumps(v).replace("/", "\\/"),
+    "shell": shlex.quote, "HTML": html.escape, "HTML, decimal": lambda v: html.escape(v).replace("&#x27;", "&#39;"),
+    "hex with colons": lambda v: v.encode().hex(":"), "hex with spaces": lambda v: v.encode().hex(" "),
+    "over two lines": lambda v: v[:5] + "\n" + v[5:],
 }  # fmt: skip
 
 
@@ -266,3 +291,133 @@ def test_the_cost_grows_with_the_text_and_not_with_its_square() -> None:
         began = time.process_time()
         redactor.text(piece * (100_000 // len(piece)))
         assert time.process_time() - began < 5, piece
+
+
+LONG = "qx7canary" + "Kp3vLm9Q" * 9
+
+
+@pytest.mark.parametrize("before", range(0, 76, 5))
+@pytest.mark.parametrize("secret", [STRONG, LONG])
+def test_base64_that_is_wrapped_is_replaced_wherever_the_line_breaks(secret: str, before: int) -> None:
+    text = base64.encodebytes(b"u" * before + secret.encode() + b" and after" * 9).decode()
+    inner = base64.b64encode(bytes(before % 3) + secret.encode()).decode()[4:-4]
+    clean = Redactor({"X_TOKEN": secret}).text(text)
+    assert "[redacted:X_TOKEN]" in clean
+    for start in range(0, len(inner) - 12, 4):
+        assert inner[start : start + 12] not in clean.replace("\n", "")
+
+
+def left_of(secret: str, text: str) -> int:
+    """The most characters of a secret's beginning or end that are in a text."""
+    pieces = [piece for n in range(1, len(secret)) for piece in (secret[:n], secret[-n:]) if piece in text]
+    return max(map(len, pieces), default=0)
+
+
+@pytest.mark.parametrize("mark", ["…", "...", "…)", "\\u2026", "... [cut]", "…' names no model", ""])
+@pytest.mark.parametrize("secret", ["qx7canary-Kp3v99-Lm0QzT", "hunter2-hunter2", STRONG, LONG])
+def test_what_a_cut_leaves_of_a_secret_is_replaced(secret: str, mark: str) -> None:
+    redactor = Redactor({"X_TOKEN": secret})
+    before = mark.partition(")")[0].partition("'")[0].partition(" ")[0]
+    for size in range(6, len(secret)):
+        end, start = f"got 'eee{secret[:size]}{mark}", f"{before}{secret[-size:]}eee"
+        for text in (end, start) if mark else (f"got 'eee{secret[:size]}", f"{secret[-size:]}eee"):
+            clean = redactor.text(text)
+            assert left_of(secret, clean) < 6 and "eee" in clean and "[redacted" in clean, (text, clean)
+            assert redactor.text(clean) == clean
+            assert redactor.data({"message": [text]}) == {"message": [clean]}
+
+
+def test_what_a_cut_leaves_of_a_spelling_is_replaced() -> None:
+    redactor = Redactor({"X_TOKEN": STRONG})
+    for name, form in FORMS.items():
+        spelt = form(STRONG).strip("\"'") if "base64" not in name else base64.b64encode(STRONG.encode()).decode()
+        if "lines" not in name:
+            half = spelt[: len(spelt) * 2 // 3]
+            clean = redactor.text(f"was {half}…").replace("\\", "").replace('"', "")
+            assert clean == "was [redacted:X_TOKEN]…", name
+
+
+def test_names_at_the_ends_of_a_text_stay_though_a_secret_begins_or_ends_like_them() -> None:
+    redactor = Redactor(
+        {"A_TOKEN": "production-Kp3v99-Lm0QzT", "B_TOKEN": "churn-model-2026-Kp3v99", "C_TOKEN": "x9Kp-staging"}
+    )
+    data: dict[str, Any] = {
+        "stage": "production", "uri": "models:/production", "name": "churn-model", "version": "churn-model-2026",
+        "where": "staging", "said": "staging is not production", "keys": {"x9Kp-stag": 1, "production-Kp3v99": 2},
+        "list": "production, churn-model and more", "prose": "it waits ... production",
+    }  # fmt: skip
+    assert redactor.data(data) == data
+    assert redactor.text("in production-Kp3v99-L") == "in [redacted:A_TOKEN]"
+
+
+def test_a_cut_beside_a_secret_takes_no_time_by_the_square() -> None:
+    import time
+
+    redactor = Redactor({"A_TOKEN": "a1" * 400, "B_TOKEN": LONG, "C_TOKEN": "..." * 20 + "x1"})
+    for piece in ("a1", "a1…", "qx7can", "qx7can...", "…", ".", "a1a1a1...a1a1a1"):
+        began = time.process_time()
+        redactor.text(piece * (100_000 // len(piece)))
+        assert time.process_time() - began < 5, piece
+
+
+@pytest.mark.parametrize(
+    "secret", ["first line qx7canaryA\nsecond qx7canaryB\n", r"first line qx7canaryA\nsecond qx7canaryB"]
+)
+def test_each_line_of_a_secret_is_one(secret: str) -> None:
+    redactor = Redactor({"MULTI_TOKEN": secret})
+    assert redactor.text("1: first line qx7canaryA") == "1: [redacted:MULTI_TOKEN]"
+    assert redactor.text("2: second qx7canaryB") == "2: [redacted:MULTI_TOKEN]"
+    pem = Redactor({"MY_KEY": "-----BEGIN CERTIFICATE-----\nMIIEvQIBADANBg\nproduction\n-----END CERTIFICATE-----"})
+    assert pem.text("-----BEGIN CERTIFICATE----- production") == "-----BEGIN CERTIFICATE----- production"
+    assert pem.text("MIIEvQIBADANBg") == "[redacted:MY_KEY]"
+
+
+def test_the_token_of_a_header_is_a_secret_of_its_own() -> None:
+    assert (
+        Redactor({"AUTH_HEADER": "Authorization: Bearer qx7canary-1"}).text("got qx7canary-1")
+        == "got [redacted:AUTH_HEADER]"
+    )
+
+
+def message_of(call: Callable[[], object]) -> str:
+    with pytest.raises(FixableError) as raised:
+        call()
+    return raised.value.message
+
+
+MLFLOW = load_spec("mlflow")
+
+
+def tail_of(text: str) -> str:
+    """What is kept of a server's last words, in a sentence."""
+
+    async def read() -> str:
+        tail = Tail()
+        send, receive = anyio.create_memory_object_stream[bytes](9)
+        async with send, receive:
+            for start in range(0, len(text), 1000):
+                await send.send(text[start : start + 1000].encode())
+            await send.aclose()
+            await tail.read(receive)  # type: ignore[arg-type] - a stream of bytes in memory
+        return tail.text
+
+    return f"it said: {anyio.run(read)}"
+
+
+@pytest.mark.parametrize(
+    "cut_at",
+    [
+        lambda text: failure(FinalError(text)).message, lambda text: translate(MLFLOW, "x", ValueError(text)).message,
+        short, lambda text: clean_text(text, 300), lambda text: clean_text("\u200b" * 900 + text, 300), tail_of,
+        lambda text: message_of(lambda: parse_model_ref(f"http://{text}")),
+        lambda text: message_of(lambda: Roots(Path("/p"), Path("/p/.mlops"), run_id=f"/{text}")),
+        lambda text: cut(text, 700),
+    ],
+    ids=["failure", "translate", "short", "clean_text", "invisible", "tail", "model_ref", "roots", "cut"],
+)  # fmt: skip
+def test_wherever_a_text_is_cut_less_than_six_characters_of_a_secret_stay(cut_at: Callable[[str], str]) -> None:
+    secret = "hunter2-hunter2-Lm0QzT"
+    redactor = Redactor({"X_TOKEN": secret})
+    for before in (*range(20, 130), *range(260, 310), *range(540, 710)):
+        clean = redactor.text(cut_at("e" * before + secret + "t" * (4106 - before % 40)))
+        assert left_of(secret, clean) < 6, (before, clean)

@@ -34,7 +34,7 @@ def test_messages_are_passed_on_and_what_is_none_is_an_error_of_its_own() -> Non
     ping = '{"jsonrpc": "2.0", "id": 1, "method": "ping"}'
     found, said = talk(f"import sys; print('{ping}'); print('chatter'); print(); sys.stderr.write('x' * 9000 + 'end')")
     assert found[0] == "SessionMessage" and len(found) == 2 and "Error" in found[1]
-    assert said.endswith("xend") and len(said) == TAIL_BYTES
+    assert said.startswith("…x") and said.endswith("xend") and len(said) == 1 + TAIL_BYTES
 
 
 def test_a_line_without_end_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,17 @@ from types import TracebackType
 MAX_LINE_BYTES = 1 << 16
 MAX_LOG_BYTES = 64 << 20
 DRAIN_TIMEOUT_S = 5.0
+MAX_KEY_LINES = 300  # of one private key; after that many, what is said is taken for something else
+
+_BEGIN = re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY")
+_END = re.compile(r"-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 
 
 class CleanLog:
     """A file that a child writes to through a pipe: line by line, each cleaned, readable by this user alone.
 
-    Use as a context manager around the child's life. Beyond `MAX_LOG_BYTES` the output is read and dropped.
+    The lines of a private key are left out, from the one it begins in to the one it ends in. Use as a context
+    manager around the child's life. Beyond `MAX_LOG_BYTES` the output is read and dropped.
 
     Args:
         path: replaced.
@@ -24,6 +30,7 @@ class CleanLog:
 
     def __init__(self, path: Path, clean: Callable[[str], str]) -> None:
         self.path = path
+        self._key_lines = 0  # that the private key under way may still have
         self._clean = clean
 
     def __enter__(self) -> "CleanLog":
@@ -54,5 +61,18 @@ class CleanLog:
                 self._write([rest])
 
     def _write(self, lines: list[bytes]) -> int:
-        text = "".join(f"{self._clean(line.decode('utf-8', 'replace'))}\n" for line in lines)
-        return os.write(self._file, text.encode())
+        said = [self._without_key(line.decode("utf-8", "replace")) for line in lines]
+        return os.write(self._file, "".join(f"{self._clean(line)}\n" for line in said if line is not None).encode())
+
+    def _without_key(self, line: str) -> str | None:
+        """A line, or what of it follows the private key that an earlier line began; None where all of it is the key."""
+        if self._key_lines:
+            end = _END.search(line)
+            self._key_lines = 0 if end else self._key_lines - 1
+            if end is None or not line[end.end() :].strip():
+                return None
+            line = line[end.end() :]
+        begun = list(_BEGIN.finditer(line))
+        if begun and not _END.search(line, begun[-1].end()):
+            self._key_lines = MAX_KEY_LINES
+        return line

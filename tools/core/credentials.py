@@ -4,6 +4,7 @@ Pure; knows nothing of what is redacted where (`redact.py`).
 """
 
 import base64
+import html
 import json
 import re
 import urllib.parse
@@ -11,8 +12,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _NAME = re.compile(
-    r"(?:(?:^|_|API)KEY|(?:^|_)DSN|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|WEBHOOK|COOKIE)(?:_|$)"
-    r"|(?:_PASS|^PASS|_PWD|_PIN|_AUTH|_PAT|_SAS|CONNECTION_STRING|CONN_STR|DATABASE_URL|WEBHOOK_URL|_USERNAME)$",
+    r"(?:(?:^|_|API)KEY|(?:^|_)DSN|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|WEBHOOK|COOKIE|_PAT"
+    r"|(?:ACCESS|ACCOUNT|APP|AUTH|ENCRYPTION|MASTER|PRIVATE|SECRET|SHARED|SIGNING)KEYS?)(?:_|$)"
+    r"|(?:(?:^|_|API)KEY|(?:^|_)TOKEN|SECRET|PASSWORD|PASSPHRASE|WEBHOOK|COOKIE)S$"
+    r"|(?:^|_)(?:BEARER|JWT|AUTHORIZATION|AUTH_HEADERS?|SESSION_?ID)$"
+    r"|(?:_PASS|^PASS|_PWD?|_PIN|_AUTH|_SAS|CONNECTION_STRING|CONN_STR|DATABASE_URL|WEBHOOK_URL|_USERNAME)$",
+    re.IGNORECASE,
+)
+# Numbers of tokens, columns, a folder, and the desktop's sessions.
+_NO_SECRET = re.compile(
+    r"(?:.*_)?(?:MAX|MIN|NUM|N|NEW|TOTAL|INPUT|OUTPUT|PROMPT|COMPLETION|CONTEXT|USED)_TOKENS"
+    r"|(?:.*_)?(?:PRIMARY|FOREIGN|SORT|JOIN|PARTITION|GROUP|INDEX)_KEYS|MLOPS_KEYS|(?:XDG|I?TERM|SHELL)_SESSION_ID",
     re.IGNORECASE,
 )
 _WORDS = (
@@ -23,12 +33,15 @@ _WORDS = (
 # Bounded everywhere, so that no text takes time by the square of its length.
 _BEFORE = r"(?:[a-z0-9]{1,30}[_-]){0,6}"
 _KEY = re.compile(rf"(?:^|[^A-Za-z])(?:{_WORDS}|pass|pin)$", re.IGNORECASE)
+_PART = re.compile(r"(?:[A-Z]?[a-z]*|[A-Z]*)\d*")
 _VALUE = r"(?!\[redacted)(?!(?:true|false|none|null)\b)"
+
+MIN_LINE_CHARS = 8  # of a line of a secret: shorter ones are in other texts too
 
 
 def is_secret_name(name: str) -> bool:
     """Whether an environment variable's name says that it holds a secret."""
-    return bool(_NAME.search(name))
+    return bool(_NAME.search(name)) and not _NO_SECRET.fullmatch(name)
 
 
 def is_secret_key(key: str) -> bool:
@@ -59,6 +72,19 @@ def is_word(value: str) -> bool:
         or (len(value) < 8 and value.isalnum() and not _is_mixed(value))
         or (len(value) < 16 and value.isalpha() and (value.islower() or value.isupper() or value.istitle()))
     )
+
+
+def is_name_like(value: str) -> bool:
+    """Whether each part of it is a word or a number, as in `churn-model-v2`."""
+    return all(_PART.fullmatch(part) for part in re.split(r"[\W_]+", value))
+
+
+def lines(value: str) -> Iterator[str]:
+    """The lines of a secret of several, which are printed one by one; those that are no word, and no PEM marker."""
+    found = [line.strip() for line in re.split(r"(?:\\[rn]|[\r\n])+", value)]
+    for line in found if len(found) > 1 else ():
+        if len(line) >= MIN_LINE_CHARS and not line.startswith("-----") and not is_word(line):
+            yield line
 
 
 def _is_mixed(value: str) -> bool:
@@ -148,14 +174,19 @@ def spellings(value: str) -> Iterator[str]:
     """
     raw = value.encode("utf-8", "surrogatepass")
     escaped = [json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1]]
+    escaped += [text.replace("/", "\\/") for text in escaped[:2]]
+    markup = [html.escape(value), html.escape(value).replace("&#x27;", "&#39;"), html.escape(value, quote=False)]
+    shell = value.replace("'", "'\"'\"'")
     quoted = [urllib.parse.quote(raw, safe=""), urllib.parse.quote(raw), urllib.parse.quote_plus(raw)]
     twice = [json.dumps(text)[1:-1] for text in escaped] + [urllib.parse.quote(quoted[0], safe="")]
-    yield from dict.fromkeys(form.lower() for form in (value, *escaped, *quoted, *twice, *encodings(raw)))
+    yield from dict.fromkeys(
+        form.lower() for form in (value, *escaped, *markup, shell, *quoted, *twice, *encodings(raw))
+    )
 
 
 def encodings(raw: bytes) -> Iterator[str]:
     """The spellings in which a word is no word any more: hexadecimal, percent signs throughout, base64."""
-    yield raw.hex()
+    yield from (raw.hex(), raw.hex(":"), raw.hex(" "))
     yield "".join(f"%{byte:02x}" for byte in raw)
     for before in range(3):  # bytes of the text in front, modulo 3, decide how base64 cuts the secret
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
@@ -174,6 +205,8 @@ def parts(value: str) -> Iterator[str]:
     for found in re.finditer(r"://[^/\s]+/(?:services|workflows|triggers|(?:api/)?webhooks?\w*)/(\S+)", value):
         yield found[1]
         yield found[1].rpartition("/")[2]
+    if found := re.fullmatch(r"(?i)\s*(?:[\w-]{1,40}:\s*)?(?:bearer|basic)\s+(\S+)\s*", value):
+        yield found[1]
     for found in re.finditer(rf"(?i)(?:^|[?&;\s])[\w-]{{0,40}}(?:{_WORDS}|sig)=([^&;\s]{{4,}})", value):
         yield found[1]
         yield urllib.parse.unquote(found[1])

@@ -20,6 +20,7 @@ from tools.core.errors import (
     ToolError,
     UnknownOutcomeError,
     in_words,
+    shorten,
 )
 from tools.core.model_ref import parse_model_ref
 from tools.core.results import ErrorInfo, Status, ToolResult
@@ -78,8 +79,7 @@ def _check_value(value: str, role: PathRole | ModelRole, roots: Roots) -> None:
 
 def short(value: object, limit: int = 80) -> str:
     """`repr(value)`, cut in the middle of nowhere but never longer than `limit` characters."""
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return shorten(repr(value), limit)
 
 
 def failure(error: ToolError) -> ToolResult:
@@ -93,7 +93,7 @@ def failure(error: ToolError) -> ToolResult:
             status = Status.DENIED
         case _:
             status = Status.FAILED
-    message = error.message[:MAX_MESSAGE_CHARS]
+    message = shorten(error.message, MAX_MESSAGE_CHARS)
     wait_s = error.wait_s if isinstance(error, RetryableError) else None
     outside = error.model if isinstance(error, OutsideStoreError) else None
     return ToolResult(
@@ -143,4 +143,4 @@ def translate(spec: Integration, action: str, error: Exception) -> ToolError:
             f"{spec.title} needs the module {error.name}, which is not installed; run: {spec.install_command()}",
             tried="the installed packages of this environment",
         )
-    return FinalError(f"{spec.title} {action} failed: {in_words(error)}"[:MAX_MESSAGE_CHARS])
+    return FinalError(shorten(f"{spec.title} {action} failed: {in_words(error)}", MAX_MESSAGE_CHARS))

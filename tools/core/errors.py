@@ -127,3 +127,8 @@ def in_words(error: BaseException) -> str:
     if isinstance(error, BUGS):
         return f"a fault of the program ({type(error).__name__}: {text})"
     return text or "no reason was given"
+
+
+def shorten(text: str, limit: int) -> str:
+    """`text`, at most `limit` characters of it; the "…" of a cut also tells redaction where half a secret may be."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

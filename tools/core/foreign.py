@@ -9,6 +9,8 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
+from tools.core.errors import shorten
+
 MAX_DESCRIPTION_CHARS = 1_000
 MAX_SCHEMA_BYTES = 16 * 1024
 MAX_SCHEMA_DEPTH = 12
@@ -32,8 +34,8 @@ def skeleton(name: str) -> str:
 def clean_text(text: str, limit: int) -> str:
     """One line of what can be read: no control, escape, bidirectional or invisible characters; cut at `limit`."""
     plain = "".join(" " if char in "\n\r\t" else char for char in text[: limit * 4] if _is_shown(char))
-    plain = " ".join(plain.split())
-    return plain if len(plain) <= limit else plain[: limit - 1] + "…"
+    plain = " ".join(plain.split()) + ("…" if len(text) > limit * 4 else "")
+    return shorten(plain, limit)
 
 
 def _is_shown(char: str) -> bool:
@@ -73,7 +75,7 @@ def cut(text: str, limit: int) -> str:
     if len(data) <= limit:
         return data.decode("utf-8")
     kept = data[:limit].decode("utf-8", "ignore")
-    return f"{kept}\n[cut here: the server sent {len(data):,} bytes, of which {limit:,} are kept]"
+    return f"{kept}…\n[cut here: the server sent {len(data):,} bytes, of which {limit:,} are kept]"
 
 
 def capped(structured: dict[str, Any] | None, limit: int) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tools.core.arguments import bound_arguments
 from tools.core.contract import Action
-from tools.core.errors import DeniedError, FixableError
+from tools.core.errors import DeniedError, FixableError, shorten
 
 _MISSING = object()
 
@@ -192,5 +192,4 @@ def _same(got: Any, granted: Any) -> bool:
 
 
 def _short(value: object, limit: int = 120) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return shorten(repr(value), limit)

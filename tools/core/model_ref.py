@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from tools.core.errors import FixableError
+from tools.core.errors import FixableError, shorten
 
 MAX_CHARS = 300
 _NAME = r"[^\W_][\w .()+-]{0,199}"
@@ -39,7 +39,7 @@ def parse_model_ref(value: str) -> ModelAddress:
         for form in _FORMS:
             if found := form.fullmatch(value):
                 return ModelAddress(value, **found.groupdict())
-    shown = value if len(value) <= 80 else f"{value[:79]}…"
+    shown = shorten(value, 80)
     raise FixableError(
         f"{shown!r} names no model of the configured store; valid: {VALID}. "
         "Models are never loaded from a path or another address"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tools.core.clean import clean_text
-from tools.core.errors import FixableError, in_words
+from tools.core.errors import FixableError, in_words, shorten
 from tools.core.names import is_name, is_secret_file
 
 RUNS, FILES = "runs", "files"
@@ -316,5 +316,4 @@ def _bytes(text: str) -> int:
 
 
 def _shown(value: str) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else f"{text[:119]}…"
+    return shorten(repr(value), 120)

@@ -25,6 +25,7 @@ from tools.core.errors import (
     RetryableError,
     ToolError,
     UnknownOutcomeError,
+    shorten,
 )
 from tools.core.journal import Journal
 from tools.core.meta import GatewayKey
@@ -246,7 +247,7 @@ def _typed(call: Call, raw: RawResult) -> ToolResult:
 def _from_third_party(raw: RawResult) -> ToolResult:
     data = raw.structured if raw.structured is not None else {"text": raw.text}
     if raw.is_error:
-        text = raw.text[:MAX_MESSAGE_CHARS] or "the server reported an error without a text"
+        text = shorten(raw.text, MAX_MESSAGE_CHARS) or "the server reported an error without a text"
         error = ErrorInfo(kind=ErrorKind.FIXABLE, message=text)
         return ToolResult(status=Status.FAILED, message=text, error=error, content=raw.blocks)
     return ToolResult(status=Status.OK, data=data, content=raw.blocks)

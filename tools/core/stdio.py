@@ -35,17 +35,21 @@ class Tail:
 
     def __init__(self) -> None:
         self._bytes = b""
+        self._is_cut = False
         self.ended = anyio.Event()
 
     async def read(self, stream: anyio.abc.ByteReceiveStream) -> None:
         with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
             async for chunk in stream:
-                self._bytes = (self._bytes + chunk)[-TAIL_BYTES:]
+                whole = self._bytes + chunk
+                self._bytes = whole[-TAIL_BYTES:]
+                self._is_cut = self._is_cut or len(whole) > TAIL_BYTES
         self.ended.set()
 
     @property
     def text(self) -> str:
-        return self._bytes.decode("utf-8", "replace")
+        """What is left; it begins with "…" where more was said before."""
+        return ("…" if self._is_cut else "") + self._bytes.decode("utf-8", "replace")
 
 
 @asynccontextmanager

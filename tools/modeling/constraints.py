@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from tools.core.bounds import parse_json
-from tools.core.errors import FixableError
+from tools.core.errors import FixableError, shorten
 from tools.modeling.search import SearchConstraints
 from tools.modeling.trials import Trial
 
@@ -24,11 +24,13 @@ def read_constraints(text: str) -> SearchConstraints:
     try:
         return SearchConstraints.model_validate(parse_json(text))
     except FixableError as error:
-        raise FixableError(f"the constraints are {error.message}; got {text[:80]!r}; valid: {VALID}") from error
+        raise FixableError(f"the constraints are {error.message}; got {shorten(text, 80)!r}; valid: {VALID}") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "constraints"
-        raise FixableError(f"constraints: {where}: {first['msg']}; got {text[:120]!r}; valid: {VALID}") from error
+        raise FixableError(
+            f"constraints: {where}: {first['msg']}; got {shorten(text, 120)!r}; valid: {VALID}"
+        ) from error
 
 
 def violations(

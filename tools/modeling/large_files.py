@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tools.core.errors import FixableError
+from tools.core.errors import FixableError, shorten
 from tools.core.files import replacing
 from tools.modeling.data import check_file, read_table
 from tools.modeling.reading.parquet import physical_columns
@@ -102,7 +102,7 @@ def open_large(path: Path, settings: ReadSettings = DEFAULT) -> Generator[LargeT
             lazy = _lazy(source)
             table = LargeTable(source, _rows(lazy), lazy.collect_schema().names())
         except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
-            text = " ".join(str(error).split())[:200]
+            text = shorten(" ".join(str(error).split()), 200)
             raise FixableError(f"cannot read {path}: it is damaged or of an unknown form: {text}") from error
         yield table
 

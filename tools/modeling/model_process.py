@@ -216,7 +216,7 @@ def _words(error: BaseException) -> str:
         message = getattr(error, "message", None) or str(error)
         text = " ".join(str(message).split()) or f"it ended with {type(error).__name__}"
         text = _WITH_ROWS.sub("", text)
-    return text[:MAX_ERROR_CHARS]
+    return text if len(text) <= MAX_ERROR_CHARS else f"{text[: MAX_ERROR_CHARS - 1]}…"
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from tools.core.errors import FinalError, FixableError, OutsideStoreError
+from tools.core.errors import FinalError, FixableError, OutsideStoreError, shorten
 from tools.core.model_ref import ModelAddress, parse_model_ref
 
 if TYPE_CHECKING:
@@ -264,8 +264,8 @@ def _host_of(location: str) -> str | None:
 
 def _shown(location: str) -> str:
     """An address without user and password."""
-    return re.sub(r"(?<=://)[^/@]*@", "", location)[:200]
+    return shorten(re.sub(r"(?<=://)[^/@]*@", "", location), 200)
 
 
 def _unloadable(model_uri: str, error: Exception, tried: str) -> FinalError:
-    return FinalError(f"cannot load the model {model_uri}: {' '.join(str(error).split())[:300]}", tried=tried)
+    return FinalError(f"cannot load the model {model_uri}: {shorten(' '.join(str(error).split()), 300)}", tried=tried)

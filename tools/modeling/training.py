@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
-from tools.core.errors import FixableError
+from tools.core.errors import FixableError, shorten
 from tools.modeling.data import Task, check_target, check_task, load_parts, require_columns, unify
 from tools.modeling.fairness import Audit, make_audit
 from tools.modeling.labels import positive_label
@@ -333,4 +333,4 @@ def fit(
             weighted = {} if weights is None else {"model__sample_weight": weights}
             return model.fit(X, y.to_numpy(), **weighted)
         except (ValueError, ArithmeticError) as error:
-            raise UnusableConfig(" ".join(str(error).split())[:200]) from error
+            raise UnusableConfig(shorten(" ".join(str(error).split()), 200)) from error

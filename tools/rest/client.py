@@ -16,7 +16,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from pydantic import BaseModel, ValidationError
 
 from tools.core.contract import CallContext
-from tools.core.errors import FinalError, FixableError
+from tools.core.errors import FinalError, FixableError, shorten
 from tools.core.proxies import is_this_machine
 from tools.core.redact import Redactor
 from tools.rest import faults
@@ -378,7 +378,7 @@ def fill(path: str, values: Values) -> str:
     texts = {name: _text(value) for name, value in values.items()}
     for name, text in texts.items():
         if text in ("", ".", "..") or not text.isprintable():
-            raise FixableError(f"{name} must be a name, got {text[:80]!r}")
+            raise FixableError(f"{name} must be a name, got {shorten(text, 80)!r}")
     return path.format_map({name: quote(text, safe="") for name, text in texts.items()})
 
 

@@ -28,6 +28,7 @@ from tools.core.errors import (
     RetryableError,
     ToolError,
     UnknownOutcomeError,
+    shorten,
 )
 
 MAX_WORDS = 300  # characters of the server's own words in a message
@@ -153,7 +154,7 @@ def words(content_type: str, body: bytes) -> str:
 
 
 def _short(line: str) -> str:
-    return line if len(line) <= MAX_WORDS else line[: MAX_WORDS - 1] + "…"
+    return shorten(line, MAX_WORDS)
 
 
 def _told(content: Any, depth: int = 0) -> str:

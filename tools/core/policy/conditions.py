@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tools.core.errors import shorten
 from tools.core.policy.amounts import amounts_of
 from tools.core.policy.file import PERSON_ROLE, WEEKDAYS, Bounds, Freeze, Rule, When, minutes_of
 from tools.core.policy.proposal import ProposedCall
@@ -139,4 +140,4 @@ def _or(names: list[str]) -> str:
 
 def _short(value: Any) -> str:
     text = repr(value) if not isinstance(value, int) or abs(value) < 10**30 else "a number of that size"
-    return text if len(text) <= 60 else f"{text[:59]}…"
+    return shorten(text, 60)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tools.core.errors import shorten
 from tools.integrations.great_expectations.spec import Finding
 
 MAX_EXAMPLES = 3
@@ -126,13 +127,13 @@ def _exception_text(info: dict[str, Any]) -> str:
     text = (
         info.get("exception_message") or next((v.get("exception_message") for v in nested), None) or "no reason given"
     )
-    return " ".join(str(text).split())[:200]
+    return shorten(" ".join(str(text).split()), 200)
 
 
 def _shown(value: object) -> str:
     text = json.dumps(value, default=str) if isinstance(value, dict) else str(value) if value != "" else "''"
     text = repr(value) if isinstance(value, str) and not value.strip() else text
-    return text if len(text) <= MAX_EXAMPLE_CHARS else text[: MAX_EXAMPLE_CHARS - 1] + "…"
+    return shorten(text, MAX_EXAMPLE_CHARS)
 
 
 def message(data: str, rows: int, found: tuple[list[Finding], list[Finding]], bad: int) -> str:

@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from tools.core.errors import FixableError
+from tools.core.errors import FixableError, shorten
 from tools.integrations.great_expectations.doubts import as_results, doubts_of, target_doubts
 from tools.integrations.great_expectations.findings import EXAMPLES, Checked
 from tools.integrations.great_expectations.profile import filler_columns, plain, profile
@@ -109,7 +109,9 @@ def _run(frame: Frame, configs: list[dict[str, Any]]) -> tuple[dict[str, Any], l
         try:
             suite = gx.ExpectationSuite(name="data_checks", expectations=configs)
         except (GreatExpectationsError, ValueError, TypeError) as error:
-            raise FixableError(f"suite: Great Expectations refuses it: {' '.join(str(error).split())[:300]}") from error
+            raise FixableError(
+                f"suite: Great Expectations refuses it: {shorten(' '.join(str(error).split()), 300)}"
+            ) from error
         if len(suite.expectations) < len(configs):
             known = {expectation.expectation_type for expectation in suite.expectations}
             refused = sorted({str(config.get("type")) for config in configs} - known)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tools.core.errors import FixableError
+from tools.core.errors import FixableError, shorten
 from tools.integrations.great_expectations.doubts import as_results, doubts_of, target_doubts
 from tools.integrations.great_expectations.findings import EXAMPLES, Checked
 from tools.integrations.great_expectations.large_profile import (
@@ -77,7 +77,7 @@ def check_large(data: Path, reference: Path | None, own: list[Config] | None, ar
             results = check(table, configs)
             nulls = table.facts([pl.col(name).null_count() for name in table.dtypes])
         except pl.exceptions.PolarsError as error:
-            text = " ".join(str(error).split())[:200]
+            text = shorten(" ".join(str(error).split()), 200)
             raise FixableError(f"cannot check {args.data}: {type(error).__name__}: {text}") from error
     empty = {name for name, count in nulls.items() if count == table.rows}
     suite = {"name": "data_checks", "expectations": configs}

@@ -20,6 +20,7 @@ from tools.core.errors import (
     RetryableError,
     ToolError,
     UnknownOutcomeError,
+    shorten,
 )
 from tools.core.proxies import may_use_proxy
 from tools.integrations.mlflow.spec import FoundRuns, LoggedStudy, RunInfo
@@ -202,7 +203,7 @@ def reported(uri: str, *, writing: str = "") -> Generator[None]:
 
 
 def _translated(error: Any, uri: str, writing: str) -> ToolError:
-    text = " ".join(str(error.message).split())[:400]
+    text = shorten(" ".join(str(error.message).split()), 400)
     if "out-of-date database schema" in text:
         return NeedsPersonError(
             f"the MLflow database {hidden(uri)} was made by another version of MLflow than this one: make a copy, "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tools.core.bounds import parse_json
 from tools.core.contract import Backend, CallContext, NoArgs
-from tools.core.errors import FixableError, NoDataError
+from tools.core.errors import FixableError, NoDataError, shorten
 from tools.integrations.optuna.spec import (
     SAMPLERS,
     ArchitectureArgs,
@@ -274,7 +274,7 @@ def _distributions(text: str) -> "dict[str, BaseDistribution]":
     try:
         space = parse_json(text)
     except FixableError as error:
-        raise FixableError(f"the space is {error.message}; got {text[:80]!r}") from error
+        raise FixableError(f"the space is {error.message}; got {shorten(text, 80)!r}") from error
     if not isinstance(space, Mapping) or not space:
         raise FixableError(f"the space must be an object of parameters ({SPACE_TYPES}), got {space!r}")
     makers = {"float": FloatDistribution, "int": IntDistribution, "categorical": CategoricalDistribution}

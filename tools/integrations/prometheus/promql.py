@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from tools.core.errors import FixableError
+from tools.core.errors import FixableError, shorten
 
 SUPPORTED = (
     'numbers; selectors name{label="x", label!="x", label=~"re", label!~"re"}; rate() and increase() over '
@@ -145,7 +145,7 @@ class _Parser:
                 raise self.error(f"it is too long: more than {MAX_TOKENS} words and signs")
 
     def error(self, what: str) -> FixableError:
-        shown = self.text if len(self.text) <= 120 else f"{self.text[:119]}…"
+        shown = shorten(self.text, 120)
         return FixableError(f"PromQL {shown!r}: {what}. The embedded store supports {SUPPORTED}")
 
     def peek(self) -> tuple[str, str]:

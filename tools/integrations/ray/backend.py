@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tools.core.child_env import child_env
 from tools.core.contract import Backend, CallContext
-from tools.core.errors import FinalError, RetryableError
+from tools.core.errors import FinalError, RetryableError, shorten
 from tools.integrations.ray.spec import ColumnCounts, CountArgs
 from tools.modeling.search import SearchResult, TuneArgs
 
@@ -142,7 +142,7 @@ def _run(tuning: "Tuning", scratch: Path) -> None:
         if result.metrics and "record" in result.metrics:
             found[job["number"]] = Trial.model_validate(result.metrics["record"])
         elif result.error:
-            problem = str(result.error).strip().splitlines()[-1][:200]
+            problem = shorten(str(result.error).strip().splitlines()[-1], 200)
             found[job["number"]] = failed_trial(job["number"], job["config"], problem)
     # In the order they were drawn, not in the order they ended. Those that the time budget cut off are not in it.
     for number in sorted(found):
@@ -193,7 +193,7 @@ def cluster(address: str | None) -> Generator[Any]:
                 )
     except Exception as error:  # Ray raises bare ones too; each becomes one of ours
         ray.shutdown()  # what did start of it
-        text = " ".join(str(error).split())[:200]
+        text = shorten(" ".join(str(error).split()), 200)
         if address:
             raise RetryableError(f"no Ray cluster answers at {address}: {text}") from error
         raise FinalError(f"Ray does not start on this machine: {text}") from error

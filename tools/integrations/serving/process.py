@@ -16,7 +16,15 @@ from typing import Any
 import httpx
 
 from tools.core.child_env import child_env
-from tools.core.errors import FinalError, FixableError, NeedsPersonError, OutsideStoreError, RetryableError, ToolError
+from tools.core.errors import (
+    FinalError,
+    FixableError,
+    NeedsPersonError,
+    OutsideStoreError,
+    RetryableError,
+    ToolError,
+    shorten,
+)
 from tools.core.files import open_private
 from tools.integrations.serving.engine import HOST, EngineConfig
 
@@ -174,9 +182,9 @@ def _refusal(response: httpx.Response) -> tuple[str, bool]:
     """What the engine says is wrong, and whether it refused a model because of where its files are."""
     try:
         told = response.json()
-        return str(told["error"])[:400], bool(told.get("outside"))
+        return shorten(str(told["error"]), 400), bool(told.get("outside"))
     except (ValueError, KeyError, TypeError):  # not one of our answers
-        return response.text[:400] or "no reason given", False
+        return shorten(response.text, 400) or "no reason given", False
 
 
 def _environment() -> dict[str, str]:
@@ -238,4 +246,4 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _tail(log: Path) -> str:
     lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1][:200] if lines else "empty"
+    return shorten(lines[-1], 200) if lines else "empty"

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from tools.core.errors import OutsideStoreError, ToolError
+from tools.core.errors import OutsideStoreError, ToolError, shorten
 from tools.integrations.serving.lanes import Lanes
 from tools.integrations.serving.routing import NOT_ASKED
 from tools.integrations.serving.state import ModelRef
@@ -143,7 +143,7 @@ class Worker:
 def _score(answer: bytes, rows: int) -> Score:
     """What a model's process sent, checked: a model may send anything."""
     if answer[:1] == BAD:
-        return Score(500, 0.0, error=answer[1:].decode("utf-8", "replace")[:MAX_ERROR_CHARS])
+        return Score(500, 0.0, error=shorten(answer[1:].decode("utf-8", "replace"), MAX_ERROR_CHARS))
     try:
         score = _SENT.validate_json(answer[1:])
         if score.ok:
@@ -244,4 +244,4 @@ class Variant:
         disabled = self.restarts is not None and self._losses > self.restarts
         self.state = "disabled" if disabled else "unhealthy"
         _log.error("model %s lost (%s): %s", self.model.version, self.state, message)
-        return Score(status, (time.perf_counter() - started) * 1000.0, error=message[:MAX_ERROR_CHARS])
+        return Score(status, (time.perf_counter() - started) * 1000.0, error=shorten(message, MAX_ERROR_CHARS))

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tools.core.errors import FixableError
+from tools.core.errors import FixableError, shorten
 from tools.modeling.reading.kinds import EXACT
 from tools.modeling.reading.records import refuse_doubles
 from tools.modeling.reading.text import KINDS
@@ -46,7 +46,7 @@ def read_parquet(path: Path, drop: Sequence[str] = (), *, strict: bool = False) 
     try:
         frame = _flat_index(pd.read_parquet(path), facts)
     except (pa.ArrowException, OSError) as error:
-        text = " ".join(str(error).split())[:200]
+        text = shorten(" ".join(str(error).split()), 200)
         raise FixableError(f"cannot read {path}: the Parquet file is damaged or of an unknown form: {text}") from error
     for name in frame.columns:
         at = schema.get_field_index(str(name))
