@@ -32,7 +32,7 @@ def play(home: Path, do: Any, answer: Any = None) -> list[dict[str, Any]]:
 
     with make_gateway(home, policy=SUPERVISED) as gateway:
         anyio.run(go, GatewayServer(gateway))
-        return gateway.journal.records()
+    return gateway.journal.records()  # after it closed, which waits for what is still being recorded
 
 
 def of(records: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
