@@ -188,7 +188,9 @@ def check_world(
             content = file.read_bytes()
             found.hold("no secret is written down", SECRET.encode() not in content, file)
             found.hold("nothing outside was read", OUTSIDE_WORD.encode() not in content, file)
-    state = json.loads((project / ".mlops" / "serving" / "state.json").read_text(encoding="utf-8"))
+    served = project / ".mlops" / "serving" / "state.json"
+    nothing: dict[str, Any] = {"champion": {"version": 0}, "canary": None}
+    state = json.loads(served.read_text(encoding="utf-8")) if served.exists() else nothing
     champion = ended.results["close_loop"].champion_version if "close_loop" in ended.results else None
     if champion is not None:
         serves = int(state["champion"]["version"])

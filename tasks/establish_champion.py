@@ -206,7 +206,8 @@ def grants(inputs: Inputs, done: Evidence) -> list[Grant]:
     found.append(grant("mlflow.train_model", train=[slices(inputs)["reference"]]))
     trained = done.last("mlflow.train_model", TrainedModel)
     if trained is not None and _doubt(inputs, trained) is None:
-        found.append(grant("mlflow.register_model", model_uri=trained.model_uri))
+        # The note is what tells a baseline of ours from a version of others, so it is no caller's choice.
+        found.append(grant("mlflow.register_model", model_uri=trained.model_uri, note=BASELINE))
     if (registered := done.last("mlflow.register_model", RegisteredVersion)) is not None:
         found.append(grant("mlflow.promote_version", version=registered.version))
     return found

@@ -185,11 +185,12 @@ def call_of(name: str, model: Any, status: Status = Status.OK, given: Any = None
 def test_a_baseline_without_an_error_becomes_no_champion_unless_the_goal_accepts_it(
     accept: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.establish_champion.slices", lambda inputs: {"reference": "r.parquet"})
+    files = {"reference": "r.parquet", "reference_all": "ra.parquet", "current_all": "ca.parquet"}
+    monkeypatch.setattr("tasks.establish_champion.slices", lambda inputs: files)
     inputs = Inputs(goal_of(*accept), {})
     none = call_of("mlflow.get_champion", TrainedModel, Status.NO_DATA)
     trained = call_of("mlflow.train_model", TrainedModel, model_uri="models:/m", too_good=PERFECT)
-    evidence = Evidence((none, trained), inputs)
+    evidence = Evidence((none, call_of("mlflow.list_versions", TrainedModel, Status.NO_DATA), trained), inputs)
     granted = {grant.call for grant in establish_champion.grants(inputs, evidence)}
     assert ("mlflow.register_model" in granted) is bool(accept)
     claimed = establish_champion.Result(version=1, model_uri="models:/m", trained_now=True, summary="s")

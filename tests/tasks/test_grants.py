@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks import release
+from tasks import establish_champion, release
 from tasks.base import Evidence, Inputs, load_task
 from tasks.goal import Goal
 from tests.helpers.results import data_like
@@ -170,6 +170,10 @@ def test_a_first_champion_is_only_what_was_trained_and_registered_here(monkeypat
     assert granted("establish_champion", {}, none).keys() == {"mlflow.get_champion", "mlflow.list_versions"}
     empty = made("mlflow.list_versions", Status.NO_DATA)
     assert granted("establish_champion", {}, none, empty)["mlflow.train_model"] == {"train": ["r.parquet"]}
+    trained = made("mlflow.train_model", model_uri="models:/m-1", too_good="")
+    # The note tells a baseline of ours from a version of others: with another one the next step would ask a person.
+    registering = {"model_uri": "models:/m-1", "note": establish_champion.BASELINE}
+    assert granted("establish_champion", {}, none, empty, trained)["mlflow.register_model"] == registering
     registered = made("mlflow.register_model", version=7, model_uri="models:/churn/7")
     assert granted("establish_champion", {}, none, empty, registered)["mlflow.promote_version"] == {"version": 7}
 

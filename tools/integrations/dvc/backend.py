@@ -247,10 +247,14 @@ class DVCBackend(Backend):
         for name in ("dvc", "dvc_data", "dvc_objects"):  # DVC logs to stdout, which belongs to the MCP protocol
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         configured = self.settings.get("DVC_REPO")
-        store = ctx.store("dvc").resolve()
-        root = ctx.configured(configured) if configured else _embedded(store)
-        # Not written down: DVC's configuration file takes ASCII only, and where a project lies is anybody's choice.
-        own = None if configured else {"core": {"site_cache_dir": str(store / "site")}}
+        own: dict[str, Any] | None = None
+        if configured:
+            root = ctx.configured(configured)
+        else:
+            store = ctx.store("dvc").resolve()
+            root = _embedded(store)
+            # Not written down: DVC's configuration file takes ASCII only, and where a project lies is anybody's choice.
+            own = {"core": {"site_cache_dir": str(store / "site")}}
         try:
             repo = Repo(str(root), config=own)
         except NotDvcRepoError as error:
