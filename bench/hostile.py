@@ -105,7 +105,7 @@ def one_run(case: str, seed: int, per_task: int, found: Invariants) -> list[Reco
 
 
 def prepare(project: Path, folder: Path) -> None:
-    """Things that must stay as they are, outside the project and in it, and a limit that lets so many calls be made."""
+    """Things that must stay as they are, outside the project and in it, and limits that let so many calls be made."""
     outside = folder / "outside"
     outside.mkdir()
     (outside / "secret.csv").write_text(f"a,b\n1,{OUTSIDE_WORD}\n", encoding="utf-8")
@@ -114,7 +114,8 @@ def prepare(project: Path, folder: Path) -> None:
     (project / "my_trainer.py").write_text("TOUCHED = False\n", encoding="utf-8")
     policy = project / "config" / "policy.yaml"
     content = yaml.safe_load(policy.read_text(encoding="utf-8"))
-    content["limits"]["calls"] = {"per_run": 1_000_000}
+    for name in ("calls", "minutes", "trials"):  # else a run ends at one of them long before so many calls
+        content["limits"][name] = {**content["limits"][name], "per_run": 1_000_000}
     policy.write_text(yaml.safe_dump(content), encoding="utf-8")
 
 
