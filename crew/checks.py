@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tools.core.contract import CallContext, Integration
-from tools.core.errors import NeedsPersonError, ToolError, in_words
+from tools.core.errors import NeedsPersonError, ToolError, in_words, shorten
 from tools.core.isolation import available
 from tools.core.proxies import may_use_proxy
 from tools.core.redact import Redactor
@@ -324,7 +324,7 @@ def _health(
         found.fix = _fix(error, spec, found)
     except Exception as error:  # noqa: BLE001 - a library may fail with anything; the finding says so
         found.state, found.reached = ("broken" if spec.extra is None else "warn"), False
-        found.detail, found.fix = in_words(error)[:400], _fix(error, spec, found)
+        found.detail, found.fix = shorten(in_words(error), 400), _fix(error, spec, found)
     return found
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,7 +65,7 @@ class RunOutcome:
     results: dict[str, TaskResult] = field(default_factory=dict[str, TaskResult])
     production: str = ""
 
-    @property
+    @cached_property
     def evidence(self) -> notebook.Evidence:
         """What the run measured, as tables and plots."""
         return notebook.Evidence(self.folder)

@@ -38,21 +38,7 @@ def terminal_prompt(screen: Screen) -> Prompt:
     the question was on the screen does not count. The prompt returns None when standard input is no terminal or ends,
     or when the question was answered elsewhere (or the run stopped) meanwhile.
     """
-    asking = threading.Lock()
-
-    def prompt(approval: Approval, answered: Callable[[], bool]) -> Reply:
-        if not sys.stdin.isatty():
-            return None
-        with asking:
-            if answered():
-                return None
-            screen.pause()
-            try:
-                return (_choose if approval.asks else _decide)(screen, approval, answered, _ask)
-            finally:
-                screen.resume()
-
-    return prompt
+    return _prompt(screen, _ask, lambda: sys.stdin.isatty())
 
 
 def cell_prompt(screen: Screen) -> Prompt:
@@ -61,15 +47,22 @@ def cell_prompt(screen: Screen) -> Prompt:
     Its input box cannot be taken back: where the question was answered elsewhere, the next one is asked after a line
     was entered.
     """
+    return _prompt(screen, _ask_in_cell, lambda: True)
+
+
+def _prompt(screen: Screen, ask: Ask, is_possible: Callable[[], bool]) -> Prompt:
+    """One question at a time, while the screen is nobody else's; None where nobody can be asked here."""
     asking = threading.Lock()
 
     def prompt(approval: Approval, answered: Callable[[], bool]) -> Reply:
+        if not is_possible():
+            return None
         with asking:
             if answered():
                 return None
             screen.pause()
             try:
-                return (_choose if approval.asks else _decide)(screen, approval, answered, _ask_in_cell)
+                return (_choose if approval.asks else _decide)(screen, approval, answered, ask)
             finally:
                 screen.resume()
 

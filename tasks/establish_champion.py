@@ -10,6 +10,7 @@ from pydantic import Field
 
 from tasks.base import Evidence, Inputs, Runbook, Steps, TaskResult, call, expect, returned, succeed
 from tasks.common import slices, training, unanswered
+from tools.core.errors import shorten
 from tools.core.grants import Grant, grant
 from tools.core.results import Status, ToolResult
 from tools.integrations.mlflow.spec import Champion, ReadOutput, RegisteredVersion, TrainedModel, VersionInfo, Versions
@@ -123,7 +124,7 @@ def _counted(others: list[VersionInfo]) -> str:
 def _described(version: VersionInfo) -> str:
     beside = [f"stage {version.stage}"] if version.stage else []
     beside += [f"alias {alias}" for alias in version.aliases[:5]]
-    note = f" {version.note[:200]}" if version.note else ""
+    note = f" {shorten(version.note, 200)}" if version.note else ""
     return f"Made {version.created[:10]}{''.join(f', {name}' for name in beside)}.{note}"
 
 

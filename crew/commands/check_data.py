@@ -102,7 +102,6 @@ def _goal_at(path: Path, env: Mapping[str, str]) -> "Goal":
 
 def _judged(read: list["ReadFile"], goal: "Goal") -> tuple[list[str], list[str]]:
     """What a person should know of the target and of columns that tell it; and what a run would refuse for it."""
-    from tools.modeling.accepted import KINDS, is_accepted
     from tools.modeling.labels import read_labels, told_positive
     from tools.modeling.leaks import find_leaks, shared_rows_doubt
     from tools.modeling.reading.compare import shared_rows
@@ -125,8 +124,8 @@ def _judged(read: list["ReadFile"], goal: "Goal") -> tuple[list[str], list[str]]
     refused: list[str] = []
     for doubt in found:
         words = f"{doubt.column}: {doubt.reason}" if doubt.column else doubt.reason
-        passes = not doubt.critical or (doubt.kind in KINDS and is_accepted(goal.data.accept, doubt.kind, doubt.column))
-        (notes if passes else refused).append(words)
+        stops = doubt.critical and not doubt.is_accepted(goal.data.accept)
+        (refused if stops else notes).append(words)
     return notes, refused
 
 

@@ -40,14 +40,16 @@ def pipeline(table: pd.DataFrame, *, encoded: bool) -> Any:
 
 @contextlib.contextmanager
 def tracked(uri: str) -> Iterator[Any]:
-    """MLflow's own functions, set to a store as a notebook would be; what was set before comes back."""
+    """MLflow's own functions, set to a store as a notebook in the store's folder would be (a database keeps the files
+    of models in `mlruns` of the current folder); what was set before comes back."""
     import mlflow
 
     os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
     before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     mlflow.set_tracking_uri(uri)
+    place = Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else Path.cwd()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.chdir(place):
             warnings.simplefilter("ignore")
             yield mlflow
     finally:

@@ -1,7 +1,9 @@
 """Models that misbehave, as a user's own model might. Pickled by value, so that any process can load them."""
 
+import contextlib
 import os
 import time
+from pathlib import Path
 
 import cloudpickle
 import numpy as np
@@ -45,4 +47,5 @@ def save(model: BaseEstimator, folder: str) -> None:
     from tests.helpers import odd_models
 
     cloudpickle.register_pickle_by_value(odd_models)
-    save_model(model, folder, serialization_format="cloudpickle", pip_requirements=["scikit-learn"])
+    with contextlib.chdir(Path(folder).parent):  # MLflow makes its default store in the current folder
+        save_model(model, folder, serialization_format="cloudpickle", pip_requirements=["scikit-learn"])

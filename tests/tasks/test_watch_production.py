@@ -61,6 +61,6 @@ def test_the_watch_reaches_back_to_the_reading_before_the_traffic_however_long_t
 def test_the_canarys_story_says_who_answered() -> None:
     verdict = load_spec("judge").action("judge_canary").result
     judged = data_like(verdict, message="Wait after 400 requests.", champion_value=None, challenger_value=None)
-    told = canary._story(CanaryVerdict.model_validate(judged), 55, 48)
+    told = canary._story(CanaryVerdict.model_validate(judged), 55, 48, [5.0])
     assert told == "Wait after 400 requests. The champion answered 48 of the 55 requests routed to the challenger."
-    assert "answered" not in canary._story(CanaryVerdict.model_validate(judged), 55, 0)
+    assert "answered" not in canary._story(CanaryVerdict.model_validate(judged), 55, 0, [5.0])

@@ -251,7 +251,7 @@ class Approver:
             for channel in channels:
                 channel.put(asked, self.store)
             return await self._decided(asked, channels, is_stopping, is_suspending, check, on_flaw, remind)
-        except BaseException:
+        except BaseException:  # whatever ends the wait, a cancellation too: the question is withdrawn
             self._give_up(asked)
             raise
         finally:

@@ -20,6 +20,7 @@ from tools.core.errors import (
     ToolError,
     UnknownOutcomeError,
     in_words,
+    short,
     shorten,
 )
 from tools.core.model_ref import parse_model_ref
@@ -40,7 +41,8 @@ def validate_arguments(action: Action, arguments: Mapping[str, Any]) -> Any:
         return action.args.model_validate(dict(arguments))
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc']) or 'arguments'}: {item['msg']} (got {short(item['input'])})"
+            f"{'.'.join(str(part) for part in item['loc']) or 'arguments'}: {item['msg']} "
+            f"(got {short(item['input'], 80)})"
             for item in error.errors(include_url=False)
         )
         valid = ", ".join(action.args.model_fields) or "none"
@@ -75,11 +77,6 @@ def _check_value(value: str, role: PathRole | ModelRole, roots: Roots) -> None:
         roots.write(role.path_in(value))
     else:
         roots.read(role.path_in(value))
-
-
-def short(value: object, limit: int = 80) -> str:
-    """`repr(value)`, cut in the middle of nowhere but never longer than `limit` characters."""
-    return shorten(repr(value), limit)
 
 
 def failure(error: ToolError) -> ToolResult:

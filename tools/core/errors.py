@@ -129,6 +129,11 @@ def in_words(error: BaseException) -> str:
     return text or "no reason was given"
 
 
+def short(value: object, limit: int = 120) -> str:
+    """`repr(value)`, shortened."""
+    return shorten(repr(value), limit)
+
+
 def shorten(text: str, limit: int) -> str:
     """`text`, at most `limit` characters of it; the "…" of a cut also tells redaction where half a secret may be."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -10,7 +10,7 @@ from typing import Any
 
 from tools.core.arguments import bound_arguments
 from tools.core.contract import Action
-from tools.core.errors import DeniedError, FixableError, shorten
+from tools.core.errors import DeniedError, FixableError, short
 
 _MISSING = object()
 
@@ -171,15 +171,15 @@ def _held(
         if isinstance(value, OneOf):
             allowed = [normal({**filled, argument: item}).get(argument) for item in value.values]
             if asked.get(argument) not in allowed:
-                return f"{name}: {argument} must be {value}, got {_short(given.get(argument))}", {}
+                return f"{name}: {argument} must be {value}, got {short(given.get(argument))}", {}
         elif argument in given and asked.get(argument) != wanted.get(argument):
-            return f"{name}: {argument} is bound to {_short(value)}, got {_short(given[argument])}", {}
+            return f"{name}: {argument} is bound to {short(value)}, got {short(given[argument])}", {}
     return "", {**filled, **{key: value for key, value in given.items() if isinstance(values.get(key), OneOf)}}
 
 
 def _alternatives(candidates: Sequence[Grant], given: Mapping[str, Any]) -> str:
     shown = [
-        ", ".join(f"{key}={_short(value)}" for key, value in item.arguments.items() if key not in given)
+        ", ".join(f"{key}={short(value)}" for key, value in item.arguments.items() if key not in given)
         for item in candidates
     ]
     return "; or ".join(dict.fromkeys(shown))
@@ -189,7 +189,3 @@ def _same(got: Any, granted: Any) -> bool:
     """Equal, also where one was written as text ("2" for 2)."""
     values = granted.values if isinstance(granted, OneOf) else (granted,)
     return any(got == value or (got is not None and str(got) == str(value)) for value in values)
-
-
-def _short(value: object, limit: int = 120) -> str:
-    return shorten(repr(value), limit)

@@ -256,7 +256,7 @@ def _open(path: Path, env: Mapping[str, str], key: bytes) -> _Tail:
                 heads.close()
                 raise
             return _Tail(file, heads, audit, size)
-        except BaseException:
+        except BaseException:  # whatever it is: no handle is left open
             os.close(file)
             raise
 

@@ -82,7 +82,7 @@ class OpenFolder:
                 writer.flush()
                 os.fsync(writer.fileno())
             os.rename(draft, name, src_dir_fd=self._handle, dst_dir_fd=self._handle)
-        except BaseException:
+        except BaseException:  # whatever ends the write, Ctrl-C too: no draft is left behind
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(draft, dir_fd=self._handle)
             raise

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tools.core.clean import clean_text
-from tools.core.errors import FixableError, in_words, shorten
+from tools.core.errors import FixableError, in_words, short
 from tools.core.names import is_name, is_secret_file
 
 RUNS, FILES = "runs", "files"
@@ -53,7 +53,7 @@ class Roots:
             object.__setattr__(self, name, _real(getattr(self, name)))
         object.__setattr__(self, "data", tuple(dict.fromkeys(_real(self.project / path) for path in self.data)))
         if not is_name(self.run_id):
-            raise FixableError(f"{_shown(self.run_id)} is no id of a run")
+            raise FixableError(f"{short(self.run_id)} is no id of a run")
 
     def of_run(self, run_id: str) -> "Roots":
         """The same for another run. Raises `FixableError`: the id is none."""
@@ -77,7 +77,7 @@ class Roots:
             self._check_readable(real, value)
             if real.is_dir():
                 if any(_below(inner, real) is not None for inner in (self.project, self.home)):
-                    raise FixableError(f"{_shown(value)} holds more than data; name a folder of data in it")
+                    raise FixableError(f"{short(value)} holds more than data; name a folder of data in it")
                 for entry in _entries(real, value):
                     self._check_readable(_real(entry), str(entry), inside=True)
             return real
@@ -97,7 +97,7 @@ class Roots:
         return parts is not None and len(parts) > 1 and parts[1] == FILES
 
     def _check_readable(self, real: Path, value: str, *, inside: bool = False) -> None:
-        shown = _shown(value)
+        shown = short(value)
         where = f"in a folder that was named, {shown} " if inside else f"{shown} "
         below = self._readable_part(real)
         if below is None:
@@ -152,7 +152,7 @@ class Roots:
     def _written(self, value: str) -> Path:
         lexical = self._lexical(value)
         real = _real(lexical)
-        shown = _shown(value)
+        shown = short(value)
         own = _below(real, self.run_files)
         below: tuple[str, ...] | None = None
         if not own:
@@ -200,7 +200,7 @@ class Roots:
 
     def _lexical(self, value: str) -> Path:
         """The path as it is written, absolute. Raises `FixableError`: it is an address, or no path at all."""
-        shown = _shown(value)
+        shown = short(value)
         if not value.strip() or _CONTROL.search(value):
             raise FixableError(f"{shown} is no path: it is empty, or holds control characters")
         path = self.project / value
@@ -250,7 +250,7 @@ def roots_of_data(project: Path, home: Path, files: Iterable[str], folders: Iter
     for value in folders:
         folder = _real(project / Path(value).expanduser())
         if _is_broad(folder, (project, home)) or _below(folder, home) is not None:
-            raise FixableError(f"data root {_shown(value)} holds more than data; name a folder of its own for it")
+            raise FixableError(f"data root {short(value)} holds more than data; name a folder of its own for it")
         found.append(folder)
     return tuple(dict.fromkeys(found))
 
@@ -270,7 +270,7 @@ def _entries(folder: Path, value: str) -> Iterator[Path]:
                 continue
             count += 1
             if count > MAX_FOLDER_ENTRIES:
-                raise FixableError(f"the folder {_shown(value)} holds more than {MAX_FOLDER_ENTRIES} files; name fewer")
+                raise FixableError(f"the folder {short(value)} holds more than {MAX_FOLDER_ENTRIES} files; name fewer")
             yield Path(parent, name)
 
 
@@ -299,7 +299,7 @@ def _real(path: Path) -> Path:
     try:
         return Path(os.path.realpath(path, strict=False))
     except (OSError, ValueError) as error:
-        raise FixableError(f"{_shown(str(path))} cannot be followed: it is no usable path") from error
+        raise FixableError(f"{short(str(path))} cannot be followed: it is no usable path") from error
 
 
 @contextmanager
@@ -308,12 +308,8 @@ def _told(value: str) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        raise FixableError(f"{_shown(value)} cannot be looked at: {in_words(error)}; name another") from error
+        raise FixableError(f"{short(value)} cannot be looked at: {in_words(error)}; name another") from error
 
 
 def _bytes(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
-
-
-def _shown(value: str) -> str:
-    return shorten(repr(value), 120)

@@ -1,9 +1,12 @@
 """A doubt: something about the data that should stop a run, in words, with the rows that it is about."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tools.modeling.accepted import KINDS, is_accepted
 
 
 @dataclass(frozen=True)
@@ -25,3 +28,7 @@ class Doubt:
     rows: int = 0
     at: NDArray[np.int64] | None = None
     examples: tuple[str, ...] = ()
+
+    def is_accepted(self, names: Iterable[str]) -> bool:
+        """Whether a goal that accepts these (`data.accept`) lets it pass."""
+        return self.kind in KINDS and is_accepted(names, self.kind, self.column)

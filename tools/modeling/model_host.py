@@ -92,7 +92,7 @@ class ModelHost:
         try:
             request = {"do": "start", "folder": str(folder.resolve()), "name": name, "scratch": str(scratch)}
             pid = int(self._ask(request, theirs.fileno())["pid"])
-        except BaseException:
+        except BaseException:  # whatever ends the start: neither connection nor folder is left
             ours.close()
             shutil.rmtree(scratch, ignore_errors=True)
             raise
@@ -257,7 +257,7 @@ class IsolatedModel:
             raise self._lost() from error
         try:
             return self.receive(timeout_s, check)
-        except BaseException:
+        except BaseException:  # whatever ends the wait: a model half asked is of no use any more
             self.close()
             raise
 

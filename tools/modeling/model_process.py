@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from tools.core.errors import shorten
+
 PREDICT, UNDERSTAND, LATENCY, ROWS = b"P", b"U", b"L", b"R"
 GOOD, BAD = b"+", b"-"
 WARM_UP_CALLS = 3
@@ -216,7 +218,7 @@ def _words(error: BaseException) -> str:
         message = getattr(error, "message", None) or str(error)
         text = " ".join(str(message).split()) or f"it ended with {type(error).__name__}"
         text = _WITH_ROWS.sub("", text)
-    return text if len(text) <= MAX_ERROR_CHARS else f"{text[: MAX_ERROR_CHARS - 1]}…"
+    return shorten(text, MAX_ERROR_CHARS)
 
 
 if __name__ == "__main__":

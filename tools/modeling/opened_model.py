@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from tools.core.errors import FinalError, FixableError
+from tools.core.errors import FinalError, FixableError, shorten
 from tools.modeling.model_input import ModelInput
 from tools.modeling.output import AS_IT_IS, Answer, Asked, OutputReading, as_answer, read_answer
 from tools.modeling.output_rules import understand
@@ -226,4 +226,4 @@ def _why(error: Exception) -> str:
         return f"it needs the module {error.name}, which is not installed here"
     if isinstance(error, PermissionError):
         return f"it tried to open a file or a connection that models may not ({error.filename or 'unnamed'})"
-    return " ".join(str(error).split())[:300] or f"its files cannot be read ({type(error).__name__})"
+    return shorten(" ".join(str(error).split()), 300) or f"its files cannot be read ({type(error).__name__})"

@@ -14,7 +14,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 from sklearn.metrics import roc_auc_score
 
-from tools.core.errors import FixableError
+from tools.core.errors import FixableError, shorten
 from tools.modeling.data import Task, as_text
 from tools.modeling.output_settings import Column, OutputSettings
 from tools.modeling.predictor import Predictions
@@ -201,7 +201,7 @@ def floats(values: np.ndarray) -> np.ndarray:
     numbers = cast(pd.Series, pd.to_numeric(pd.Series(values), errors="coerce")).to_numpy("float64", na_value=np.nan)
     wrong = np.isnan(numbers) & ~np.asarray(pd.isna(values))
     if wrong.any():
-        example = str(values[wrong][0])[:80]
+        example = shorten(str(values[wrong][0]), 80)
         raise FixableError(f"{int(wrong.sum())} of {len(values)} answers are no number, for example {example!r}")
     return numbers
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from tools.integrations.great_expectations.spec import ValidateArgs
-from tools.modeling.accepted import KINDS, is_accepted
 from tools.modeling.doubts import Doubt
 
 # pandas' own annotations make every column a union of unrelated types; these names say what is meant.
@@ -44,7 +43,7 @@ def as_results(doubts: Sequence[Doubt], args: ValidateArgs) -> list[dict[str, An
 
 
 def _result(doubt: Doubt, args: ValidateArgs) -> dict[str, Any]:
-    accepted = doubt.kind in KINDS and is_accepted(args.accept, doubt.kind, doubt.column)
+    accepted = doubt.is_accepted(args.accept)
     reason = f"{doubt.reason} (accepted by the goal)" if accepted else doubt.reason
     outcome: dict[str, Any] = {"unexpected_count": doubt.rows or None, "partial_unexpected_list": list(doubt.examples)}
     if doubt.at is not None:
