@@ -41,14 +41,20 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import OrdinalEncoder
 
 from bench.retrain_suite import CONFIRMATION, DEVELOPMENT, Kind, simulate
+from tasks.assess_champion import acts, window_of
 from tasks.goal import RetrainSection
+from tools.integrations.dvc.staging import CURRENT_SHARES
 from tools.judge.champion.retrain import decide
+from tools.judge.champion.retrain_gain import needed_gain, weigh_gain, windows_to_probe
 from tools.judge.champion.retrain_plan import plan_retraining
 from tools.judge.estimates import Scores
 from tools.modeling.windows import newest_rows, row_weights
 
 BATCHES = 40
+CURRENT = 5  # batches of the current data at most
 COST = RetrainSection().cost  # in rows answered without a model, as a goal has it
+MIN_GAIN = RetrainSection().min_gain
+PROBED_SHARE = 1 - dict(CURRENT_SHARES)["live"]
 MIN_HELD_OUT = 100
 HELD_OUT = 0.2  # newest share of a training window on which the new version is scored before it serves
 Floats = NDArray[np.float64]
@@ -84,9 +90,9 @@ class Stream:
     scale: Scale = "real"
     outputs: dict[tuple[int, int, float | None], Floats] = field(default_factory=dict)
 
-    @property
-    def task(self) -> Literal["binary", "regression"]:
-        return "regression" if self.metric == "MAE" else "binary"
+    @cached_property
+    def task(self) -> Literal["binary", "multiclass", "regression"]:
+        return "regression" if self.metric == "MAE" else "binary" if self.y.max() < 2 else "multiclass"
 
     @property
     def initial(self) -> int:
@@ -124,25 +130,42 @@ class Stream:
         kind: Any = HistGradientBoostingRegressor if self.task == "regression" else HistGradientBoostingClassifier
         model = kind(early_stopping=False, random_state=0, **LEARNERS[self.scale])
         model.fit(self.X[start:end], self.y[start:end], sample_weight=weights)
-        out = np.full(len(self.y), np.nan)
         later = self.X[end:]
-        out[end:] = model.predict(later) if self.task == "regression" else model.predict_proba(later)[:, 1]
-        return out
+        if self.task == "regression":
+            said = model.predict(later)
+        elif self.task == "binary":
+            said = model.predict_proba(later)[:, 1]
+        else:  # a column per class of the stream, also those that these rows lack
+            said = np.zeros((len(later), int(self.y.max()) + 1))
+            said[:, model.classes_.astype(int)] = model.predict_proba(later)
+        return np.concatenate([np.full((end, *said.shape[1:]), np.nan), said])
 
     def scores(self, output: Floats, start: int, end: int) -> Scores:
         """Rows `start` to `end` as the judge is given them."""
         truth, said = self.y[start:end], output[start:end]
         if self.task == "regression":
             return Scores(truth, said, np.abs(said - truth))
-        loss = -np.log(np.clip(np.where(truth == 1, said, 1 - said), 1e-15, 1))
-        return Scores(np.where(truth == 1, "1", "0"), np.where(said > 0.5, "1", "0"), loss, said, "1")
+        labels, predicted = truth.astype(int).astype(str), self.predicted(said).astype(int).astype(str)
+        loss = -np.log(np.clip(self.of_truth(said, truth), 1e-15, 1))
+        binary = self.task == "binary"
+        return Scores(labels, predicted, loss, said if binary else None, "1" if binary else None)
+
+    def predicted(self, output: Floats) -> Floats:
+        """The class that an output says."""
+        return output.argmax(axis=1).astype(float) if output.ndim == 2 else (output > 0.5).astype(float)
+
+    def of_truth(self, output: Floats, truth: Floats) -> Floats:
+        """The probability that an output gave to the class that it was."""
+        if output.ndim == 2:
+            return output[np.arange(len(truth)), truth.astype(int)]
+        return np.where(truth == 1, output, 1 - output)
 
     def losses(self, output: Floats, j: int) -> Floats:
         """Loss per row of batch `j`: absolute error, or log loss with probabilities floored at 1 %."""
         truth = self.y[self.batch(j)]
         if self.task == "regression":
             return np.abs(output - truth)
-        return -np.log(np.clip(np.where(truth == 1, output, 1 - output), 0.01, 1))
+        return -np.log(np.clip(self.of_truth(output, truth), 0.01, 1))
 
     def score(self, outputs: list[Floats]) -> float:
         output, truth = np.concatenate(outputs), self.y[self.initial :]
@@ -150,7 +173,7 @@ class Stream:
             return float(np.abs(output - truth).mean())
         if self.metric == "AUC":
             return float(roc_auc_score(truth, output))
-        return float(((output > 0.5) == (truth == 1)).mean())
+        return float((self.predicted(output) == truth).mean())
 
 
 @dataclass(frozen=True)
@@ -168,9 +191,13 @@ def at(stream: Stream, times: set[int]) -> Result:
     return Result(stream.score(outputs), len(times))
 
 
-def crew(stream: Stream) -> Result:
-    """What the crew decides after each batch, and the window it trains on."""
-    start, end, half_life = 0, stream.initial, None
+def crew(stream: Stream, every: int | None = None) -> Result:
+    """What the crew decides after each batch, and the window it trains on.
+
+    Args:
+        every: refit after each so many batches, whatever is decided, on the window that is.
+    """
+    start, end = 0, stream.initial
     output, held = stream.version(start, end), end - int(HELD_OUT * (end - start))
     reference = stream.scores(stream.version(start, held), held, end)
     refits, served = 0, []
@@ -179,19 +206,40 @@ def crew(stream: Stream) -> Result:
         served.append(output[stream.batch(j)])
         if j + 1 == BATCHES:
             break
-        current = stream.scores(output, end, now)
-        decision = decide(reference, current, METRICS[stream.metric], stream.task)
-        plan = plan_retraining(reference, current, stream.task, cost=COST)
-        if not (decision.act and plan.pays and plan.enough_rows):
+        if every and (j + 1) % every:
             continue
-        fresh, half_life = now - end, float(now - end) if plan.window == "weighted" else None
-        count = fresh if plan.window == "recent" else newest_rows(plan.window)
-        start, end, refits = start if count is None else now - count, now, refits + 1
+        since = max(end, int(stream.bounds[max(0, j + 1 - CURRENT)]))
+        start = min(start, since - stream.initial)
+        current, cut = stream.scores(output, since, now), since + round(PROBED_SHARE * (now - since))
+        decision = decide(reference, current, METRICS[stream.metric], stream.task)
+        plan = plan_retraining(reference, current, stream.task, cost=COST, train_rows=cut - since)
+        gain = weigh_gain(
+            reference,
+            stream.scores(output, cut, now),
+            {
+                window: stream.scores(stream.version(*rows_of(window, start, since, cut)), cut, now)
+                for window in windows_to_probe(plan.window, cut - since)
+            },
+            METRICS[stream.metric],
+            stream.task,
+            needed=needed_gain(COST, MIN_GAIN, since - start),
+            horizon=now - since,
+        )
+        if not (every or acts(decision, plan, gain)):
+            continue
+        first, _, half_life = rows_of(window_of(plan, gain), start, since, cut)
+        start, half_life, end, refits = first, half_life and float(now - since), now, refits + 1
         # The newest rows of the window, by a model trained without them: as the crew compares before it releases.
         held = end - max(MIN_HELD_OUT, int(HELD_OUT * (end - start)))
         reference = stream.scores(stream.version(start, held, half_life), held, end)
         output = stream.version(start, end, half_life)
     return Result(stream.score(served), refits)
+
+
+def rows_of(window: str, start: int, end: int, cut: int) -> tuple[int, int, float | None]:
+    """First row, end and half-life of a window of the rows from `start` to `cut`, those from `end` on being current."""
+    count = cut - end if window == "recent" else newest_rows(window)
+    return start if count is None else cut - count, cut, float(cut - end) if window == "weighted" else None
 
 
 def adwin(stream: Stream, delta: float = 0.002) -> Result:
@@ -206,7 +254,7 @@ def adwin(stream: Stream, delta: float = 0.002) -> Result:
             scale = max(scale, float(np.abs(truth - output).max())) if j == 0 else scale
             errors = np.minimum(np.abs(truth - output) / scale, 1)
         else:
-            errors = ((output > 0.5) != (truth == 1)).astype(float)
+            errors = (stream.predicted(output) != truth).astype(float)
         dropped = False
         for piece in np.array_split(errors, max(len(errors) // 32, 1)):
             window = np.concatenate([window, piece])
@@ -249,7 +297,7 @@ def hindsight(stream: Stream, refits: int) -> Result:
     for v in range(BATCHES):
         for j in range(v, BATCHES):
             output, truth = stream.output(v, j), stream.y[stream.batch(j)]
-            wrong = (output > 0.5) != (truth == 1)  # the metric's own loss where it is a mean over rows
+            wrong = stream.predicted(output) != truth  # the metric's own loss where it is a mean over rows
             cost[v, j + 1] = cost[v, j] + (wrong if stream.metric == "accuracy" else stream.losses(output, j)).mean()
     best = cost[0].copy()
     times: list[set[int]] = [set() for _ in range(BATCHES + 1)]
@@ -282,6 +330,7 @@ ROWS: dict[str, Callable[[Stream], Result]] = {
     "KS any feature": ks_any,
     "hindsight, 7 refits": lambda s: hindsight(s, 7),
     "no change": no_change,
+    "every 5th, the crew's windows": lambda s: crew(s, every=5),
     "the crew": crew,
 }
 

@@ -184,6 +184,25 @@ def _seasonal(random: Random) -> Made:
     return X, 10 + 3 * ((1 - t) * a(X) + t * b(X) + 1.0 * t + random.normal(0, 0.5, ROWS))
 
 
+def _sampled(random: Random, odds: Floats) -> Floats:
+    """Classes 0, 1, ... drawn by their log odds, shape (n, classes)."""
+    share = np.exp(odds - odds.max(axis=1, keepdims=True)).cumsum(axis=1)
+    return (random.random((len(odds), 1)) * share[:, -1:] > share).sum(axis=1).astype(float)
+
+
+def _of_classes(shape: Callable[[Random], NDArray[np.int64]], concepts: int, walk: float = 0.0):
+    """Four classes, each with a concept of its own; `walk`: a step of their levels, which wander apart."""
+
+    def make(random: Random) -> Made:
+        X = _features(random)
+        which = shape(random)
+        odds = [2 * _mixed(X, [concept(random) for _ in range(concepts)], which) for _ in range(4)]
+        levels = [_walk(random, walk, 0.001) if walk else np.zeros(ROWS) for _ in range(4)]
+        return X, _sampled(random, np.column_stack(odds) + np.column_stack(levels))
+
+    return make
+
+
 def _still(_: Random) -> NDArray[np.int64]:
     return np.zeros(ROWS, dtype=np.int64)
 
@@ -201,9 +220,13 @@ DEVELOPMENT: dict[str, Kind] = {
     "numbers, incremental": Kind(_turning_numbers, "MAE"),
     "numbers, seasonal": Kind(_seasonal, "MAE"),
     "numbers, growing": Kind(_growing, "MAE"),
+    "classes, abrupt": Kind(_of_classes(lambda r: _changes(r, 2), 3), "accuracy"),
+    "classes, gradual": Kind(_of_classes(_gradual, 2), "accuracy"),
+    "classes, levels": Kind(_of_classes(_still, 1, walk=0.06), "accuracy"),
     "nothing": Kind(_binary(_still, 1), "accuracy", False),
     "nothing, rare": Kind(_rare_still, "AUC", False),
     "nothing, numbers": Kind(_numbers(_still, 1), "MAE", False),
+    "nothing, classes": Kind(_of_classes(_still, 1), "accuracy", False),
     "harmless covariates": Kind(_harmless, "accuracy", False),
     "harder": Kind(_harder, "accuracy", False),
     "harder numbers": Kind(_noisier_numbers, "MAE", False),
@@ -279,6 +302,24 @@ def _hyperplane(random: Random) -> Made:
     return X, np.where(random.random(ROWS) < 0.05, 1 - y, y)
 
 
+def _led(random: Random) -> Made:
+    """LED (Breiman et al. 1984): ten digits from seven segments, 10 % of them inverted; segments are exchanged with
+    others that mean nothing at two times (Bifet et al. 2009)."""
+    segments = ("1110111", "0010010", "1011101", "1011011", "0111010", "1101011", "1101111", "1010010", "1111111")
+    digits = np.array([[int(c) for c in text] for text in (*segments, "1111011")], dtype=float)
+    y = random.integers(0, 10, ROWS)
+    lit = np.where(random.random((ROWS, 7)) < 0.1, 1 - digits[y], digits[y])
+    X = np.hstack([lit, random.integers(0, 2, (ROWS, 7)).astype(float)])
+    orders = [random.permutation(14) for _ in range(3)]
+    return np.choose(_changes(random, 2)[:, None], [X[:, order] for order in orders]), y.astype(float)
+
+
+def _blobs_still(random: Random) -> Made:
+    """Five classes, each of two normal clouds that overlap."""
+    centres, y = random.normal(0, 1.5, (5, 2, 8)), random.integers(0, 5, ROWS)
+    return centres[y, random.integers(0, 2, ROWS)] + random.normal(0, 1.3, (ROWS, 8)), y.astype(float)
+
+
 def _sea_still(random: Random) -> Made:
     X = random.uniform(0, 10, (ROWS, 3))
     y = (X[:, 0] + X[:, 1] <= 8).astype(float)
@@ -298,6 +339,8 @@ CONFIRMATION: dict[str, Kind] = {
     "STAGGER, gradual": Kind(_stagger, "accuracy"),
     "hyperplane": Kind(_hyperplane, "accuracy"),
     "Friedman, abrupt": Kind(_friedman, "MAE"),
+    "LED, abrupt": Kind(_led, "accuracy"),
+    "clouds without drift": Kind(_blobs_still, "accuracy", False),
     "SEA without drift": Kind(_sea_still, "accuracy", False),
     "Friedman without drift": Kind(_friedman_still, "MAE", False),
 }

@@ -142,9 +142,12 @@ class TrainSection(Section):
 class RetrainSection(Section):
     """What a retraining must pay for. `cost` is in rows answered without a model: 200 means that a retraining is worth
     it when it saves as much loss as having no model for 200 rows (only the usual share of each label, or the median).
-    It is weighed against the loss forecast for the next `horizon_rows` rows (none: as many as the current data has)."""
+    It is weighed against the loss forecast for the next `horizon_rows` rows (none: as many as the current data has).
+    `min_gain`: where the champion is not proven worse, a new model must win at least that share of the reference rows
+    over the same rows, in rows answered without a model, and the cost too."""
 
     cost: float = Field(default=50.0, ge=0)
+    min_gain: float = Field(default=0.03, ge=0)
     horizon_rows: int | None = Field(default=None, ge=1)
 
 
@@ -427,6 +430,7 @@ class Goal(Section):
             "goal.trainer": self.train.trainer,
             "goal.space": self.train.space,
             "goal.retrain.cost": self.retrain.cost,
+            "goal.retrain.min_gain": self.retrain.min_gain,
             "goal.retrain.horizon": self.retrain.horizon_rows,
             "goal.synthetic.rows": self.synthetic.rows,
             "goal.synthetic.balance": self.synthetic.balance,

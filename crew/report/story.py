@@ -110,6 +110,10 @@ _ANSWERS: dict[str, tuple[str, str, dict[Any, tuple[str, Tone]]]] = {
     "judge.plan_retraining": (
         "Does a retraining pay?", "pays", {True: ("yes", "neutral"), False: ("no", "neutral")},
     ),
+    "judge.weigh_gain": (
+        "Would a new model win?", "wins",
+        {True: ("yes, enough", "warn"), False: ("not enough, or not proven", "neutral")},
+    ),
     "judge.compare_models": (
         "Is the challenger better?", "better",
         {True: ("yes", "good"), False: ("not proven: keep the champion", "neutral")},
@@ -143,7 +147,9 @@ def verdict(run: RecordedRun, made: list[ToldDecision]) -> Headline:
         ),
         "inconclusive": _newest(run, "judge.judge_canary", "judge.compare_models", "judge.decide_retraining"),
         "champion_kept": _newest(run, "judge.compare_models", "judge.judge_canary", "judge.decide_retraining"),
-        "no_action": _newest(run, "judge.decide_retraining", "judge.plan_retraining", "judge.judge_drift"),
+        "no_action": _newest(
+            run, "judge.decide_retraining", "judge.weigh_gain", "judge.plan_retraining", "judge.judge_drift"
+        ),
         "undecided": [c for c in run.named("people.choose", ok=False) if not c.ok],
         "data_rejected": [c for c in run.named("great_expectations.validate") if not c.data.get("passed")],
     }.get(run.outcome)
@@ -172,6 +178,7 @@ _SUBJECTS = {
     "judge.compare_models": "Offline comparison",
     "judge.decide_retraining": "Champion",
     "judge.plan_retraining": "Retraining",
+    "judge.weigh_gain": "A new model",
     "judge.judge_drift": "Drift",
     "people.choose": "Choice",
     "great_expectations.validate": "Data checks",

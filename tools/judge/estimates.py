@@ -45,6 +45,12 @@ class Scores:
     def __len__(self) -> int:
         return len(self.y_true)
 
+    def newest(self, count: int) -> "Scores":
+        """The last `count` rows; all of them where there are fewer."""
+        first = max(0, len(self) - count)
+        probability = None if self.probability is None else self.probability[first:]
+        return Scores(self.y_true[first:], self.prediction[first:], self.loss[first:], probability, self.positive)
+
 
 @dataclass(frozen=True)
 class Estimate:

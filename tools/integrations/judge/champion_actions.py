@@ -4,11 +4,13 @@ from tools.core.contract import Backend, CallContext
 from tools.core.errors import FixableError
 from tools.integrations.judge.champion_spec import (
     CompareArgs,
+    GainArgs,
     ModelComparison,
     PerformanceArgs,
     PerformanceEstimate,
     RetrainingArgs,
     RetrainingDecision,
+    RetrainingGain,
     RetrainingPlan,
     RetrainingPlanArgs,
 )
@@ -60,6 +62,7 @@ class ChampionActions(Backend):
 
     def plan_retraining(self, args: RetrainingPlanArgs, ctx: CallContext) -> RetrainingPlan:
         from tools.integrations.judge.readers import read_scores
+        from tools.judge.champion.retrain_gain import windows_to_probe
         from tools.judge.champion.retrain_plan import plan_retraining
         from tools.modeling.data import check_task
 
@@ -86,8 +89,48 @@ class ChampionActions(Backend):
             course=plan.course,
             change_row=plan.change_row,
             new_rows=plan.new_rows,
+            probe=windows_to_probe(plan.window, min(args.train_rows or len(current), len(current))),
             reasons=plan.reasons,
             message=f"{verdict}: {plan.reasons[0]}",
+        )
+
+    def weigh_gain(self, args: GainArgs, ctx: CallContext) -> RetrainingGain:
+        from tools.integrations.judge.checks import check_task_and_metric
+        from tools.integrations.judge.readers import read_probes, read_scores
+        from tools.judge.champion.retrain_gain import needed_gain, weigh_gain
+
+        task = check_task_and_metric(args)
+        reference = read_scores(ctx.path(args.reference_scores), task)
+        current = read_scores(ctx.path(args.current_scores), task)
+        probes = read_probes(ctx.path(args.probe_scores), task)
+        newest = current.newest(max(len(probe) for probe in probes.values()))
+        try:
+            found = weigh_gain(
+                reference,
+                newest,
+                probes,
+                args.metric,
+                task,
+                needed=needed_gain(args.cost, args.min_gain, args.reference_rows),
+                horizon=args.horizon or len(current),
+            )
+        except ValueError as error:
+            raise FixableError(str(error)) from error
+        return RetrainingGain(
+            wins=found.wins,
+            window=found.window,
+            gain=found.gain,
+            gain_low=found.interval[0],
+            gain_high=found.interval[1],
+            p_value=found.p_value,
+            metric_gain=found.metric_gain,
+            metric_gain_low=found.metric_interval[0],
+            metric_gain_high=found.metric_interval[1],
+            savings=found.savings,
+            needed=found.needed,
+            rows=found.rows,
+            reasons=found.reasons,
+            message=found.reasons[0],
         )
 
     def compare_models(self, args: CompareArgs, ctx: CallContext) -> ModelComparison:

@@ -64,6 +64,43 @@ class RetrainingPlan(Data):
     course: Literal["none", "sudden", "gradual", "before"]
     change_row: int | None  # of the current rows, from 0; None where there is no sudden change
     new_rows: int  # to train on, since the change
+    probe: list[str] = Field(default_factory=list[str])  # windows to try a new model on; none: too few new rows
+    reasons: list[str]
+    message: str
+
+
+class GainArgs(Args):
+    reference_scores: Annotated[ReadPath, Bound()] = Field(description="champion's scores before")
+    current_scores: Annotated[ReadPath, Bound()] = Field(description="its scores now")
+    probe_scores: Annotated[ReadPath, Bound()] = Field(description="quick models' scores of the newest rows")
+    metric: Metric = Field(description="goal's metric")
+    task: Task = Field(description="task type")
+    cost: Annotated[float, Bound("goal.retrain.cost")] = Field(
+        description="of retraining, in rows answered without a model"
+    )
+    min_gain: Annotated[float, Bound("goal.retrain.min_gain")] = Field(description="share of reference_rows to win")
+    reference_rows: Annotated[int, Bound()] = Field(description="rows that are there from before")
+    horizon: Annotated[int | None, Bound("goal.retrain.horizon")] = Field(
+        None, description="rows ahead; none: as many as now"
+    )
+
+
+class RetrainingGain(Data):
+    """What a new model would win over the champion. Gains are positive where it is better; intervals hold them with
+    probability 0.9; savings and what is needed are in rows answered without a model."""
+
+    wins: bool
+    window: str | None  # to train on; None where nothing could be tested
+    gain: float  # of the loss per row
+    gain_low: float
+    gain_high: float
+    p_value: float  # one-sided, against no gain
+    metric_gain: float
+    metric_gain_low: float
+    metric_gain_high: float
+    savings: float
+    needed: float
+    rows: int  # compared on
     reasons: list[str]
     message: str
 
@@ -139,6 +176,13 @@ CHAMPION_ACTIONS = (
         summary="Does retraining pay, on which rows?",
         args=RetrainingPlanArgs,
         result=RetrainingPlan,
+        idempotent=True,
+    ),
+    Action(
+        name="weigh_gain",
+        summary="Would a new model win enough?",
+        args=GainArgs,
+        result=RetrainingGain,
         idempotent=True,
     ),
     Action(

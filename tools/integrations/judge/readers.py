@@ -34,7 +34,24 @@ def read_scores(path: Path, task: Task) -> Scores:
     Raises:
         FixableError: missing, empty or foreign file; no labelled row.
     """
+    return _scores(read_table(path), path, task)
+
+
+def read_probes(path: Path, task: Task) -> dict[str, Scores]:
+    """Window -> scored rows of the quick model trained on it, in the order of the file.
+
+    Raises:
+        FixableError: missing, empty or foreign file; no labelled row.
+    """
     frame = read_table(path)
+    require_columns(frame, ["window"], path)
+    if frame.empty:
+        raise FixableError(f"{path} has no row")
+    windows = frame["window"].astype(str)
+    return {name: _scores(cast(pd.DataFrame, frame[windows == name]), path, task) for name in windows.unique()}
+
+
+def _scores(frame: pd.DataFrame, path: Path, task: Task) -> Scores:
     require_columns(frame, ["y_true", "prediction", "loss"], path)
     frame = frame.dropna(subset=["y_true", "loss"])
     if frame.empty:

@@ -18,6 +18,8 @@ from tools.integrations.mlflow.spec import (
     LoggedStudy,
     LogTrialsArgs,
     ModelNameArgs,
+    ProbedWindows,
+    ProbeWindowsArgs,
     ProductionHistory,
     PromoteVersionArgs,
     Promotion,
@@ -71,6 +73,11 @@ class MLflowBackend(Backend):
         from tools.integrations.mlflow.training import train
 
         return train(self.settings, self._store(ctx), args, ctx)
+
+    def probe_windows(self, args: ProbeWindowsArgs, ctx: CallContext) -> ProbedWindows:
+        from tools.integrations.mlflow.probing import probe
+
+        return probe(args, ctx)
 
     def log_trials(self, args: LogTrialsArgs, ctx: CallContext) -> LoggedStudy:
         trials = read_trials(ctx.path(args.trials_path))

@@ -50,6 +50,29 @@ class TrainedModel(Data):
     message: str
 
 
+class ProbeWindowsArgs(Args):
+    older: Annotated[list[ReadPath], Bound()] = Field(description="reference files, oldest first")
+    train: Annotated[list[ReadPath], Bound()] = Field(description="current files to train on")
+    later: Annotated[list[ReadPath], Bound()] = Field(description="current files to score on")
+    target: Target = Field(description="label column")
+    task: Annotated[Task, Bound("goal.task")] = Field(description="kind")
+    windows: Annotated[list[str], Bound()] = Field(description="training windows")
+    drop: Drop = Field(default_factory=list, description="columns to ignore")
+    seed: Seed = Field(0, description="seed")
+    positive: Positive = Field("", description="positive class")
+
+
+class ProbedWindows(Data):
+    """A quick model per window, scored on later rows. Nothing is logged or kept but the scores."""
+
+    scores_path: str  # Parquet: window, y_true, prediction, probability, loss; a row per window and later row
+    train_rows: dict[str, int]  # window -> rows that its model was trained on
+    failed: dict[str, str]  # window -> why it could not be trained
+    rows: int  # scored
+    fit_s: float  # seconds for all of them
+    message: str
+
+
 class LogTrialsArgs(Args):
     trials_path: Annotated[ReadPath, Bound()] = Field(description="trials JSON of a search")
     experiment: Annotated[str, Bound("goal.name")] = Field("", description="empty: default")
@@ -306,6 +329,14 @@ SPEC = Integration(
             timeout_s=3600,
             key=(),
             repeatable=True,
+        ),
+        Action(
+            name="probe_windows",
+            summary="Train a quick model per window, score later rows.",
+            args=ProbeWindowsArgs,
+            result=ProbedWindows,
+            idempotent=True,
+            timeout_s=600,
         ),
         Action(
             name="log_trials",

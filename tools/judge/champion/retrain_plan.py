@@ -89,7 +89,7 @@ def plan_retraining(
         raise ValueError(
             f"{len(reference)} reference and {count} current rows; a forecast needs {MIN_BATCH_ROWS} of each"
         )
-    unit = max(_without_model(reference, current, task), 1e-12)
+    unit = max(loss_without_model(reference, current, task), 1e-12)
     before, now = reference.loss / unit, current.loss / unit
     level, error = float(before.mean()), standard_error(before - before.mean())
     paths, course, at = _outlook(now, level, error, seed)
@@ -120,7 +120,7 @@ def _worse(loss: Floats, level: float, error: float) -> bool:
     return bool(stats.norm.sf((float(loss.mean()) - level) / max(noise, 1e-12)) < CERTAIN)
 
 
-def _without_model(reference: Scores, current: Scores, task: Task) -> float:
+def loss_without_model(reference: Scores, current: Scores, task: Task) -> float:
     """Mean loss on the current rows of the reference rows' label shares, or of their median."""
     if task == "regression":
         middle = float(np.median(reference.y_true.astype(float)))
