@@ -58,8 +58,8 @@ def probe_windows(
     """Train the default config on each window of `older` and `train` and score it on the rows of `later`.
 
     Args:
-        older, train, later: files in time order; those of `train` are together the last file of a window, as
-            `tools.modeling.windows` has it.
+        older, train, later: files in time order. A window is counted up to the end of the first of `train`, as a model
+            that is trained on that file takes it; the rows of the others of `train` come on top.
 
     Raises:
         FixableError: a file, a column, the target or a window cannot be used, or no probe could be trained.
@@ -69,7 +69,8 @@ def probe_windows(
     parts, labels = load_parts([*older, *train, *later], target, drop, known)
     first = len(older) + len(train)
     joined, seen = unify(labels), sum(len(part) for part in parts[:first])
-    newer = sum(len(part) for part in parts[len(older) : first])
+    last = len(parts[len(older)])
+    added = sum(len(part) for part in parts[len(older) + 1 : first])
     X, y = pd.concat(parts[:first], ignore_index=True), joined.iloc[:seen]
     rows, truth = pd.concat(parts[first:], ignore_index=True), joined.iloc[seen:].reset_index(drop=True)
     scored: list[pd.DataFrame] = []
@@ -77,7 +78,7 @@ def probe_windows(
     failed: dict[str, str] = {}
     chosen, started = "", time.perf_counter()
     for window in checked:
-        some, their_y, weights = windowed(X, y, window, newer)
+        some, their_y, weights = windowed(X, y, window, last, held=-added)
         some, their_y = some.tail(MAX_ROWS), their_y.tail(MAX_ROWS)
         weights = None if weights is None else weights[-MAX_ROWS:]
         try:
