@@ -7,10 +7,14 @@ training set, then 40 equal batches whose labels arrive after each; at most 39 r
 trailing window of the initial size. Cells: accuracy (AUC for bank_marketing, MAE for bike_hourly) / refits. "gap": the
 share of the distance from "never" to "every batch" that is recovered.
 
-- the crew: `judge.champion.retrain.decide` and `judge.champion.retrain_plan.plan_retraining` with the defaults of a
-  goal, as the task `assess_champion` joins them, after each batch: the reference are rows the champion was not trained
-  on, the current rows all since it was trained. A refit is trained on the window that was planned. Nothing compares the
-  new version with the old one here, as the crew does before a canary, so a refit that makes it worse is served.
+- the crew: after each batch what `assess_champion` decides, by the same functions (`decide`, `plan_retraining`,
+  `weigh_gain`, `acts`, `window_of`) with the defaults of a goal. Its reference data are the rows before, at least as
+  many as the initial ones; its current data those since the champion was trained, at most the newest five batches, the
+  newest fifth of them kept from the quick models, which here are of the learner itself. Two things are not as in the
+  crew: a refit is trained on all rows so far, as in every row of the table (the crew keeps the newest 40 % of the
+  current rows back to compare and for the canary), and nothing compares it with the old one, so a refit that makes it
+  worse is served.
+- every 5th, the crew's windows: refits by schedule, each on the window that the crew would have chosen.
 - hindsight, 7 refits: the seven refit times with the smallest summed loss (log loss for the AUC), found by dynamic
   programming over the trailing-window models.
 - no change: the last label (bike_hourly: the last value), known one row later, which no batch rule may use.

@@ -14,7 +14,7 @@ from crew.outcome import Outcome
 from tasks import assess_champion, foresee
 from tests.helpers.canary_traffic import traffic
 from tests.helpers.results import data_like
-from tools.integrations.judge.champion_spec import RetrainingDecision
+from tools.integrations.judge.champion_spec import RetrainingDecision, RetrainingGain
 from tools.integrations.judge.outlook_spec import ThresholdForecast
 from tools.judge.canary.probation import judge_probation
 from tools.judge.canary.quality import Rules
@@ -102,10 +102,15 @@ def test_the_assessment_never_says_not_to_do_what_is_done() -> None:
         decision = RetrainingDecision.model_validate(
             data_like(RetrainingDecision, act=found.act, reasons=found.reasons, message=verdict)
         )
-        told = assess_champion._told(decision, act)  # pyright: ignore[reportPrivateUsage]
+        told = assess_champion._told(decision, act, None)  # pyright: ignore[reportPrivateUsage]
         assert not contradictions(told)
         assert told.startswith("Do not retrain") is (not act and not found.act), told
         assert told.startswith("Retrain") is (act and found.act), told
+        if act and not found.act:
+            wins = RetrainingGain.model_validate(data_like(RetrainingGain, wins=True))
+            told = assess_champion._told(decision, act, wins)  # pyright: ignore[reportPrivateUsage]
+            assert told.startswith("Retrain: the champion is not proven worse than it was, but a new model would win.")
+            assert not contradictions(told)
 
 
 def test_a_plan_says_less_or_more_and_no_less_than_a_loss_can_fall() -> None:

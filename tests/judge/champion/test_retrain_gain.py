@@ -37,13 +37,13 @@ def test_a_champion_that_was_always_bad_is_beaten_by_a_new_model_and_the_words_s
     assert found.metric_interval[0] < 0.25 < found.metric_interval[1]
     assert found.savings == pytest.approx(2000 * found.gain / np.log(len(classes)), rel=0.05)
     assert found.reasons[0].startswith("A new model, trained on all rows, would win: on the newest 400 labelled rows")
-    assert "90% interval +0." in found.reasons[0] and "20 are needed" in found.reasons[0]
+    assert "98% interval +0." in found.reasons[0] and "20 are needed" in found.reasons[0]
 
 
-def test_a_new_model_as_good_as_the_champion_wins_in_no_more_than_one_of_ten_seeds() -> None:
-    # 60 seeds at a level of 5 %: more than 8 are refuted at the level 0.6 %.
+def test_a_new_model_as_good_as_the_champion_is_hardly_ever_said_to_win() -> None:
+    # 60 seeds at a level of 1 %: more than 3 are refuted at the level 0.4 %.
     wins = [weighed(answers(0.7, seed), needed=0, all=answers(0.7, seed + 1000)).wins for seed in range(60)]
-    assert sum(wins) <= 8
+    assert sum(wins) <= 3
 
 
 def test_a_gain_that_does_not_pay_is_told_and_not_acted_on() -> None:

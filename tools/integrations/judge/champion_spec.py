@@ -87,7 +87,7 @@ class GainArgs(Args):
 
 class RetrainingGain(Data):
     """What a new model would win over the champion. Gains are positive where it is better; intervals hold them with
-    probability 0.9; savings and what is needed are in rows answered without a model."""
+    probability 0.98; savings and what is needed are in rows answered without a model."""
 
     wins: bool
     window: str | None  # to train on; None where nothing could be tested

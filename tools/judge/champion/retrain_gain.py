@@ -19,7 +19,7 @@ from tools.judge.champion.retrain_plan import MIN_NEW_ROWS, loss_without_model
 from tools.judge.estimates import Scores, Task, estimate, standard_error
 
 MIN_ROWS = 30  # to compare on
-ALPHA = 0.05  # that a probe as good as the champion is said to win
+ALPHA = 0.01  # that a probe as good as the champion is said to win, as strict as that it became worse
 WINDOWS = {
     "all": "all rows",
     "weighted": "all rows with older ones weighted down",
@@ -30,7 +30,7 @@ WINDOWS = {
 @dataclass(frozen=True)
 class RetrainGain:
     """`gain` is of the mean loss per row, in the loss's unit; `metric_gain` of the goal's metric, both positive where
-    the new model is better, each with an interval that holds it with probability 0.9. `savings` and `needed` are in
+    the new model is better, each with an interval that holds it with probability 0.98. `savings` and `needed` are in
     rows answered without a model. `window` is the one to train on; None where nothing could be tested.
     """
 
@@ -71,7 +71,8 @@ def weigh_gain(
     """Compare the champion with probes of several windows on the same rows, which none of them was trained on.
 
     The first window is taken unless another does better by more than a standard error (Breiman et al. 1984). A new
-    model wins where its gain is proven at `ALPHA`, the goal's metric is not worse, and it saves more than `needed`.
+    model wins where both its loss and the goal's metric are proven better at `ALPHA`, and it saves more than `needed`:
+    a lower loss alone is no reason, since a challenger is promoted for its metric.
 
     Args:
         reference: rows that tell what an answer without a model loses.
@@ -92,7 +93,7 @@ def weigh_gain(
     reach = float(stats.norm.isf(ALPHA)) * error
     savings = horizon * gain / max(loss_without_model(reference, champion, task), 1e-12)
     found = RetrainGain(
-        wins=p_value < ALPHA and compared.difference > 0 and savings > needed,
+        wins=p_value < ALPHA and compared.interval[0] > 0 and savings > needed,
         window=window,
         gain=gain,
         interval=(gain - reach, gain + reach),
@@ -134,10 +135,10 @@ def _reason(found: RetrainGain, window: str, metric: str, horizon: int) -> str:
     by, (low, high) = found.metric_gain, found.metric_interval
     told = (
         f"on the newest {found.rows} labelled rows its {metric} is {abs(by):.4f} {'better' if by >= 0 else 'worse'} "
-        f"than the champion's (90% interval {low:+.4f} to {high:+.4f}) and its loss per row {abs(found.gain):.4f} "
+        f"than the champion's (98% interval {low:+.4f} to {high:+.4f}) and its loss per row {abs(found.gain):.4f} "
         f"{'lower' if found.gain >= 0 else 'higher'} (p = {found.p_value:.2g})"
     )
-    if found.p_value >= ALPHA or by <= 0:
+    if found.p_value >= ALPHA or low <= 0:
         return f"A new model, trained on {rows}, is not proven to win: {told}."
     over = f"over {horizon} rows that saves {found.savings:.0f} rows' worth, and {found.needed:.0f} are needed"
     return f"A new model, trained on {rows}, would {'win' if found.wins else 'win too little'}: {told}; {over}."
