@@ -91,8 +91,9 @@ def test_a_new_model_that_would_win_is_a_reason_to_act_though_the_champion_is_as
 def test_a_champion_that_was_never_good_is_replaced_by_what_a_new_model_would_win(
     story: Callable[..., Story],
 ) -> None:
-    # The champion learned from 88 rows; nothing drifts.
-    made = story(drifting_rows(110, 0.0, 7), drifting_rows(1500, 0.0, 6))
+    # The concept turned after the rows that the champion learned from and before the holdout that it is judged by.
+    reference = pd.concat([drifting_rows(800, 0.0, 7), drifting_rows(200, 1.2, 8)], ignore_index=True)
+    made = story(reference, drifting_rows(1500, 1.2, 6))
     result, evidence = assessed(made)
     decided = evidence.last("judge.decide_retraining", RetrainingDecision)
     assert decided is not None and not decided.act
