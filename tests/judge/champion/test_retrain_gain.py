@@ -64,8 +64,10 @@ def test_a_lower_loss_without_a_better_metric_is_no_win() -> None:
 
 def test_the_planned_window_is_taken_unless_another_does_better_by_more_than_its_error() -> None:
     champion, same = answers(0.6, 2), answers(0.8, 3)
-    assert weighed(champion, **{"newest:300": same, "all": same}).window == "newest:300"
-    assert weighed(champion, **{"newest:300": same, "all": answers(0.95, 4)}).window == "all"
+    for other, taken in ((same, "newest:300"), (answers(0.95, 4), "all")):
+        probes = {"newest:300": same, "all": other}
+        found = weigh_gain(champion, champion, probes, "accuracy", "binary", needed=20, horizon=2000)
+        assert found.window == taken
 
 
 def test_too_few_rows_or_labels_are_said_and_decide_nothing() -> None:
