@@ -24,7 +24,7 @@ def check_data(
     decimal: Annotated[str | None, typer.Option(help="'.' or ','.")] = None,
     thousands: Annotated[str | None, typer.Option(help="',', '.', space, apostrophe or none.")] = None,
     encoding: Annotated[str | None, typer.Option(help="utf-8, cp1252, ...")] = None,
-    date_format: Annotated[str | None, typer.Option(help="dmy, mdy, ymd, or a format: %d/%m/%Y.")] = None,
+    date_format: Annotated[str | None, typer.Option(help="dmy, mdy, ymd, excel, or a format: %d/%m/%Y.")] = None,
     nulls: Annotated[list[str] | None, typer.Option(help="A text that means no value; may be repeated.")] = None,
     timezone: Annotated[str | None, typer.Option(help="Of times without one.")] = None,
     skip_rows: Annotated[int, typer.Option(help="Lines before the header.", min=0)] = 0,
