@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -85,7 +85,8 @@ def one_set(name: str, data: Path, peers: dict[str, Path], seconds: float, folde
     """Print one row; the systems that ours is no worse than."""
     file, target, task, metric, drop, ordered = SETS[name]
     frame = read_table(data / name / file)
-    frame = frame.drop(columns=pd.Index(drop)).dropna(subset=[target]).reset_index(drop=True)
+    kept = [column for column in frame.columns if column not in drop]
+    frame = cast(pd.DataFrame, frame[kept]).dropna(subset=target).reset_index(drop=True)
     if not ordered:
         frame = frame.sample(frac=1.0, random_state=0).reset_index(drop=True)
     cut = round(len(frame) * 0.8)

@@ -26,7 +26,8 @@ def flaml(job: dict[str, Any], train: pd.DataFrame, held: pd.DataFrame) -> pd.Da
     automl.fit(X, y, task=task, metric=FLAML_METRICS[job["metric"]], time_budget=job["seconds"], seed=0, verbose=0)
     if task == "regression":
         return pd.DataFrame({"prediction": automl.predict(held)})
-    return pd.DataFrame(automl.predict_proba(held), columns=pd.Index(automl.classes_).astype(str))
+    classes: Any = [str(name) for name in automl.classes_]
+    return pd.DataFrame(automl.predict_proba(held), columns=classes)
 
 
 def autogluon(job: dict[str, Any], train: pd.DataFrame, held: pd.DataFrame) -> pd.DataFrame:
