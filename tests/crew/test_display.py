@@ -60,7 +60,10 @@ class Terminal:
         return b"".join(self._chunks).decode(errors="replace")
 
     def wait_for(self, text: str, times: int = 1) -> str:
-        """What was shown, once it holds `text` that often. What is typed before a prompt is thrown away, by design: wait for *it*."""
+        """What was shown, once it holds `text` that often.
+
+        What is typed before a prompt is thrown away, by design: wait for the prompt before typing.
+        """
         deadline = time.monotonic() + 60
         while self.output().count(text) < times:
             assert time.monotonic() < deadline, f"{text!r} never came: {self.output()[-800:]!r}"

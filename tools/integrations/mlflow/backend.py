@@ -5,6 +5,7 @@ from typing import Any
 
 from tools.core.contract import Backend, CallContext
 from tools.core.errors import NoDataError
+from tools.integrations.mlflow.compatible import check_server
 from tools.integrations.mlflow.registry import Registry
 from tools.integrations.mlflow.spec import (
     Backup,
@@ -35,7 +36,7 @@ from tools.integrations.mlflow.spec import (
     TrainModelArgs,
     Versions,
 )
-from tools.integrations.mlflow.tracking import Store, find_runs, log_study, prepare_environment
+from tools.integrations.mlflow.tracking import PING_TIMEOUT_S, Store, find_runs, log_study, prepare_environment
 from tools.modeling.trials import read_trials
 
 
@@ -64,6 +65,8 @@ class MLflowBackend(Backend):
 
     def health(self, ctx: CallContext) -> str:
         store = self._store(ctx)
+        for uri in dict.fromkeys((store.tracking_uri, store.registry_uri)):
+            check_server(uri, PING_TIMEOUT_S)
         count = Registry(store).count()
         return f"{store.registry_uri}, {count} registered model{'' if count == 1 else 's'}"
 
