@@ -195,8 +195,8 @@ def _story(judged: CanaryVerdict, batches: Sequence[Traffic], shares: list[float
     if fallbacks:
         why = " and ".join(f"{count} {NOT_ANSWERED[name]}" for name, count in fallbacks.items())
         told += (
-            f" {fallbacks.total()} of the {sum(sent.routed for sent in batches)} requests routed to the challenger were "
-            f"answered by the champion: {why}."
+            f" {fallbacks.total()} of the {sum(sent.routed for sent in batches)} requests routed to the challenger "
+            f"were answered by the champion: {why}."
         )
     left_out = sum(side.left_out for sent in batches for side in (sent.champion, sent.challenger) if side is not None)
     if left_out:

@@ -272,7 +272,7 @@ def canary(run: RecordedRun) -> Facts | None:
         "batches": batches,
         "routed": sum(int(call.data.get("routed") or 0) for call in sent),
         "fallbacks": sum(_fallbacks(call) for call in sent),
-        "left_out": sum(int(batch[who].get("left_out") or 0) for batch in batches for who in ("champion", "challenger")),
+        "left_out": sum(int(b[who].get("left_out") or 0) for b in batches for who in ("champion", "challenger")),
     }  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def test_rows_that_may_not_be_set_aside_are_a_finding_on_the_data() -> None:
 def test_a_technical_failure_to_set_rows_aside_says_nothing_about_the_data(kind: ErrorKind, waiting: bool) -> None:
     passed = checked(data_like(ValidationReport, passed=True, bad_rows_path=None))
     before = [passed, checked(BAD)] if waiting else [checked(BAD), passed]
-    with pytest.raises(TaskFailedError, match="setting bad rows of .*: the disk is full"):
+    with pytest.raises(TaskFailedError, match=r"setting bad rows of .*: the disk is full"):
         played(quarantining("u.parquet" if waiting else None), *before, failed(kind, "the disk is full"))
 
 

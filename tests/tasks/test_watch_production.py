@@ -70,8 +70,8 @@ def test_the_canarys_story_says_who_answered() -> None:
 
     assert canary._story(found, [sent(), sent()], [5.0]) == "Wait after 400 requests."
     assert canary._story(found, [sent(slow=8), sent(slow=20, lost=3)], [5.0]) == (
-        "Wait after 400 requests. 31 of the 60 requests routed to the challenger were answered by the champion: 28 where "
-        "it gave no answer in time and 3 where its process was gone."
+        "Wait after 400 requests. 31 of the 60 requests routed to the challenger were answered by the champion: 28 "
+        "where it gave no answer in time and 3 where its process was gone."
     )
     assert canary._story(found, [sent(left_out=7), sent(left_out=5)], [5.0]) == (
         "Wait after 400 requests. 12 scores in the shadow were left out, because too much was waiting."
