@@ -253,7 +253,7 @@ def canary(run: RecordedRun) -> Facts | None:
         if trajectory:
             break
     sent = [call for call in run.named("serving.send_traffic") if call.start_s >= since and call.data.get("challenger")]
-    batches = [
+    batches: list[Facts] = [
         {"call": call.id, **{key: call.data.get(key) for key in ("batch", "requests", "failed_requests")},
          "champion": _variant(call.data.get("champion")), "challenger": _variant(call.data.get("challenger"))}
         for call in sent
