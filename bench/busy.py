@@ -93,7 +93,7 @@ def played(case: str, seed: int, folder: Path) -> Row:
         told = json.loads(done.stdout[done.stdout.index("{") :])
     except ValueError:
         raise SystemExit(f"{case} did not end: {done.stderr.strip()[-500:]}") from None
-    (journal,) = project.glob(".mlops/runs/*/journal.jsonl")
+    journal = min(project.glob(".mlops/runs/*/journal.jsonl"))  # later ones are of who looked at what it came to
     return {"outcome": told["outcome"], "passed": told.get("passed"), **canary_of(journal)}
 
 
