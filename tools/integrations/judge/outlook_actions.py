@@ -18,6 +18,7 @@ from tools.integrations.judge.outlook_spec import (
 
 if TYPE_CHECKING:
     from tools.judge.estimates import Scores
+    from tools.judge.outlook.burn_rate import Burn, BurnReport
     from tools.judge.outlook.forecast import Forecast
     from tools.modeling.series import Series
 
@@ -70,7 +71,6 @@ class OutlookActions(Backend):
 
     def burn_rate(self, args: BurnRateArgs, ctx: CallContext) -> BurnRates:
         from tools.judge.outlook.burn_rate import burn_rates
-        from tools.judge.outlook.forecast import said
         from tools.modeling.series import read_series
 
         series = read_series(ctx.path(args.series))
@@ -91,19 +91,11 @@ class OutlookActions(Backend):
             )
             for burn in found.burns
         ]
-        told = "; ".join(
-            f"{_burn(burn.long_burn)} over {said(burn.rule.long_s)} and {_burn(burn.short_burn)} over "
-            f"{said(burn.rule.short_s)} (limit {burn.rule.rate:g})"
-            for burn in found.burns
-        )
-        gone = found.exhausted_in_s
-        verdict = "No burn-rate alert" if found.severity is None else f"Burn-rate alert ({found.severity})"
-        verdict += f"; the 30-day budget lasts {said(gone)} at this rate" if gone is not None else ""
         return BurnRates(
             severity=found.severity,
             windows=windows,
-            budget_gone_in_s=gone,
-            message=f"{verdict}. Burn: {told}.",
+            budget_gone_in_s=found.exhausted_in_s,
+            message=burn_words(found),
         )
 
 
@@ -164,5 +156,41 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def burn_words(found: "BurnReport") -> str:
+    """The alert, when a whole budget is gone at its rate, and how fast each window burns."""
+    from tools.judge.outlook.forecast import said
+
+    covered, longest = max((burn.covered_s, burn.rule.long_s) for burn in found.burns)
+    told = "; ".join(_window_words(burn, found.slo) for burn in found.burns)
+    if not covered:
+        told += "; there is one reading only"
+    elif said(covered) != said(longest):
+        told += f"; the readings reach back {said(covered)} only"
+    if found.severity is None:
+        return f"No burn-rate alert. Burn: {told}."
+    alert = f"Burn-rate alert ({found.severity})"
+    if found.fastest is not None and found.exhausted_in_s is not None:
+        window = f"last {said(found.fastest.covered_s)}" if covered else "one reading there is"
+        alert += f": at the rate of the {window} a whole 30-day budget lasts {said(found.exhausted_in_s)}"
+    return f"{alert}. Burn: {told}."
+
+
+def _window_words(burn: "Burn", slo: float) -> str:
+    """How fast a rule's two windows burn, and where its limit is."""
+    from tools.judge.outlook.forecast import said
+
+    limit = f"limit {burn.rule.rate:g}"
+    if burn.rule.rate * (1 - slo) > 1:
+        limit += f", which no burn reaches at an objective of {slo:g}"
+    if burn.long_burn is None:
+        return f"no data over {said(burn.rule.long_s)} ({limit})"
+    return (
+        f"{_burn(burn.long_burn)} over {said(burn.rule.long_s)} and {_burn(burn.short_burn)} over "
+        f"{said(burn.rule.short_s)} ({limit})"
+    )
+
+
 def _burn(value: float | None) -> str:
-    return "no data" if value is None else f"{value:.3g}"
+    if value is None:
+        return "no data"
+    return f"{value:.3g}" if value < 999.5 else f"{value:,.0f}"

@@ -83,7 +83,7 @@ class BurnRates(Data):
 
     severity: Literal["page", "ticket"] | None  # the worst that fires
     windows: list[WindowBurn]
-    budget_gone_in_s: float | None  # a whole budget, at the burn of the longest firing window
+    budget_gone_in_s: float | None  # a whole budget, at the burn of the fastest rule that fires
     message: str
 
 

@@ -48,6 +48,7 @@ class MLflowBackend(Backend):
         super().__init__(settings)
         prepare_environment(settings)
         self._models: Any = None
+        self._evaluations: Any = None
 
     def _loaded(self) -> Any:
         if self._models is None:
@@ -80,9 +81,10 @@ class MLflowBackend(Backend):
         return log_study(self._store(ctx), trials, args.experiment, ctx.run_id, ctx.idempotency_key)
 
     def evaluate_model(self, args: EvaluateModelArgs, ctx: CallContext) -> Evaluation:
-        from tools.integrations.mlflow.evaluation import evaluate
+        from tools.integrations.mlflow.evaluation import Evaluations, evaluate
 
-        return evaluate(self._store(ctx), self._loaded(), args, ctx)
+        self._evaluations = self._evaluations or Evaluations()
+        return evaluate(self._store(ctx), self._loaded(), self._evaluations, args, ctx)
 
     def column_importance(self, args: ColumnImportanceArgs, ctx: CallContext) -> ColumnImportance:
         from tools.integrations.mlflow.importance import column_importance
