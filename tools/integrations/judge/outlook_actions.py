@@ -146,7 +146,7 @@ class OutlookActions(Backend):
 def _anomaly_message(series: "Series", found: "Anomalies", newest: "Alarm | None") -> str:
     remarks = list(found.remarks)
     if series.left_out:
-        remarks.append(f"{series.left_out} readings are missing or infinite and left out")
+        remarks.append(f"{series.left_out} of its readings are missing or infinite and left out")
     if not found.judged:
         told = ""  # a remark says why
     elif newest is not None:

@@ -27,6 +27,7 @@ SHAPES = 1000  # of them as shapes
 COARSE = 5  # values per coarse one
 REFRESH = 50  # points between two looks at the memory
 REST = 150  # points after an alarm without another
+STRANGER = 6.0  # unless the views' ranks sum up to so much more
 GAP, SETTLE = 5.0, 24  # steps that make a gap; points after it that are not judged
 ALARM = 12.0  # sum of the views' ranks from which a value is an alarm
 RAISE, FADE = 2.0, 1000.0  # a series that alarms is believed less: what an alarm adds to that sum, fading in points
@@ -41,6 +42,7 @@ MIN_TAIL, PRIOR = 0.08, 3  # least Hill slope; points the prior slope of 0.2 cou
 FLOOR = 1e-3  # of a view, below which differences are rounding
 NEIGHBOURS = 5
 RIDGE = 0.02
+STILL = 24  # equal values in a row that can be a standstill
 LOCAL = 54  # the most recent values any view looks at
 VIEWS = 14
 
@@ -106,7 +108,7 @@ class _Shapes:
 
 
 class _Views:
-    """The views of a series' newest values; all are at least 0, and 0 is ordinary."""
+    """The views of a series' newest values; all are at least 0, and 0 is ordinary. NaN: too little was seen for it."""
 
     def __init__(self) -> None:
         self._values, self._means = _Window(MEMORY), _Window(SHAPES // 2)
@@ -117,14 +119,16 @@ class _Views:
             _Shapes(24, white=True),
         ]
         self._wide = [_Shapes(12, white=True), _Shapes(12, white=False)]
-        self._coarse, self._pending = [0.0, 0.0], list[float]()
-        self._wide_ready, self._seen, self._dwell = False, 0, 0
+        self._coarse, self._pending = [math.nan, math.nan], list[float]()
+        self._wide_ready, self._seen, self._dwell, self._longest = False, 0, 0, 0
 
     def add(self, value: float) -> Floats | None:
         """The views after this value; None while too little was seen."""
         self._seen += 1
-        if self._seen > 1:
-            self._dwell = self._dwell + 1 if value == float(self._newest[-1]) else 0
+        if self._seen > 1 and value == float(self._newest[-1]):
+            self._dwell += 1
+        else:
+            self._longest, self._dwell = max(self._longest, self._dwell), 0
         learned = value if self._seen <= LEARN else min(max(value, self._least), self._most)
         self._values.append(learned)
         self._newest = np.append(self._newest[-LOCAL + 1 :], value) if self._seen > 1 else np.array([value])
@@ -139,6 +143,11 @@ class _Views:
                 recent = self._scale(self._means.last(12))
                 self._coarse = [shapes.distance(recent) for shapes in self._wide]
         return self._views(value) if self._seen >= LEARN else None
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether a series that moved repeats one value for far longer than it ever did."""
+        return STILL < self._dwell < self._seen - LEARN and self._dwell > 3 * self._longest
 
     def _refresh(self) -> None:
         past = self._values.last(MEMORY)[:-24]
@@ -194,36 +203,38 @@ class _Tails:
     """How rare each view is in its own past, as -log10 of the share that was stranger."""
 
     def __init__(self) -> None:
-        self._ring, self._count = np.empty((MEMORY, VIEWS)), 0
+        self._ring, self._count = np.empty((VIEWS, MEMORY)), 0
+        self._start, self._slope = np.full(VIEWS, np.inf), np.ones(VIEWS)
 
     def rank(self, views: Floats) -> Floats:
         logs = np.log(views + FLOOR)
-        if self._count < MIN_POINTS - LEARN:
-            rare = np.zeros(VIEWS)
-        else:
-            if self._count == MIN_POINTS - LEARN or self._count % REFRESH == 0:
-                self._fit()
-            over = logs - self._start
-            rare = np.where(over > 0, -math.log10(1 - TAIL) + over / self._slope / math.log(10), 0.0)
-            logs = np.minimum(logs, self._start + (LEARNED + math.log10(1 - TAIL)) * self._slope * math.log(10))
-        self._ring[self._count % MEMORY] = logs
+        if self._count and self._count % REFRESH == 0:
+            self._fit()
+        over = logs - self._start
+        rare = np.where(over > 0, -math.log10(1 - TAIL) + over / self._slope / math.log(10), 0.0)
+        most = self._start + (LEARNED + math.log10(1 - TAIL)) * self._slope * math.log(10)
+        self._ring[:, self._count % MEMORY] = np.minimum(logs, most)
         self._count += 1
         return rare
 
     def _fit(self) -> None:
-        known = self._ring[: min(self._count, MEMORY)]
-        first = int(TAIL * len(known))
-        top = np.partition(known, first, axis=0)[first:]
-        self._start = top.min(0)
-        excess = (top - self._start).sum(0)
-        self._slope = np.maximum((excess + 0.2 * PRIOR) / (len(top) + PRIOR), MIN_TAIL)
+        for view, past in enumerate(self._ring[:, : min(self._count, MEMORY)]):
+            known = past[~np.isnan(past)]
+            if len(known) < MIN_POINTS - LEARN:
+                continue
+            first = int(TAIL * len(known))
+            top = np.partition(known, first)[first:]
+            start = float(top.min())
+            slope = (float((top - start).sum()) + 0.2 * PRIOR) / (len(top) + PRIOR)
+            self._start[view], self._slope[view] = start, max(slope, MIN_TAIL)
 
 
 @dataclass(frozen=True)
 class Reading:
     """How unusual one value is. `once_in`: in so many points of a quiet series one such value; None: not judged.
 
-    `score` is 1 - 1 / once_in, from 0 (ordinary) to 1. There is at most one alarm in REST points.
+    `score` is 1 - 1 / once_in, from 0 (ordinary) to 1. An alarm is followed by REST points without another, but for one
+    that is much stranger.
     """
 
     once_in: float | None
@@ -239,7 +250,7 @@ class AnomalyDetector:
 
     def __init__(self) -> None:
         self._views, self._tails = _Views(), _Tails()
-        self._seen, self._rest, self._raise = 0, 0, 0.0
+        self._seen, self._rest, self._raise, self._peak = 0, 0, 0.0, 0.0
 
     def add(self, value: float) -> Reading:
         """The reading of the next value; a non-finite one is neither judged nor learned."""
@@ -251,19 +262,23 @@ class AnomalyDetector:
         if views is None:
             return Reading(None)
         strange = float(np.minimum(self._tails.rank(views), CLIP).sum()) - self._raise
+        if self._views.stands_still:
+            strange = max(strange, ALARM)  # a frozen source: too few views see it
         if self._seen <= MIN_POINTS:
             return Reading(None)
+        alone = strange + self._raise
         if self._rest:
             self._rest -= 1
-            return Reading(1.0)
+            if alone < self._peak + STRANGER:
+                return Reading(1.0)
         alarm = strange >= ALARM
         if alarm:
-            self._rest, self._raise = REST, self._raise + RAISE
+            self._rest, self._raise, self._peak = REST, self._raise + RAISE, alone
         return Reading(_once_in(strange), alarm)
 
     def after_gap(self) -> None:
         """The next values follow a gap: they are learned, and not judged until the short views hold them alone."""
-        self._rest = max(self._rest, SETTLE)
+        self._rest, self._peak = max(self._rest, SETTLE), math.inf
 
 
 def _once_in(strange: float) -> float:
@@ -319,7 +334,7 @@ def find_anomalies(times: Floats, values: Floats) -> Anomalies:
         np.flatnonzero(steps > GAP * max(float(np.median(steps)), 0.0)) + 1 if (steps > 0).any() else np.array([], int)
     )
     if len(gaps):
-        remarks.append(f"{len(gaps)} gaps: {SETTLE} values after each are not judged")
+        remarks.append(f"{len(gaps)} gap{'s' if len(gaps) > 1 else ''}: {SETTLE} values after each are not judged")
     if float(np.ptp(seen)) == 0:
         remarks.append(f"constant at {seen[0]:g}")
     detector, after = AnomalyDetector(), set(gaps.tolist())
