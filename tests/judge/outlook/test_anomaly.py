@@ -14,7 +14,7 @@ SIZE, AT = 1500, 1200
 
 
 def found_in(values: Floats, times: Floats | None = None) -> Anomalies:
-    return find_anomalies(60.0 * np.arange(len(values)) if times is None else times, values)
+    return find_anomalies(np.arange(0, 60 * len(values), 60, dtype=np.float64) if times is None else times, values)
 
 
 def noise(seed: int = 0, size: int = SIZE) -> Floats:
@@ -116,7 +116,7 @@ def test_positions_are_those_of_the_series_as_given() -> None:
 
 
 def test_a_gap_is_no_anomaly_and_is_said() -> None:
-    times = 60.0 * np.arange(SIZE)
+    times = np.arange(0, 60 * SIZE, 60, dtype=np.float64)
     times[AT:] += 7200
     found = found_in(daily(11), times)
     assert found.remarks == ("1 gap: 24 values after each are not judged",)
