@@ -19,8 +19,8 @@ from tools.registry import load_spec
 class Libraries:
     """The integrations' libraries, called directly."""
 
-    def __init__(self, home: Path) -> None:
-        self.ctx = CallContext(project=Path.cwd(), home=home, run_id="plain")
+    def __init__(self, home: Path, project: Path | None = None) -> None:
+        self.ctx = CallContext(project=project or Path.cwd(), home=home, run_id="plain")
         self.backends: dict[str, Backend] = {}
 
     def do(self, integration: str, action: str, **arguments: Any) -> Any:

@@ -107,8 +107,7 @@ def _state_folder(home: Path) -> Check:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        reason = error.strerror or str(error)
-        return Check("state folder", "broken", f"{home}: {reason}", "make it writable, or point MLOPS_HOME elsewhere")
+        return Check("state folder", "broken", in_words(error), "make it writable, or point MLOPS_HOME elsewhere")
     return Check("state folder", "ok", f"{home} is writable")
 
 

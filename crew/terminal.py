@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crew.narrate import Line, Mark, Narrator, Running
-from crew.words import Tone, duration, shorten
+from crew.words import Tone, duration, one_line
 from tools.core.clean import clean_line
 
 LABEL_WIDTH = 25
@@ -89,7 +89,7 @@ class TerminalSink:
             row.add_row(Text(glyph, style), Text(line.text, "cyan" if line.mark == "done" else text_style))
             return row
         room = self._console.width - 3 - LABEL_WIDTH - TOOK_WIDTH - 4
-        text = line.text if line.whole else shorten(line.text, room)
+        text = line.text if line.whole else one_line(line.text, room)
         row.add_column(width=LABEL_WIDTH, no_wrap=True, overflow="ellipsis")
         row.add_column(width=TOOK_WIDTH, justify="right")
         row.add_column(overflow="fold")

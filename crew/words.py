@@ -74,7 +74,7 @@ def number(value: object) -> str:
     return str(value)
 
 
-def shorten(text: str, width: int) -> str:
+def one_line(text: str, width: int) -> str:
     """One line of at most `width` characters."""
     flat = " ".join(text.split())
     return flat if len(flat) <= width else flat[: max(width - 1, 0)].rstrip() + "…"

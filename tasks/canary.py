@@ -1,5 +1,7 @@
 """Serve the challenger to a small share of the traffic and judge it batch by batch."""
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -14,6 +16,11 @@ from tools.integrations.judge.canary_spec import CanaryVerdict
 from tools.integrations.serving.spec import Production, RecordedLabels, Traffic
 
 GOAL_BOUND = ("target", "task", "seed")
+NOT_ANSWERED = {  # why the champion answered in its place
+    "slow": "where it gave no answer in time",
+    "failed": "where it failed",
+    "lost": "where its process was gone",
+}
 CALLS: dict[str, tuple[str, ...]] = {
     "serving.deploy_model": (),
     "serving.start_canary": (),
@@ -48,12 +55,12 @@ def runbook(inputs: Inputs) -> Runbook:
     begun = expect((yield call("serving", "start_canary", **_started(inputs))), Production, "starting the canary")
     expected = _expected(inputs)
     share, shares, may_raise = begun.canary_percent, [begun.canary_percent], True
-    start, batch, routed, fallbacks = 0, 0, 0, 0
+    start, batches = 0, list[Traffic]()
     while True:
-        asked = call("serving", "send_traffic", **traffic(inputs, start, batch))
+        asked = call("serving", "send_traffic", **traffic(inputs, start, len(batches)))
         sent = expect((yield asked), Traffic, "sending traffic")
-        start, batch = sent.next_start, batch + 1
-        routed, fallbacks = routed + sent.routed, fallbacks + sum(sent.fallbacks.values())
+        batches.append(sent)
+        start = sent.next_start
         if (table := label_table(inputs, sent)) is not None:
             succeed((yield call("serving", "record_labels", **table)), "recording labels")
         judged = expect((yield _judge(goal, sent, expected)), CanaryVerdict, "judging the canary")
@@ -87,7 +94,7 @@ def runbook(inputs: Inputs) -> Runbook:
         evidence_digest=judged.evidence_digest,
         reasons=judged.reasons,
         next_row=start,
-        summary=_story(judged, routed, fallbacks, shares),
+        summary=_story(judged, batches, shares),
     )
 
 
@@ -174,7 +181,7 @@ def judging(goal: Goal) -> dict[str, Any]:
     }
 
 
-def _story(judged: CanaryVerdict, routed: int, fallbacks: int, shares: list[float]) -> str:
+def _story(judged: CanaryVerdict, batches: Sequence[Traffic], shares: list[float]) -> str:
     """The judge's sentence, with what both models achieved on the same requests, and who answered them."""
     champion, challenger, told = judged.champion_value, judged.challenger_value, judged.message
     if champion is not None and challenger is not None:
@@ -184,8 +191,16 @@ def _story(judged: CanaryVerdict, routed: int, fallbacks: int, shares: list[floa
         )
     if max(shares) > shares[0]:
         told += f" Its share was raised from {shares[0]:g} to {max(shares):g} % once harm was ruled out."
+    fallbacks = sum((Counter(sent.fallbacks) for sent in batches), Counter[str]())
     if fallbacks:
-        told += f" The champion answered {fallbacks} of the {routed} requests routed to the challenger."
+        why = " and ".join(f"{count} {NOT_ANSWERED[name]}" for name, count in fallbacks.items())
+        told += (
+            f" {fallbacks.total()} of the {sum(sent.routed for sent in batches)} requests routed to the challenger "
+            f"were answered by the champion: {why}."
+        )
+    left_out = sum(side.left_out for sent in batches for side in (sent.champion, sent.challenger) if side is not None)
+    if left_out:
+        told += f" {left_out} scores in the shadow were left out, because too much was waiting."
     return told
 
 

@@ -6,8 +6,9 @@ from typing import Any
 from pydantic import Field
 
 from tasks import version_data
-from tasks.base import Evidence, Inputs, Runbook, Steps, TaskResult, call, expect, returned, succeed
+from tasks.base import Evidence, Inputs, Runbook, Steps, TaskResult, call, expect, succeed
 from tasks.goal import Goal
+from tools.core.errors import ErrorKind
 from tools.core.grants import Grant, grant
 from tools.integrations.dvc.spec import StagedData
 from tools.integrations.great_expectations.spec import Finding, QuarantinedRows, ValidationReport
@@ -66,9 +67,11 @@ def runbook(inputs: Inputs) -> Runbook:
     doubts = [_in_words(finding) for finding in report.warnings if not finding.expectation.startswith("expect_")]
     warnings, expectations = len(report.warnings), report.expectations
     if staged.unlabelled:
-        report, path, more = yield from _check_unlabelled(inputs, staged.unlabelled, slices, checks)
-        slices[version_data.UNLABELLED] = path
-        critical += [f"rows without a label: {_in_words(finding)}" for finding in report.critical]
+        report, cleaned = yield from _check_unlabelled(inputs, staged.unlabelled, slices, checks)
+        more = cleaned.quarantined_rows if isinstance(cleaned, QuarantinedRows) else 0
+        slices[version_data.UNLABELLED] = cleaned.kept if isinstance(cleaned, QuarantinedRows) else staged.unlabelled
+        failed = [*([cleaned] if isinstance(cleaned, str) else []), *map(_in_words, report.critical)]
+        critical += [f"rows without a label: {told}" for told in failed]
         warnings, expectations = warnings + len(report.warnings), expectations + report.expectations
         found += [f"{more} rows without a label"] if more else []
         quarantined += more
@@ -109,22 +112,30 @@ def _validate(slices: dict[str, str], checks: dict[str, Any]) -> Steps[Validatio
 
 def _check_unlabelled(
     inputs: Inputs, path: str, slices: dict[str, str], checks: dict[str, Any]
-) -> Steps[tuple[ValidationReport, str, int]]:
-    """Check all but the label of rows that have none; returns the last report, the path to use, the rows set aside."""
+) -> Steps[tuple[ValidationReport, QuarantinedRows | str | None]]:
+    """Check all but the label of rows that have none; returns the last report, and what was set aside, or why that was
+    refused. None: nothing had to be, or may be."""
     checks = {**checks, "reference": slices["reference_all"], "labelled": False}
     doing = "checking the rows without a label"
     report = expect((yield call("great_expectations", "validate", data=path, **checks)), ValidationReport, doing)
     if report.passed or inputs.goal.data.on_bad_rows != "quarantine" or not report.bad_rows_path:
-        return report, path, 0
-    cleaned = expect(
-        (yield call("great_expectations", "quarantine_rows", data=path, bad_rows_path=report.bad_rows_path)),
-        QuarantinedRows,
-        "setting bad rows without a label aside",
-    )
+        return report, None
+    cleaned = yield from _quarantine(path, report.bad_rows_path)
+    if isinstance(cleaned, str):
+        return report, cleaned
     report = expect(
         (yield call("great_expectations", "validate", data=cleaned.kept, **checks)), ValidationReport, doing
     )
-    return report, cleaned.kept, cleaned.quarantined_rows
+    return report, cleaned
+
+
+def _quarantine(path: str, bad_rows_path: str) -> Steps[QuarantinedRows | str]:
+    """What was set aside; or, in words, why that is refused for these data. Any other failure says nothing about them,
+    and ends the task."""
+    result = yield call("great_expectations", "quarantine_rows", data=path, bad_rows_path=bad_rows_path)
+    if result.error is not None and result.error.kind is ErrorKind.FIXABLE:
+        return result.message.rstrip(".")
+    return expect(result, QuarantinedRows, f"setting bad rows of {path} aside")
 
 
 @dataclass(frozen=True)
@@ -153,10 +164,9 @@ def _set_aside(
     for name, bad in (("current", bad_rows_path), ("reference", of_reference.bad_rows_path)):
         if bad is None:
             continue
-        result = yield call("great_expectations", "quarantine_rows", data=kept[name], bad_rows_path=bad)
-        cleaned = returned(result, QuarantinedRows)
-        if cleaned is None:
-            return Aside(refused=result.message.rstrip("."))
+        cleaned = yield from _quarantine(kept[name], bad)
+        if isinstance(cleaned, str):
+            return Aside(refused=cleaned)
         kept[name], count = cleaned.kept, count + cleaned.quarantined_rows
     if not count:
         return Aside()

@@ -1,4 +1,5 @@
-"""What production's own metrics foretell: error share and memory forecast to their bounds, and burn-rate alerts.
+"""What production's own metrics foretell: error share and memory forecast to their bounds, burn-rate alerts, and what
+is unusual. An anomaly warns and proves nothing: no decision follows from one alone.
 
 For a runbook that watches production: `seen = yield from production_outlook(inputs.goal, metrics_url, bound)`.
 """
@@ -10,7 +11,7 @@ from tasks.base import Evidence, Steps, call, expect
 from tasks.goal import Goal
 from tools.core.grants import Grant, grant
 from tools.core.results import Status
-from tools.integrations.judge.outlook_spec import BurnRates, ThresholdForecast
+from tools.integrations.judge.outlook_spec import BurnRates, SeriesAnomalies, ThresholdForecast
 from tools.integrations.prometheus.spec import QueryResult, RangeResult
 from tools.judge.outlook import MIN_TREND
 
@@ -22,6 +23,9 @@ MIB = 1024**2
 ERROR_SHARE = (
     'sum(rate(mlops_requests_total{{instance="{at}",status!="200"}}[5m])) / '
     'sum(rate(mlops_requests_total{{instance="{at}"}}[5m]))'
+)
+LATENCY_MS = (
+    '1000 * histogram_quantile(0.95, sum by (le) (rate(mlops_request_latency_seconds_bucket{{instance="{at}"}}[5m])))'
 )
 MEMORY_MIB = f'sum(process_resident_memory_bytes{{{{instance="{{at}}"}}}}) / {MIB}'
 
@@ -39,7 +43,8 @@ class ProductionOutlook:
 
 
 def production_outlook(goal: Goal, metrics_url: str, max_error_rate: float) -> Steps[ProductionOutlook]:
-    """Forecast the serving engine's error share and memory over the next two hours, from the last four.
+    """Forecast the serving engine's error share and memory over the next two hours, from the last four, and say which
+    of them and of the latency is unusual.
 
     Args:
         metrics_url: of the serving engine, as its status names it.
@@ -60,12 +65,17 @@ def production_outlook(goal: Goal, metrics_url: str, max_error_rate: float) -> S
             burn = expect(measured, BurnRates, "measuring the burn rate")
             alert = burn.severity
             (warnings if alert else told).append(burn.message)
+        yield from _unusual("Error share", errors, warnings, told)
+    latency = yield from _series(LATENCY_MS.format(at=at))
+    if latency is not None:
+        yield from _unusual("p95 latency in ms", latency, warnings, told)
     if goal.watch.max_memory_mib is not None:
         memory = yield from _series(MEMORY_MIB.format(at=at))
         if memory is None:
             told.append("Memory: not measured.")
         else:
             yield from _look("Memory in MiB", memory, goal.watch.max_memory_mib, warnings, told)
+            yield from _unusual("Memory in MiB", memory, warnings, told)
     return ProductionOutlook(tuple(warnings), tuple(told), alert)
 
 
@@ -89,12 +99,20 @@ def _look(name: str, series: str, bound: float, warnings: list[str], told: list[
     (warnings if coming or found.outlook == "crossed" else told).append(f"{name}: {found.message}")
 
 
+def _unusual(name: str, series: str, warnings: list[str], told: list[str]) -> Steps[None]:
+    looked = yield call("judge", "find_anomalies", series=series)
+    if looked.status is Status.NO_DATA:
+        return  # without a finite reading, which was told where it matters
+    found = expect(looked, SeriesAnomalies, f"looking for anomalies in {name}")
+    (warnings if found.unusual else told).append(f"{name}: {found.message}")
+
+
 def grants(goal: Goal, done: Evidence, max_error_rate: float) -> list[Grant]:
     """The calls that look ahead: any metric may be read; forecasts are of what was read, against the goal's bounds."""
     found = [grant("prometheus.query"), grant("prometheus.query_range")]
     bounds = (max_error_rate, *([goal.watch.max_memory_mib] if goal.watch.max_memory_mib is not None else []))
     for series in dict.fromkeys(data.path for _, data in done.all("prometheus.query_range", RangeResult)):
-        found.append(grant("judge.burn_rate", series=series))
+        found += [grant("judge.burn_rate", series=series), grant("judge.find_anomalies", series=series)]
         found += [
             grant("judge.forecast_threshold", series=series, threshold=bound, horizon_s=HORIZON_S) for bound in bounds
         ]

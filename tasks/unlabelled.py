@@ -76,7 +76,7 @@ def to_watch(goal: Goal, estimated: PerformanceEstimate | None) -> str | None:
         return None
     stated = goal.constraints.min_metric
     floor = estimated.reference_value if stated is None else stated
-    name = "it was before" if stated is None else "the goal's minimum"
+    name = "it was before" if stated is None else f"the goal's {'maximum' if goal.minimize else 'minimum'}"
     fell = estimated.estimated_low > floor if goal.minimize else estimated.estimated_high < floor
     if not fell:
         return None

@@ -36,6 +36,7 @@ CALLS: dict[str, tuple[str, ...]] = {
         "threshold",
     ),
     "judge.burn_rate": ("series",),
+    "judge.find_anomalies": ("series",),
 }
 
 

@@ -11,20 +11,28 @@ import pytest
 
 from crew import words
 from crew.outcome import Outcome
-from tasks import assess_champion, foresee
+from tasks import assess_champion, foresee, unlabelled
+from tasks.goal import Goal
 from tests.helpers.canary_traffic import traffic
 from tests.helpers.results import data_like
-from tools.integrations.judge.champion_spec import RetrainingDecision, RetrainingGain
+from tools.integrations.judge.champion_actions import CONTRADICTED, estimate_words
+from tools.integrations.judge.champion_spec import PerformanceEstimate, RetrainingDecision, RetrainingGain
+from tools.integrations.judge.outlook_actions import burn_words
 from tools.integrations.judge.outlook_spec import ThresholdForecast
+from tools.judge.ab import verdict as ab
+from tools.judge.ab.outcomes import Design, Units
+from tools.judge.ab.words import in_short
 from tools.judge.canary.probation import judge_probation
 from tools.judge.canary.quality import Rules
 from tools.judge.canary.verdict import judge
 from tools.judge.champion.compare import Comparison, compare
-from tools.judge.champion.performance import estimate_performance
+from tools.judge.champion.performance import MIN_ROWS, Performance, estimate_performance
 from tools.judge.champion.retrain import decide
 from tools.judge.champion.retrain_plan import plan_retraining
 from tools.judge.drift.harm import LossChange, severity_of
 from tools.judge.estimates import Scores
+from tools.judge.outlook.burn_rate import RULES as BURN_RULES
+from tools.judge.outlook.burn_rate import BurnReport, burn_rates
 from tools.judge.outlook.forecast import forecast_crossing
 
 NUMBER = r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
@@ -60,7 +68,19 @@ def contradictions(text: str) -> list[str]:
     for verb, likely in re.findall(r"it (pays|does not pay) \(the probability that it pays is (?:\w+ )?(\d+)%", text):
         unless((int(likely) >= 50) if verb == "pays" else (int(likely) <= 50), "pays against the odds")
     unless(not ("Do not retrain" in text and "So nothing is done yet" in text), "said twice, in two ways")
+    unless(re.search(r"\b1 (?:units|labels|rows)\b|\b(?!1 )\d+ unit\b", text) is None, "one and many")
+    unless(re.search(r"p = 0(?![.\d])|\b100% confidence", text) is None, "certain")
+    for low, high in re.findall(r"between (\S+ \w+) and (\S+ \w+) with", text):
+        unless(signed(low) <= signed(high), "an interval from its end to its start")
+    for point, low, high in re.findall(r"the challenger is (\S+ \w+), between (\S+ \w+) and (\S+ \w+) with", text):
+        unless(signed(low) <= signed(point) <= signed(high), "outside of its own interval")
     return wrong
+
+
+def signed(told: str) -> float:
+    """A difference in the challenger's favour, of the words for it."""
+    number, way = told.split()
+    return 0.0 if number == "no" else float(number) * {"better": 1, "worse": -1}[way]
 
 
 def said(texts: Iterable[str]) -> None:
@@ -243,6 +263,142 @@ def test_the_severity_of_a_drift_says_what_it_rests_on() -> None:
                 assert severity == "high", "the loss doubled"
             if loss is not None and loss.high < 0.1:
                 assert severity == "low", "the labels rule harm out, however much moved"
+
+
+@cache
+def ab_tests() -> list[tuple[ab.Judged, Units, Design]]:
+    """A/B tests of shares and of amounts, whose difference stays or turns round half-way, and what spoils one."""
+    sizes, rates = (0, 1, 2, 30, 150, 4000), ((0.2, 0.2), (0.2, 0.5), (0.5, 0.2))
+    stories = ("stays", "turns", "guardrail", "segment", "one mixed", "many mixed", "lost units")
+    found: list[tuple[ab.Judged, Units, Design]] = []
+    for count, (before, now), story, bounded, alpha in itertools.product(
+        sizes, rates, stories, (True, False), (0.05, 0.0004)
+    ):
+        random = np.random.default_rng(count)
+        ours = random.random(count) < (0.62 if story == "lost units" else 0.5)
+        turned = (np.arange(count) >= count // 2) & (story == "turns")
+        rate = np.where(ours ^ turned, now, before)
+        value = (random.random(count) < rate).astype(float) if bounded else random.normal(10 * rate, 3.0)
+        segment = np.where(random.random(count) < 0.3, "north", "south").astype(object)
+        if story == "segment":
+            value = np.where((segment == "north") & ours, 0.0, value)
+        complained = (random.random(count) < np.where(ours, 0.3, 0.02)).astype(float)
+        units = Units(
+            ours,
+            value,
+            segment if story == "segment" else None,
+            None,
+            {"complaints": complained} if story == "guardrail" else {},
+            {"one mixed": 1, "many mixed": 500}.get(story, 0),
+        )
+        design = Design(0.5, 0.05 if bounded else 0.5, alpha, upper=1.0 if bounded else None)
+        found.append((ab.judge(units, design), units, design))
+    return found
+
+
+def test_an_ab_test_says_what_was_proven_when_and_what_all_units_show() -> None:
+    tests = ab_tests()
+    told = [in_short(found) for found, _, _ in tests]
+    said(told)
+    assert {found.verdict for found, _, _ in tests} == set(get_args(ab.Verdict))
+    for (found, units, _), text in zip(tests, told, strict=True):
+        if (difference := found.effect.difference) is not None:
+            ours, theirs = units.value[units.challenger].mean(), units.value[~units.challenger].mean()
+            shown = re.search(r"over all units the challenger is (\S+ \w+)", text)
+            assert shown is not None and signed(shown[1]) == pytest.approx(ours - theirs, abs=1e-4), text
+        proven = re.search(r"(?:proven|ruled out).* after (\d+) units?", found.reasons[0])
+        if found.verdict in ("challenger_wins", "champion_wins", "no_relevant_gain"):
+            assert proven is not None and found.decided_at is not None
+            assert found.decided_at <= int(proven[1]) <= len(units)
+        turned = found.verdict == "challenger_wins" and difference is not None and difference < 0
+        assert not turned or "contradict each other" in text, "a winner that is worse over all units"
+    assert any("contradict each other" in text for text in told)
+
+
+def test_a_segment_that_is_harmed_is_told_by_what_is_proven_of_it() -> None:
+    warned = [w for found, _, _ in ab_tests() for w in found.warnings if w.startswith("the segment")]
+    assert warned
+    for text in warned:
+        least, mean = re.findall(r"(?:at least|and is) (\S+ \w+)", text)
+        assert signed(mean) <= signed(least) < 0, text
+
+
+@cache
+def burns() -> list[tuple[BurnReport, float]]:
+    """Reports, and how long the readings are that they rest on, in seconds."""
+    times = np.arange(0, 3 * 86400.0 + 60, 60)
+    spans, shares, objectives = (0.0, 600.0, 4 * 3600.0, 3 * 86400.0), (0.0, 0.0009, 0.002, 0.02, 1.0), (0.999, 0.9)
+    late = np.where(times > times[-1] - 1800, 0.3, 0.0005)
+    found = [
+        (burn_rates(times, late, 0.999), spans[-1]),
+        (burn_rates(times, late, 0.999, np.zeros(len(late))), spans[-1]),
+    ]
+    for span, share, slo in itertools.product(spans, shares, objectives):
+        read = times[times >= times[-1] - span]
+        found.append((burn_rates(read, np.full(len(read), share), slo), span))
+    return found
+
+
+def test_a_burn_rate_says_on_how_much_it_rests_and_never_more_than_a_burn_can_be() -> None:
+    said(burn_words(report) for report, _ in burns())
+    assert {report.severity for report, _ in burns()} == {None, "ticket", "page"}
+    for report, span in burns():
+        text = burn_words(report)
+        assert text.startswith("No burn") is (report.severity is None)
+        assert ("reach back" in text or "one reading" in text) is (span < BURN_RULES[-1].long_s), text
+        assert not re.search(r"\d\.?\d*e\+|last 0 s", text), text
+        for burn in re.findall(rf"{NUMBER} over", text.replace(",", "")):
+            assert float(burn) <= 1.01 / (1 - report.slo)
+        for rule in BURN_RULES:
+            reached = f"limit {rule.rate:g}, which no burn reaches" not in text
+            assert reached is (rule.rate <= 1 / (1 - report.slo) * (1 + 1e-9)), text
+        if report.fastest is not None and report.severity == "page":
+            assert report.fastest.rule.severity == "page", "the budget lasts as long as the alert's own rate says"
+
+
+@cache
+def estimated() -> list[tuple[Performance, str, str]]:
+    """Estimates on rows without labels, with their metric and what is told of them."""
+    rows, told = MIN_ROWS + 60, list[tuple[Performance, str, str]]()
+    for before, now, labelled in itertools.product((0.2, 3.0), (0.2, 8.0), (0, 60, rows)):
+        made = scores(rows, 0.4, before, 7), scores(rows, 0.4, now, 8)
+        for metric in METRICS:
+            found = estimate_performance(*made, np.arange(rows) < labelled, metric, "binary")
+            told.append((found, metric, estimate_words(found, metric, labelled, rows)))
+    return told
+
+
+def test_an_estimate_without_labels_claims_no_more_than_its_labels_prove() -> None:
+    kinds: set[bool] = set()
+    for found, metric, text in estimated():
+        assert contradictions(text) == []
+        assert found.low - 1e-9 <= found.value <= found.high + 1e-9, (metric, text)
+        if found.unexplained_p is not None:
+            kinds.add(found.unexplained_p < CONTRADICTED)
+            assert ("cannot be trusted" in text) is (found.unexplained_p < CONTRADICTED), text
+            assert ("no change in how" in text) is (found.unexplained_p >= CONTRADICTED), text
+    assert kinds == {True, False}
+
+
+def test_what_is_to_be_watched_is_worse_in_all_of_its_interval() -> None:
+    told: list[str] = []
+    for found, metric, _ in estimated():
+        for minimum in (None, 0.3, 0.6, 0.9, 0.99):
+            files = {"reference": "r.csv", "current": "c.csv"}
+            stated = {"task": "binary", "target": "y", "metric": metric, "constraints": {"min_metric": minimum}}
+            goal = Goal.model_validate({"name": "g", "data": files, **stated})
+            known = {"estimated_low": found.low, "estimated_high": found.high, "reference_value": found.reference_value}
+            made = PerformanceEstimate.model_validate(data_like(PerformanceEstimate, rows=found.rows, **known))
+            warning = unlabelled.to_watch(goal, made)
+            floor = found.reference_value if minimum is None else minimum
+            worse = found.low > floor if goal.minimize else found.high < floor
+            assert (warning is not None) is worse
+            told += [warning] if warning else []
+    said(told)
+    for text in told:
+        assert "goal's minimum" not in text or "log_loss" not in text
+        low, high, floor = map(float, re.findall(rf"is {NUMBER} to {NUMBER}, .*\({NUMBER}\)", text)[0])
+        assert (low > floor) if "log_loss" in text else (high < floor), text
 
 
 @pytest.mark.parametrize("outcome", get_args(Outcome))

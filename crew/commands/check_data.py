@@ -24,7 +24,7 @@ def check_data(
     decimal: Annotated[str | None, typer.Option(help="'.' or ','.")] = None,
     thousands: Annotated[str | None, typer.Option(help="',', '.', space, apostrophe or none.")] = None,
     encoding: Annotated[str | None, typer.Option(help="utf-8, cp1252, ...")] = None,
-    date_format: Annotated[str | None, typer.Option(help="dmy, mdy, ymd, or a format: %d/%m/%Y.")] = None,
+    date_format: Annotated[str | None, typer.Option(help="dmy, mdy, ymd, excel, or a format: %d/%m/%Y.")] = None,
     nulls: Annotated[list[str] | None, typer.Option(help="A text that means no value; may be repeated.")] = None,
     timezone: Annotated[str | None, typer.Option(help="Of times without one.")] = None,
     skip_rows: Annotated[int, typer.Option(help="Lines before the header.", min=0)] = 0,
@@ -37,7 +37,7 @@ def check_data(
     Two files are read together, as a run reads reference and current: one way of writing for each column. Nothing is
     written or trained. Exits with 3 when a file cannot be read without guessing; the sentence names the setting.
     """
-    place = place_of(project)
+    place = place_of(project) if goal is not None else None  # files are looked at anywhere
 
     from pydantic import ValidationError
 
@@ -56,7 +56,7 @@ def check_data(
     }
     stated = {name: value for name, value in given.items() if value is not None}
     try:
-        if goal is not None:
+        if goal is not None and place is not None:
             if files:
                 raise CommandError("give files, or --goal, which names them", code=2)
             loaded = _goal_at(goal, place.env)

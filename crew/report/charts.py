@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from crew.report import svg
 from crew.report.svg import Scale
-from crew.words import number, shorten
+from crew.words import number, one_line
 
 Facts = dict[str, Any]
 WIDTH = 480  # of a chart that shares its row with another, in pixels
@@ -38,7 +38,7 @@ def drift_bars(columns: list[Facts]) -> Markup:
         css = "bar-drifted" if column.get("drifted") else "bar-quiet"
         end = scale.clamp(strength)
         parts += [
-            svg.text(left - 8, y + 14, shorten(name, 22), "name", "end"),
+            svg.text(left - 8, y + 14, one_line(name, 22), "name", "end"),
             svg.rect(left, y + 3, end - left, step - 8, css, told),
             svg.text(end + 5, y + 14, number(column.get("score")), "value"),
         ]
@@ -75,7 +75,7 @@ def histogram(name: str, profile: Facts) -> Markup:
         if category:
             room = max(int(slot / 5.6), 3)
             parts.append(
-                svg.text(x + slot / 2, bottom + 13 + (i % 2) * 12, shorten(what, room * 2 - 1), "tick", "middle")
+                svg.text(x + slot / 2, bottom + 13 + (i % 2) * 12, one_line(what, room * 2 - 1), "tick", "middle")
             )
     parts.append(svg.line(left, bottom, width - 6, bottom, "axis"))
     if not category and len(edges) == len(before) + 1:
@@ -129,8 +129,8 @@ def metric_over_time(points: list[Facts], marks: list[tuple[float, str]], metric
         above += [
             svg.dot(x, y, 5, f"{css} halo", told),
             svg.text(x, y - 11, number(event["value"]), "value strong", "middle"),
-            svg.text(x, bottom + 17, shorten(str(event["model"]), 17), "name", "middle"),
-            svg.text(x, bottom + 31, shorten(f"on {event['data']}", 17), "tick", "middle"),
+            svg.text(x, bottom + 17, one_line(str(event["model"]), 17), "name", "middle"),
+            svg.text(x, bottom + 31, one_line(f"on {event['data']}", 17), "tick", "middle"),
         ]  # fmt: skip
     parts += [svg.path(line, f"c{i % 3 + 1} stroke") for i, line in enumerate(lines.values())]
     parts += [svg.line(left, bottom, width - 10, bottom, "axis"), svg.text(left - 36, top - 14, metric, "tick")]

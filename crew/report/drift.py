@@ -88,19 +88,21 @@ def _columns(report: Facts, decision: Facts | None) -> list[Facts]:
 
 def _why_apart(ours: Facts, theirs: Facts, decision: Facts) -> str:
     """Why the judge and Evidently disagree on a column; empty where they agree or a number is missing."""
+    from tools.judge.estimates import p_words  # brings scipy, which a report without drift needs not
+
     effect, p = number_of(ours.get("effect")), number_of(ours.get("adjusted_p"))
     if bool(ours.get("drifted")) == bool(theirs.get("drifted")) or effect is None or p is None:
         return ""
     test = f"{theirs.get('method')} {number_of(theirs.get('score')) or 0:.3g}"
     if ours.get("drifted"):
         return (
-            f"drift by the judge: {effect:.0%} of the rows moved, which chance does not explain (p = {p:.2g}); "
+            f"drift by the judge: {effect:.0%} of the rows moved, which chance does not explain ({p_words(p)}); "
             f"{test} is not beyond Evidently's fixed threshold {number_of(theirs.get('threshold')) or 0:.3g}"
         )
     alpha, least = decision["alpha"], decision["min_effect"]
     if alpha is not None and p > alpha:
         why = (
-            f"by the judge chance explains it (p = {p:.2g}, with all columns and the dependence between rows taken "
+            f"by the judge chance may explain it ({p_words(p)}, with all columns and the dependence between rows taken "
             "into account)"
         )
     else:

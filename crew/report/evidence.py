@@ -253,7 +253,7 @@ def canary(run: RecordedRun) -> Facts | None:
         if trajectory:
             break
     sent = [call for call in run.named("serving.send_traffic") if call.start_s >= since and call.data.get("challenger")]
-    batches = [
+    batches: list[Facts] = [
         {"call": call.id, **{key: call.data.get(key) for key in ("batch", "requests", "failed_requests")},
          "champion": _variant(call.data.get("champion")), "challenger": _variant(call.data.get("challenger"))}
         for call in sent
@@ -272,6 +272,7 @@ def canary(run: RecordedRun) -> Facts | None:
         "batches": batches,
         "routed": sum(int(call.data.get("routed") or 0) for call in sent),
         "fallbacks": sum(_fallbacks(call) for call in sent),
+        "left_out": sum(int(b[who].get("left_out") or 0) for b in batches for who in ("champion", "challenger")),
     }  # fmt: skip
 
 

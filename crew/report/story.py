@@ -104,6 +104,9 @@ _ANSWERS: dict[str, tuple[str, str, dict[Any, tuple[str, Tone]]]] = {
         {"crossing": ("expected to be crossed", "warn"), "crossed": ("crossed already", "warn"),
          "no_crossing": ("rather not", "good"), "not_forecastable": ("not forecastable", "neutral")},
     ),
+    "judge.find_anomalies": (
+        "Is a metric unusual?", "unusual", {True: ("unusual", "warn"), False: ("as usual", "good")},
+    ),
     "judge.decide_retraining": (
         "Did the champion get worse?", "act", {True: ("yes: act", "warn"), False: ("not proven", "neutral")},
     ),

@@ -10,7 +10,7 @@ from crew.report.charts import WIDTH
 from crew.report.collect import RecordedRun
 from crew.report.evidence import number_of
 from crew.report.svg import Scale
-from crew.words import duration, number, shorten
+from crew.words import duration, number, one_line
 
 Facts = dict[str, Any]
 MOST_EVIDENCE = 3.0  # times what is needed; beyond it a course says nothing more
@@ -128,14 +128,14 @@ def gantt(run: RecordedRun) -> Markup:
     for i, (task, name) in enumerate(rows):
         y = top + i * height
         parts += [
-            svg.text(left - 10, y + 16, shorten(name, 32), "name", "end"),
+            svg.text(left - 10, y + 16, one_line(name, 32), "name", "end"),
             svg.line(left, y + height, width - 14, y + height, "row"),
         ]
         for call in run.calls:
             if call.task != task and (task or call.task in known):
                 continue
             took = call.duration_s or 0.0
-            told = f"{call.id} {call.name}: {call.status}, {duration(call.duration_s)}. {shorten(call.message, 120)}"
+            told = f"{call.id} {call.name}: {call.status}, {duration(call.duration_s)}. {one_line(call.message, 120)}"
             bar = svg.rect(
                 x(call.start_s),
                 y + 5,

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import yaml
 
 from tests.cli.conftest import Cli
@@ -75,3 +76,10 @@ def test_a_goal_says_which_files_and_how(cli: Cli, folder: Path) -> None:
     plans = [column for one in json.loads(ended.out)["files"] for column in one["columns"] if column["name"] == "plan"]
     assert [plan["nulls"] for plan in plans] == [66, 66]
     assert cli("check-data", "data/old.csv", "--goal", "goal.yaml").code == 2
+
+
+def test_files_are_looked_at_outside_of_any_project(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "elsewhere" / "old.csv", "2025-01-01")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert "200 records" in cli("check-data", "old.csv").out
+    assert cli("check-data", "--goal", "goal.yaml").code == 2, "a goal is read in its project"

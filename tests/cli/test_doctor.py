@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -145,6 +146,33 @@ def test_a_project_check_that_hangs_is_named_with_the_load_and_the_others_go_on(
     assert told["isolation"]["state"] == "warn"
     assert told["isolation"]["detail"] == "no answer within 2 s: the machine is busy (load 9.5 on 2 cores)"
     assert told["python"]["state"] == "ok" and "disk" in told and "signing key" in told
+
+
+def test_an_integration_that_hangs_is_named_with_the_load_and_the_others_go_on(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from crew import checks
+    from crew.commands import doctor
+
+    forever = threading.Event()
+
+    def checked(name: str, *_: Any) -> checks.IntegrationCheck:
+        if name == "prometheus":
+            forever.wait()
+        return checks.IntegrationCheck(name, "ok", "works")
+
+    monkeypatch.setattr(checks, "check_integration", checked)
+    monkeypatch.setattr(doctor, "TIMEOUT_S", 3.0)
+    monkeypatch.setattr(checks.os, "getloadavg", lambda: (9.5, 1.0, 1.0))
+    monkeypatch.setattr(checks.os, "cpu_count", lambda: 2)
+    asked = ("prometheus", "people", "ab_test")
+    ended = cli("doctor", *(word for name in asked for word in ("--integration", name)), "--json")
+    forever.set()
+    told = {check["name"]: check for check in json.loads(ended.out)["integrations"]}
+    assert tuple(told) == asked and ended.code == 0, "no account is needed by the default loop"
+    assert told["prometheus"]["detail"] == "no answer within 3 s: the machine is busy (load 9.5 on 2 cores)"
+    assert told["prometheus"]["state"] == "warn" and "--integration prometheus" in told["prometheus"]["fix"]
+    assert [told[name]["detail"] for name in asked[1:]] == ["works", "works"]
 
 
 def test_what_a_check_raises_is_raised_and_not_taken_for_a_time_out() -> None:

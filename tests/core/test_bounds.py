@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tools.core.bounds import MAX_DEPTH, MAX_STRING_BYTES, check_arguments, parse_json, shorten, spill
+from tools.core.bounds import MAX_DEPTH, MAX_STRING_BYTES, check_arguments, parse_json, recordable, spill
 from tools.core.errors import FixableError
 
 
@@ -74,7 +74,7 @@ def test_what_is_too_large_too_deep_or_no_json_is_refused_and_named(kind: str) -
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_the_record_of_what_was_refused_is_small_json(kind: str) -> None:
-    text = json.dumps(shorten(REFUSED[kind][0]), allow_nan=False)
+    text = json.dumps(recordable(REFUSED[kind][0]), allow_nan=False)
     assert len(text) < 200_000
     text.encode()  # no half characters
 
@@ -108,15 +108,15 @@ def test_json_text_from_outside_is_read_within_the_same_bounds(text: str, said: 
 
 def test_a_long_text_is_recorded_by_its_size_and_hash_and_no_part_of_it() -> None:
     text = "secret-begins" + "A" * 10_000_000
-    kept = shorten({"note": text, "name": "churn"})
+    kept = recordable({"note": text, "name": "churn"})
     assert kept["name"] == "churn" and "secret" not in kept["note"]
     assert f"{len(text):,} characters" in kept["note"] and hashlib.sha256(text.encode()).hexdigest() in kept["note"]
 
 
 def test_ordinary_arguments_are_recorded_as_they_are() -> None:
     arguments = {"name": "churn", "version": 2, "share": 0.5, "paths": ["a.csv"], "deep": {"x": [None, True]}}
-    assert shorten(arguments) == arguments
-    assert shorten({"name": "x\ud800y"}) == {"name": "x\\ud800y"}
+    assert recordable(arguments) == arguments
+    assert recordable({"name": "x\ud800y"}) == {"name": "x\\ud800y"}
 
 
 def test_a_small_result_stays_where_it_is(tmp_path: Path) -> None:

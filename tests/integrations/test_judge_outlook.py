@@ -127,3 +127,38 @@ def test_impossible_arguments_are_refused(project: Project, tmp_path: Path):
     ):
         result = project.call("judge", action, series=path, **more)
         assert result.error is not None and result.error.kind is ErrorKind.FIXABLE, (action, more)
+
+
+START = 1_764_504_000.0  # 2025-11-30 12:00 UTC
+
+
+def test_an_unusual_metric_is_named_with_time_range_and_rarity(project: Project, tmp_path: Path):
+    values = 100 + 5 * noise(3, size=1.0)
+    values[180:] += 300
+    path = csv(tmp_path / "latency.csv", values, START + 60 * minutes)
+    found = project.ok("judge", "find_anomalies", series=path)
+    assert found["unusual"] is True
+    since = found["unusual_since"]
+    assert START + 180 * 60 <= since <= START + 190 * 60
+    alarm = next(one for one in found["alarms"] if one["at"] == since)
+    assert alarm["value"] > 350 and 85 < alarm["usual_low"] < 95 and 105 < alarm["usual_high"] < 115
+    assert found["message"].startswith("unusual since 15:0")
+    assert f"(score {alarm['score']:.4f}: once in {alarm['once_in']:,.0f} points)" in found["message"]
+
+
+def test_an_alarm_of_the_past_is_told_and_no_news(project: Project, tmp_path: Path):
+    values = 100 + 5 * noise(4, n=400, size=1.0)
+    values[300:310] += 300
+    path = csv(tmp_path / "latency.csv", values, START + 60 * np.arange(400.0))
+    found = project.ok("judge", "find_anomalies", series=path)
+    assert (found["unusual"], found["unusual_since"]) == (False, None)
+    assert found["alarms"] and "as usual over the newest 30 points; last unusual at 17:0" in found["message"]
+
+
+def test_a_series_that_is_too_short_is_said_not_judged(project: Project, tmp_path: Path):
+    path = csv(tmp_path / "short.csv", np.array([1.0, np.nan, *range(12)]))
+    found = project.ok("judge", "find_anomalies", series=path)
+    assert (found["unusual"], found["judged"], found["alarms"]) == (None, 0, [])
+    assert found["message"] == (
+        "cannot be judged: 13 points, more than 150 are needed; 1 of its readings are missing or infinite and left out."
+    )

@@ -22,8 +22,8 @@ MACHINES = ["idle", "busy"]
 
 @contextmanager
 def machine(kind: str) -> Generator[None]:
-    """Keeps every core busy with a process of its own, or none."""
-    count = (os.cpu_count() or 1) if kind == "busy" else 0
+    """Keeps every core busy with two processes of its own, or none."""
+    count = 2 * (os.cpu_count() or 1) if kind == "busy" else 0
     spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield

@@ -62,6 +62,8 @@ def test_files_that_cannot_be_read_say_what_is_valid(tmp_path: Path) -> None:
     (tmp_path / "broken.csv.gz").write_bytes(b"not gzip")
     (tmp_path / "ragged.csv").write_text("a,b\n1,2\n1,2,3,4\n")
     (tmp_path / "notes.txt").write_text("a")
+    (tmp_path / "lfs.csv").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n")
+    (tmp_path / "page.csv").write_text("<!DOCTYPE html><html><body>Sign in</body></html>\n")
     for name, words in {
         "absent.csv": "missing",
         "empty.csv": "the file is empty",
@@ -70,6 +72,8 @@ def test_files_that_cannot_be_read_say_what_is_valid(tmp_path: Path) -> None:
         "broken.csv.gz": "valid kinds",
         "ragged.csv": "names 2 columns, but 1 of 2 records have 4 fields",
         "notes.txt": "unknown kind",
+        "lfs.csv": "git lfs pull",
+        "page.csv": "a page of HTML or XML",
         ".": "a folder",
     }.items():
         with pytest.raises(FixableError, match=words):

@@ -7,7 +7,8 @@ from typing import Any, cast
 import pytest
 
 from tools.modeling import model_host
-from tools.modeling.model_host import IsolatedModel, ModelHost, ModelLostError, starved
+from tools.modeling.model_host import IsolatedModel, ModelHost, ModelLostError
+from tools.modeling.own_time import starved
 
 
 class NoHost:

@@ -6,7 +6,10 @@ import http.server
 import json
 import os
 import pickle
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -217,6 +220,33 @@ def test_labels_numbers_and_probabilities_come_back_as_they_were(host: ModelHost
         assert model.predict(ROWS).values.tolist() == expected
         assert len(model.latencies_ms(ROWS)) == 3
         model.close()
+
+
+# Computes 20 ms for an answer, however long it has to wait for a core meanwhile.
+COMPUTES = """
+(sum(0 for _ in iter(lambda t=[0], now=__import__('time').thread_time:
+    now() < t[0] if t[0] else t.__setitem__(0, now() + 0.02) or True, False)), [1.0] * len(X))[1]
+""".replace("\n", "")
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="nobody counts here how long a thread waits")
+def test_latencies_are_the_models_own_on_a_core_that_others_keep_busy(host: ModelHost, tmp_path: Path) -> None:
+    model = host.start(model_folder(tmp_path / "m", answering(COMPUTES)), "m")
+    core = min(os.sched_getaffinity(0))
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+    try:
+        for pid in (model.pid, *(other.pid for other in others)):
+            os.sched_setaffinity(pid, {core})
+        started = time.perf_counter()
+        own = model.latencies_ms(ROWS)
+        passed_ms = 1000 * (time.perf_counter() - started)
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+        model.close()
+    assert own.min() >= 20 and np.median(own) < 40, own
+    assert passed_ms > 3 * own.sum(), "a clock on the wall would have shown the others' time"
 
 
 @pytest.mark.parametrize(

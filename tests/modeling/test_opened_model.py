@@ -15,6 +15,8 @@ from sklearn.svm import LinearSVC
 
 from tools.core.errors import FinalError, FixableError
 from tools.modeling.data import write_table
+from tools.modeling.made_with import other_versions
+from tools.modeling.model_input import ModelInput
 from tools.modeling.opened_model import OpenedModel, open_model
 from tools.modeling.output import Asked
 from tools.modeling.output_settings import OutputSettings
@@ -233,3 +235,33 @@ def test_damaged_files_are_told(tmp_path: Path) -> None:
     write_table(X, tmp_path / "model" / "model.pkl")
     with pytest.raises(FinalError):
         open_model(tmp_path / "model")
+
+
+class Renamed:
+    """A model whose library has renamed what it uses since it was saved."""
+
+    def predict(self, rows: pd.DataFrame) -> Any:
+        raise AttributeError("'str' object has no attribute 'transform'")
+
+
+def test_a_model_that_fails_and_was_logged_with_other_versions_names_them(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text(
+        "mlflow==2.9.2\nnumpy==1.2.4\nscikit-learn[extra]==0.1.2 ; python\n# x\n"
+    )
+    made_with = other_versions(tmp_path)
+    assert made_with.startswith(f"numpy 1.2.4 (here {np.__version__}), scikit-learn 0.1.2 (here ")
+    assert "mlflow" not in made_with
+    model = OpenedModel(Renamed().predict, ModelInput((), {}))
+    with pytest.raises(AttributeError):
+        model.understood(LIVE, ASKED)
+    model.made_with = made_with
+    with pytest.raises(FixableError, match=r"it was logged with numpy 1\.2\.4 .* register it again"):
+        model.understood(LIVE, ASKED)
+
+
+def test_versions_that_agree_in_two_numbers_or_are_not_stated_say_nothing(tmp_path: Path) -> None:
+    assert other_versions(tmp_path) == ""
+    (tmp_path / "requirements.txt").write_text(f"numpy=={'.'.join(np.__version__.split('.')[:2])}.99\nscikit-learn\n")
+    assert other_versions(tmp_path) == ""
+    (tmp_path / "requirements.txt").write_text("a-library-of-theirs==1.0\n")
+    assert other_versions(tmp_path) == "a-library-of-theirs 1.0 (not installed here)"

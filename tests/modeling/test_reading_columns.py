@@ -227,6 +227,18 @@ def test_numbers_that_are_times_are_read_as_a_clock(tmp_path: Path, values: list
     assert read.frame["x"].tolist() == [3, 1, 2]
 
 
+def test_days_of_a_spreadsheet_are_times_where_they_are_stated(tmp_path: Path) -> None:
+    clock = together(tmp_path, column(44927, 44927.5), column(44929, None), clock="x", date_format="excel")
+    assert [str(one.frame["x"].iloc[-1]) for one in clock] == ["2023-01-01 12:00:00", "NaT"]
+    assert clock[0].facts.columns["x"] == "spreadsheet days, as stated"
+    (other,) = together(tmp_path, column(1, 45000), date_format={"x": "excel"})
+    assert str(other.frame["x"].iloc[0]) == "1899-12-31 00:00:00"
+    (unstated,) = together(tmp_path, column(44927, 44928), clock="x")
+    assert pd.api.types.is_numeric_dtype(unstated.frame["x"]), "numbers that order rows are guessed to be no clock"
+    message = refusal(tmp_path, column(44927, 1672531200), clock="x", date_format={"x": "excel"})
+    assert "1 of 2 values are no spreadsheet days" in message and "record 2" in message
+
+
 def test_seconds_in_one_file_and_milliseconds_in_the_other_are_read_and_said(tmp_path: Path) -> None:
     read = together(tmp_path, column(1735689600), column(1735693200000), clock="x")
     assert [one.frame["x"].iloc[0].hour for one in read] == [0, 1]

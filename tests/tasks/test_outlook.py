@@ -28,8 +28,10 @@ def fill(
     failing: np.ndarray | float = 0.0,
     memory_mib: np.ndarray | None = None,
     requests: int = 600,
+    slow: np.ndarray | None = None,
 ) -> None:
-    """Four hours of the engine's metrics up to now, one scrape a minute: its `requests`, of which a share fails."""
+    """Four hours of the engine's metrics up to now, one scrape a minute: its `requests`, of which a share fails,
+    and another is slower than 100 ms."""
     now_ms = int(time.time() * 1000)
     times = [now_ms - 60_000 * (MINUTES - 1 - i) for i in range(MINUTES)]
     share = np.broadcast_to(failing, MINUTES)
@@ -42,6 +44,11 @@ def fill(
     if memory_mib is not None:
         labels = {NAME: "process_resident_memory_bytes", "instance": "127.0.0.1:8123"}
         rows += [(labels, Point(t, float(v) * 1024**2)) for t, v in zip(times, memory_mib, strict=True)]
+    if slow is not None:
+        buckets = {"0.05": requests / 2 * (1 - slow), "0.1": requests * (1 - slow), "1.0": requests + 0 * slow}
+        for bound, values in {**buckets, "+Inf": requests + 0 * slow}.items():
+            labels = {NAME: "mlops_request_latency_seconds_bucket", "instance": "127.0.0.1:8123", "le": bound}
+            rows += [(labels, Point(t, float(v))) for t, v in zip(times, np.cumsum(values), strict=True)]
     folder = project.ctx.store("prometheus")
     folder.mkdir(parents=True, exist_ok=True)
     Store(folder).append(rows)
@@ -83,6 +90,23 @@ def test_growing_errors_are_foretold_before_they_reach_the_bound(project: Projec
     seen = looked(project, goal(slo=0.9))  # 0.036 now, 0.012 more an hour
     assert "Error share: " in seen.warnings[0] and "expected to cross 0.05" in seen.warnings[0]
     assert seen.alert is None
+
+
+def test_an_unusual_latency_is_a_warning_and_no_alert(project: Project) -> None:
+    slow = 0.02 + 0.002 * noise
+    slow[-10:] = 0.5
+    fill(project, slow=slow)
+    seen = looked(project, goal())
+    assert len(seen.warnings) == 1
+    assert seen.warnings[0].startswith("p95 latency in ms: unusual since ") and "once in" in seen.warnings[0]
+    assert seen.alert is None
+
+
+def test_a_latency_as_ever_is_told(project: Project) -> None:
+    fill(project, slow=0.02 + 0.002 * noise)
+    seen = looked(project, goal())
+    assert seen.warnings == ()
+    assert any(told.startswith("p95 latency in ms: as usual over the newest 30 points") for told in seen.told)
 
 
 def test_a_budget_that_burns_too_fast_is_an_alert(project: Project) -> None:

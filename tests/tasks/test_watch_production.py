@@ -8,6 +8,7 @@ from tasks.goal import Goal
 from tests.helpers.results import data_like
 from tools.core.results import Status, ToolResult
 from tools.integrations.judge.canary_spec import CanaryVerdict
+from tools.integrations.serving.spec import Traffic
 from tools.registry import load_spec
 
 
@@ -61,6 +62,17 @@ def test_the_watch_reaches_back_to_the_reading_before_the_traffic_however_long_t
 def test_the_canarys_story_says_who_answered() -> None:
     verdict = load_spec("judge").action("judge_canary").result
     judged = data_like(verdict, message="Wait after 400 requests.", champion_value=None, challenger_value=None)
-    told = canary._story(CanaryVerdict.model_validate(judged), 55, 48, [5.0])
-    assert told == "Wait after 400 requests. The champion answered 48 of the 55 requests routed to the challenger."
-    assert "answered" not in canary._story(CanaryVerdict.model_validate(judged), 55, 0, [5.0])
+    found = CanaryVerdict.model_validate(judged)
+
+    def sent(left_out: int = 0, **fallbacks: int) -> Traffic:
+        made = Traffic.model_validate(data_like(Traffic, routed=30, fallbacks=fallbacks))
+        return made.model_copy(update={"champion": made.champion.model_copy(update={"left_out": left_out})})
+
+    assert canary._story(found, [sent(), sent()], [5.0]) == "Wait after 400 requests."
+    assert canary._story(found, [sent(slow=8), sent(slow=20, lost=3)], [5.0]) == (
+        "Wait after 400 requests. 31 of the 60 requests routed to the challenger were answered by the champion: 28 "
+        "where it gave no answer in time and 3 where its process was gone."
+    )
+    assert canary._story(found, [sent(left_out=7), sent(left_out=5)], [5.0]) == (
+        "Wait after 400 requests. 12 scores in the shadow were left out, because too much was waiting."
+    )

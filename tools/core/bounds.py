@@ -107,16 +107,16 @@ def read_json(text: str) -> Any:
         raise ValueError(error.message) from error
 
 
-def shorten(value: Any) -> Any:
+def recordable(value: Any) -> Any:
     """A bounded copy of anything, as JSON, for the journal: at most about 64 KiB, whatever `value` is. Never raises.
 
     What is too large is replaced by a text that states its size and SHA-256. No part of a long text is kept:
     the half of a secret would not be known for one.
     """
-    return _Shortener().copy(value, 0)
+    return _Recorder().copy(value, 0)
 
 
-class _Shortener:
+class _Recorder:
     def __init__(self) -> None:
         self.left = RECORDED_BYTES
 

@@ -5,7 +5,10 @@ only where the action allows it. Any other exception of a library is translated 
 boundary (in words, redacted, truncated).
 """
 
+import os
+import pwd
 from enum import StrEnum
+from pathlib import Path
 
 
 class ErrorKind(StrEnum):
@@ -123,10 +126,31 @@ def in_words(error: BaseException) -> str:
     """
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return f"{error.filename}: {error.strerror}{_whose(error)}" if error.filename else error.strerror
     if isinstance(error, BUGS):
         return f"a fault of the program ({type(error).__name__}: {text})"
     return text or "no reason was given"
+
+
+def _whose(error: OSError) -> str:
+    """Whose the file or the first folder above it is that can be seen, where that is why it may not be used."""
+    if not isinstance(error, PermissionError) or not isinstance(error.filename, str):
+        return ""
+    for place in (Path(error.filename), *Path(error.filename).absolute().parents):
+        try:
+            owner = place.stat().st_uid
+        except OSError:
+            continue
+        me = os.geteuid()
+        return "" if owner == me else f" ({place} belongs to {_user(owner)}, and you are {_user(me)})"
+    return ""
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
 
 
 def short(value: object, limit: int = 120) -> str:

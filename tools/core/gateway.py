@@ -21,7 +21,7 @@ import anyio.abc
 import anyio.from_thread
 
 from tools.core.admission import Admission, normal
-from tools.core.bounds import shorten, spill
+from tools.core.bounds import recordable, spill
 from tools.core.calls import PERSON, Call, Caller
 from tools.core.channels import Approver
 from tools.core.consent import Consent, state_text
@@ -274,10 +274,10 @@ class Gateway:
         except ToolError as error:
             call_id = self._next_id()
             # Nothing was begun, but an attempt is evidence too.
-            given = shorten({name: value for name, value in arguments.items() if name != "action"})
+            given = recordable({name: value for name, value in arguments.items() if name != "action"})
             decision = "deny" if isinstance(error, DeniedError) else "invalid"
             self.journal.append(
-                "intent", call_id=call_id, server=shorten(tool), action=shorten(arguments.get("action")),
+                "intent", call_id=call_id, server=recordable(tool), action=recordable(arguments.get("action")),
                 arguments=given, role=caller.role, task=caller.task, effect=None, decision=decision, rule=error.message,
                 level=None, real=None,
             )  # fmt: skip

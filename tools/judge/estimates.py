@@ -24,6 +24,14 @@ METRICS_OF: dict[str, tuple[str, ...]] = {
 }
 
 
+LEAST_P = 1e-12  # of a smaller p-value the tails of approximations say nothing
+
+
+def p_words(p_value: float) -> str:
+    """A p-value as people are told it: no test proves that something is impossible."""
+    return f"p = {p_value:.2g}" if p_value >= LEAST_P else f"p < {LEAST_P:g}"
+
+
 @dataclass(frozen=True)
 class Scores:
     """One model's scored rows, in time order.

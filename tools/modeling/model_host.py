@@ -29,6 +29,7 @@ from tools.core.child_env import child_env
 from tools.core.errors import FinalError
 from tools.modeling.model_process import BAD, LATENCY, NUMERIC, PREDICT, UNDERSTAND
 from tools.modeling.output import AS_IT_IS, Asked, OutputReading
+from tools.modeling.own_time import starved
 from tools.modeling.predictor import Predictions
 
 START_TIMEOUT_S = 300.0  # importing the libraries takes minutes on a busy machine
@@ -231,7 +232,7 @@ class IsolatedModel:
     def latencies_ms(
         self, rows: pd.DataFrame, check: Callable[[], None] = lambda: None, reading: OutputReading = AS_IT_IS
     ) -> np.ndarray:
-        """Milliseconds of predicting each of the rows alone, in the model's process; shape (rows,)."""
+        """Milliseconds of its own time for predicting each of the rows alone; shape (rows,)."""
         found = json.loads(self._asked(LATENCY + _line(reading) + pickle.dumps(rows, protocol=5), check)[1:])
         return np.array([float(value) for value in found])
 
@@ -301,14 +302,6 @@ class IsolatedModel:
 
 def _line(how: OutputReading | Asked) -> bytes:
     return how.model_dump_json().encode() + b"\n"
-
-
-def starved(pid: int) -> float:
-    """Seconds that a process was ready to run and had to wait for a core, since it started; 0 where nobody counts."""
-    try:
-        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):  # not Linux, ended, or a kernel that does not count
-        return 0.0
 
 
 def _text(answer: bytes) -> str:

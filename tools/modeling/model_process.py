@@ -15,7 +15,6 @@ import signal
 import socket
 import sys
 import tempfile
-import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from tools.core.errors import shorten
+from tools.modeling.own_time import OwnTime
 
 PREDICT, UNDERSTAND, LATENCY, ROWS = b"P", b"U", b"L", b"R"
 GOOD, BAD = b"+", b"-"
@@ -103,6 +103,7 @@ def _run_model(fd: int, request: dict[str, Any], libraries: tuple[Path, ...], pl
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):  # what a model prints is its own business, and could fill a disk
             os.dup2(nowhere, stream)
+        clock = OwnTime()
         scratch, folder = Path(request["scratch"]), Path(request["folder"])
         os.environ.update(HOME=str(scratch), TMPDIR=str(scratch))
         tempfile.tempdir = str(scratch)
@@ -119,14 +120,14 @@ def _run_model(fd: int, request: dict[str, Any], libraries: tuple[Path, ...], pl
             os._exit(0)
         connection.send_bytes(GOOD + json.dumps(missing).encode())
         while True:
-            connection.send_bytes(_answer(model, connection.recv_bytes()))
+            connection.send_bytes(_answer(model, connection.recv_bytes(), clock))
     except (EOFError, OSError):
         os._exit(0)
     except BaseException:  # noqa: BLE001 - whatever a model raised: the host sees the connection end
         os._exit(1)
 
 
-def _answer(model: Any, message: bytes) -> bytes:
+def _answer(model: Any, message: bytes, clock: OwnTime) -> bytes:
     """The answer to one message: its kind, a line that says how the model's answers are read (or what is to be found
     out of them), and the rows."""
     from tools.modeling.output import Asked, OutputReading
@@ -141,30 +142,30 @@ def _answer(model: Any, message: bytes) -> bytes:
         if kind == PREDICT:
             return GOOD + pack(model.predict(pickle.loads(body), reading))
         if kind == LATENCY:
-            return GOOD + json.dumps(_latencies_ms(model, pickle.loads(body), reading)).encode()
-        return GOOD + json.dumps(_score(model, json.loads(body), reading), default=str).encode()
+            return GOOD + json.dumps(_latencies_ms(model, pickle.loads(body), reading, clock)).encode()
+        return GOOD + json.dumps(_score(model, json.loads(body), reading, clock), default=str).encode()
     except Exception as error:  # noqa: BLE001 - a foreign model may raise anything; the host reports it
         return BAD + _words(error).encode()
 
 
-def _latencies_ms(model: Any, rows: Any, reading: Any) -> list[float]:
-    """Milliseconds of predicting each of the rows alone."""
+def _latencies_ms(model: Any, rows: Any, reading: Any, clock: OwnTime) -> list[float]:
+    """Milliseconds of its own time for predicting each of the rows alone."""
     for _ in range(WARM_UP_CALLS):
         model.predict(rows.iloc[[0]], reading)
     laps: list[float] = []
     for position in range(len(rows)):
         row = rows.iloc[[position]]
-        started = time.perf_counter()
+        started = clock.now()
         model.predict(row, reading)
-        laps.append(1000.0 * (time.perf_counter() - started))
+        laps.append(1000.0 * (clock.now() - started))
     return laps
 
 
-def _score(model: Any, rows: list[dict[str, Any]], reading: Any) -> dict[str, Any]:
+def _score(model: Any, rows: list[dict[str, Any]], reading: Any, clock: OwnTime) -> dict[str, Any]:
     """What a served model makes of the rows of one request: the fields of serving's `Score`."""
-    started = time.perf_counter()
+    started = clock.now()
     found = model.predict(table(rows), reading)
-    elapsed = 1000.0 * (time.perf_counter() - started)
+    elapsed = 1000.0 * (clock.now() - started)
     for part in (found.values, found.probabilities):
         if part is not None and part.dtype.kind == "f" and not np.isfinite(part).all():
             return {"status": 500, "latency_ms": elapsed, "error": "the model answered NaN or infinity"}

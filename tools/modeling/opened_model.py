@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tools.core.errors import FinalError, FixableError, shorten
+from tools.modeling.made_with import other_versions
 from tools.modeling.model_input import ModelInput
 from tools.modeling.output import AS_IT_IS, Answer, Asked, OutputReading, as_answer, read_answer
 from tools.modeling.output_rules import understand
@@ -31,7 +32,11 @@ class OpenedModel:
         answers: rows -> whatever the model returns.
         takes: the columns that it takes.
         classes: the labels of what it returns, where that is one column of probabilities for each of them.
+
+    `made_with` names the libraries that it was logged with in another version than is here.
     """
+
+    made_with: str = ""
 
     def __init__(
         self, answers: Callable[[pd.DataFrame], Any], takes: ModelInput, classes: np.ndarray | None = None
@@ -63,7 +68,7 @@ class OpenedModel:
         try:
             return self._answered(rows)
         except Exception as error:  # a foreign model may raise anything
-            why = self._missing(frame, drop) or self._nulls(rows)
+            why = self._missing(frame, drop) or self._nulls(rows) or _aged(error, self.made_with)
             if not why:
                 raise
             raise FixableError(why) from error
@@ -138,6 +143,13 @@ def open_model(folder: Path) -> OpenedModel:
     Raises:
         FinalError: it cannot be loaded; says why.
     """
+    made_with = other_versions(folder)
+    opened = _opened(folder, made_with)
+    opened.made_with = made_with
+    return opened
+
+
+def _opened(folder: Path, made_with: str) -> OpenedModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow's first import warns of its own type hints
         import mlflow.pyfunc
@@ -168,7 +180,7 @@ def open_model(folder: Path) -> OpenedModel:
         ValueError,
         pickle.UnpicklingError,
     ) as error:
-        raise FinalError(_why(error)) from error
+        raise FinalError(_aged(error, made_with) or _why(error)) from error
 
 
 def _signature(described: Any) -> dict[str, str]:
@@ -219,6 +231,16 @@ def _categories(model: Any) -> dict[str, list[Any] | None]:
     infos = booster.dump_model()["feature_infos"]
     found = [name for name in names if infos.get(name, {}).get("values")]
     return dict(zip(found, values, strict=False)) if len(found) == len(values) else {}
+
+
+def _aged(error: Exception, made_with: str) -> str:
+    """Why it fails, where it was logged with other versions of its libraries; empty where it was not."""
+    if not made_with or isinstance(error, (FixableError, FinalError, PermissionError, ModuleNotFoundError)):
+        return ""
+    return (
+        f"it was logged with {made_with}, and fails with what is here ({_why(error)}); log and register it again with "
+        "the versions that are here, or install those it was logged with"
+    )
 
 
 def _why(error: Exception) -> str:

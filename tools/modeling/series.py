@@ -28,6 +28,7 @@ class Series:
     values: Floats
     requests: Floats | None = None
     unit: Literal["s", "rows"] = "s"
+    left_out: int = 0  # readings of the file without a finite value or time
 
 
 def read_series(path: Path) -> Series:
@@ -43,7 +44,7 @@ def read_series(path: Path) -> Series:
         raise NoDataError(f"{path.name} holds no finite value", tried=f"{len(series.values)} readings of {path}")
     order = np.flatnonzero(known)[np.argsort(series.times[known], kind="stable")]
     requests = None if series.requests is None else series.requests[order]
-    return Series(series.times[order], series.values[order], requests, series.unit)
+    return Series(series.times[order], series.values[order], requests, series.unit, len(known) - len(order))
 
 
 def read_times(path: Path, column: str) -> Floats | None:

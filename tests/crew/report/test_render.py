@@ -266,7 +266,8 @@ def test_requests_that_the_champion_answered_in_the_challengers_place_are_shown(
     made.write()
     run = read_run(made.folder)
     facts = report_facts(run)["canary"]
-    assert (facts["routed"], facts["fallbacks"]) == (64, 12)
+    assert (facts["routed"], facts["fallbacks"], facts["left_out"]) == (64, 12, 28)
     html = write_report(made.folder).html.read_text(encoding="utf-8")
     assert "answered by the champion instead" in html and "12 of 64 routed to the challenger" in html
+    assert "28: too much was waiting" in html
     assert '<td class="n">3</td><td class="n">7</td>' in html

@@ -99,3 +99,37 @@ def test_shadow_scores_that_were_left_out_are_no_failures_and_do_not_bend_the_co
     full = judge(whole, RULES)
     assert part.difference is not None and full.difference is not None
     assert abs(part.difference - full.difference) < 0.01
+
+
+BOUND = replace(RULES, max_latency_ms=20.0)
+
+
+def latency_of(found: Any) -> Any:
+    return next(check for check in found.checks if check.name == "latency")
+
+
+@pytest.mark.parametrize("ms", [60.0, 22.0])
+def test_a_bound_that_a_slow_machine_makes_both_miss_rolls_nothing_back(ms: float):
+    for seed in range(10):
+        found = judge(traffic(1500, seed, loss=-0.03, latency_ms=(ms, ms), share=0.2), BOUND)
+        assert found.verdict == "wait" and not found.harm_ruled_out, "more answers of it would prove nothing"
+        assert not latency_of(found).passed[-1]
+    told = next(reason for reason in found.reasons if reason.startswith("latency"))
+    assert "at most 20 accepted; the champion takes" in told and "this machine may be what is slow" in told
+
+
+def test_a_bound_that_the_challenger_alone_misses_rolls_it_back_on_an_idle_machine_and_a_busy_one():
+    for seed in range(10):
+        assert judge(traffic(1500, seed, latency_ms=(10.0, 60.0)), BOUND).verdict == "rollback"
+        # A third of all answers are late for want of a core, whoever gives them.
+        made = traffic(1500, seed, latency_ms=(10.0, 60.0))
+        late = 1 + 30.0 * (np.random.default_rng(seed).random((2, 1500)) < 1 / 3)
+        busy = {f"{who}_latency_ms": getattr(made, f"{who}_latency_ms") * by for who, by in
+                zip(("champion", "challenger"), late, strict=True)}  # fmt: skip
+        found = judge(replace(made, **busy), BOUND)
+        assert found.verdict == "rollback" and found.reasons[0].startswith("latency: the challenger is worse")
+
+
+def test_a_challenger_that_keeps_the_bound_is_promoted():
+    found = judge(traffic(3000, 4, loss=-0.03, latency_ms=(8.0, 9.0)), BOUND)
+    assert found.verdict == "promote"

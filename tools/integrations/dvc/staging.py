@@ -45,7 +45,8 @@ def check_clock(frames: list[Frame], column: str) -> None:
             raise FixableError(
                 f"the time column {column!r} holds plain numbers, e.g. {frame[column].iloc[0]!r}, and is no clock, but "
                 "the goal states a time (watch.horizon); state it in rows (5000 rows), or give a column of dates, "
-                "yyyymmdd or seconds since 1970"
+                "yyyymmdd or seconds since 1970; days of a spreadsheet are read with "
+                f"data.read.date_format: {{{column}: excel}}"
             )
 
 

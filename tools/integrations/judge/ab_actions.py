@@ -102,9 +102,9 @@ def _write_plan(planned: dict[str, Any], ctx: CallContext) -> str:
 
 
 def _answer(found: "Judged") -> AbVerdict:
+    from tools.judge.ab.words import in_short
+
     effect = found.effect
-    words = found.verdict.replace("_", " ").capitalize()
-    warned = "".join(f" Warning: {warning}." for warning in found.warnings)
     return AbVerdict(
         verdict=found.verdict,
         reasons=found.reasons,
@@ -140,7 +140,7 @@ def _answer(found: "Judged") -> AbVerdict:
             )
             for g in found.guardrails
         ],
-        message=f"{words} after {effect.units} units: {'; '.join(found.reasons)}.{warned}",
+        message=in_short(found),
     )
 
 

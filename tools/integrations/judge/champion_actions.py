@@ -1,5 +1,7 @@
 """The judge's actions on a champion: is it still good, does retraining pay, is a challenger better."""
 
+from typing import TYPE_CHECKING
+
 from tools.core.contract import Backend, CallContext
 from tools.core.errors import FixableError
 from tools.integrations.judge.champion_spec import (
@@ -15,6 +17,9 @@ from tools.integrations.judge.champion_spec import (
     RetrainingPlanArgs,
 )
 from tools.integrations.judge.judged import scored
+
+if TYPE_CHECKING:
+    from tools.judge.champion.performance import Performance
 
 LEVEL = 0.05  # of an estimate's interval
 CONTRADICTED = 0.01  # below this p-value labels contradict the scores: as rare a false alarm as that of drift
@@ -183,15 +188,6 @@ class ChampionActions(Backend):
             raise FixableError(str(error)) from error
         count = int(labelled.sum())
         trusted = None if found.unexplained_p is None else found.unexplained_p >= CONTRADICTED
-        which = "rows without a label" if count < len(current) else "rows"
-        message = (
-            f"Estimated {args.metric} {found.value:.4f} ({found.low:.4f} to {found.high:.4f}) on {found.rows} {which}; "
-            f"it was {found.reference_value:.4f}."
-        )
-        if found.actual is not None and found.unexplained_p is not None:
-            verb = "go with the scores as before" if trusted else "do not go with the scores any more"
-            message += f" The {count} labels give {found.actual:.4f} and {verb} (p = {found.unexplained_p:.2g})"
-            message += "." if trusted else ": the estimate cannot be trusted."
         return PerformanceEstimate(
             reference_value=found.reference_value,
             estimated_value=found.value,
@@ -205,5 +201,27 @@ class ChampionActions(Backend):
             rows=found.rows,
             labelled_rows=count,
             method=found.method,
-            message=message,
+            message=estimate_words(found, args.metric, count, len(current)),
         )
+
+
+def estimate_words(found: "Performance", metric: str, labelled: int, rows: int) -> str:
+    """The estimate, beside what the metric was and what the labels say that are there.
+
+    Args:
+        labelled, rows: of the current rows, how many have a label, and how many there are.
+    """
+    from tools.judge.estimates import p_words
+
+    which = "rows without a label" if labelled < rows else "rows"
+    told = (
+        f"Estimated {metric} {found.value:.4f} ({found.low:.4f} to {found.high:.4f}) on {found.rows} {which}; "
+        f"it was {found.reference_value:.4f}."
+    )
+    if found.actual is None or found.unexplained_p is None:
+        return told
+    p = p_words(found.unexplained_p)
+    told += f" The {labelled} labels that are there give {found.actual:.4f}"
+    if found.unexplained_p >= CONTRADICTED:
+        return f"{told}; no change in how they go with the scores is proven ({p})."
+    return f"{told} and do not go with the scores as before ({p}): the estimate cannot be trusted."

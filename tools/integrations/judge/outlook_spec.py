@@ -1,4 +1,4 @@
-"""The judge's actions on metric series: make one of scores, forecast a threshold crossing, burn rates."""
+"""The judge's actions on metric series: make one of scores, forecast a crossing, burn rates, anomalies."""
 
 from typing import Annotated, Literal
 
@@ -83,7 +83,34 @@ class BurnRates(Data):
 
     severity: Literal["page", "ticket"] | None  # the worst that fires
     windows: list[WindowBurn]
-    budget_gone_in_s: float | None  # a whole budget, at the burn of the longest firing window
+    budget_gone_in_s: float | None  # a whole budget, at the burn of the fastest rule that fires
+    message: str
+
+
+class AnomalyArgs(Args):
+    series: Annotated[ReadPath, Bound()] = Field(description=SERIES)
+
+
+class SeriesAlarm(Data):
+    """One reading that is unusual; it is information, and proves no harm."""
+
+    at: float  # in the series' unit
+    value: float  # of a counter: the increase
+    score: float  # 1 - 1 / once_in
+    once_in: float  # on quiet series one such reading in so many
+    usual_low: float  # 90 % of the readings before
+    usual_high: float
+
+
+class SeriesAnomalies(Data):
+    """Readings that are unusual against those before them, judged as they came."""
+
+    unit: Unit
+    unusual: bool | None  # whether one of the newest 30 readings is; None: too few to judge
+    unusual_since: float | None  # its time
+    readings: int
+    judged: int
+    alarms: list[SeriesAlarm]  # all, oldest first
     message: str
 
 
@@ -107,6 +134,13 @@ OUTLOOK_ACTIONS = (
         summary="Is an SLO's error budget burning too fast?",
         args=BurnRateArgs,
         result=BurnRates,
+        idempotent=True,
+    ),
+    Action(
+        name="find_anomalies",
+        summary="Is a metric unusual?",
+        args=AnomalyArgs,
+        result=SeriesAnomalies,
         idempotent=True,
     ),
 )

@@ -1,12 +1,13 @@
 """Asking a model about rows, with its answers read as they were understood the first time."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 
 from tools.core.contract import CallContext
 from tools.core.errors import CallCancelled, FixableError
+from tools.integrations.mlflow.spec import AskModelArgs
 from tools.modeling.data import Task
 from tools.modeling.labels import as_text
 from tools.modeling.model_host import IsolatedModel
@@ -16,16 +17,8 @@ from tools.modeling.predictor import Predictions
 from tools.modeling.readings import fitting, keep
 
 
-class AskingArgs(Protocol):
-    """What every action that asks a model is told of it."""
-
-    target: str
-    drop: list[str]
-    output: dict[str, Any]
-
-
 def ask(
-    model: IsolatedModel, rows: pd.DataFrame, truth: Any, args: AskingArgs, task: Task, ctx: CallContext,
+    model: IsolatedModel, rows: pd.DataFrame, truth: Any, args: AskModelArgs, task: Task, ctx: CallContext,
     labels: list[Any] | None = None, positive: str = "",
 ) -> tuple[OutputReading, Predictions]:  # fmt: skip
     """What a model says about the rows, and how it was read: as it was found out before, or it is found out now.

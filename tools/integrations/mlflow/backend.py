@@ -5,6 +5,7 @@ from typing import Any
 
 from tools.core.contract import Backend, CallContext
 from tools.core.errors import NoDataError
+from tools.integrations.mlflow.compatible import check_server
 from tools.integrations.mlflow.registry import Registry
 from tools.integrations.mlflow.spec import (
     Backup,
@@ -37,7 +38,7 @@ from tools.integrations.mlflow.spec import (
     TrainModelArgs,
     Versions,
 )
-from tools.integrations.mlflow.tracking import Store, find_runs, log_study, prepare_environment
+from tools.integrations.mlflow.tracking import PING_TIMEOUT_S, Store, find_runs, log_study, prepare_environment
 from tools.modeling.trials import read_trials
 
 
@@ -49,6 +50,7 @@ class MLflowBackend(Backend):
         super().__init__(settings)
         prepare_environment(settings)
         self._models: Any = None
+        self._evaluations: Any = None
 
     def _loaded(self) -> Any:
         if self._models is None:
@@ -66,6 +68,8 @@ class MLflowBackend(Backend):
 
     def health(self, ctx: CallContext) -> str:
         store = self._store(ctx)
+        for uri in dict.fromkeys((store.tracking_uri, store.registry_uri)):
+            check_server(uri, PING_TIMEOUT_S)
         count = Registry(store).count()
         return f"{store.registry_uri}, {count} registered model{'' if count == 1 else 's'}"
 
@@ -84,9 +88,10 @@ class MLflowBackend(Backend):
         return log_study(self._store(ctx), trials, args.experiment, ctx.run_id, ctx.idempotency_key)
 
     def evaluate_model(self, args: EvaluateModelArgs, ctx: CallContext) -> Evaluation:
-        from tools.integrations.mlflow.evaluation import evaluate
+        from tools.integrations.mlflow.evaluation import Evaluations, evaluate
 
-        return evaluate(self._store(ctx), self._loaded(), args, ctx)
+        self._evaluations = self._evaluations or Evaluations()
+        return evaluate(self._store(ctx), self._loaded(), self._evaluations, args, ctx)
 
     def column_importance(self, args: ColumnImportanceArgs, ctx: CallContext) -> ColumnImportance:
         from tools.integrations.mlflow.importance import column_importance

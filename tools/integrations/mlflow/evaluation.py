@@ -1,6 +1,7 @@
 """Scoring a logged or registered model on labelled rows."""
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -31,6 +32,7 @@ from tools.modeling.metrics import Metric, get_metric, row_losses, score
 from tools.modeling.model_host import IsolatedModel
 from tools.modeling.output import OutputReading, labels_of
 from tools.modeling.predictor import Predictions
+from tools.modeling.readings import kept_reading
 from tools.modeling.too_good import too_good
 
 if TYPE_CHECKING:
@@ -38,11 +40,43 @@ if TYPE_CHECKING:
 
 LATENCY_CALLS = 50
 MAX_SEGMENTS = 50
+KEPT_EVALUATIONS = 50
 READ_ROWS = 5000  # of the file, spread evenly over it, tell what the answers mean
 
 
-def evaluate(store: Store, models: Models, args: EvaluateModelArgs, ctx: CallContext) -> Evaluation:
+@dataclass(frozen=True)
+class _Asked:
+    """What an evaluation follows from: the same of it is the same evaluation."""
+
+    args: str
+    model_digest: str
+    rows_digest: str
+    scores: Path
+    reading: str
+
+
+class Evaluations:
+    """What was found out in this process, by what it follows from. Several tasks ask the same of the champion."""
+
+    def __init__(self) -> None:
+        self._known: dict[_Asked, tuple[Evaluation, str]] = {}
+
+    def get(self, asked: _Asked) -> Evaluation | None:
+        """The evaluation; None: there is none, or its scores are not there as they were written."""
+        found, digest = self._known.get(asked, (None, ""))
+        return found if asked.scores.is_file() and file_digest(asked.scores) == digest else None
+
+    def keep(self, asked: _Asked, found: Evaluation) -> None:
+        """Keep an evaluation whose scores were just written."""
+        self._known[asked] = found, file_digest(asked.scores)
+        while len(self._known) > KEPT_EVALUATIONS:
+            del self._known[next(iter(self._known))]
+
+
+def evaluate(store: Store, models: Models, known: Evaluations, args: EvaluateModelArgs, ctx: CallContext) -> Evaluation:
     """The metric over all rows (and per segment), the rows' scores as Parquet, and the time of one prediction.
+
+    The same model asked about the same rows in the same way is not asked again; the answer is the same.
 
     Raises:
         FixableError: the data, a column or the metric cannot be used.
@@ -59,6 +93,14 @@ def evaluate(store: Store, models: Models, args: EvaluateModelArgs, ctx: CallCon
             raise FixableError(f"gap {args.gap!r} is between segments: name the column in segment")
     ctx.progress(0, 3, f"loading {args.model_uri}")
     model, size = models.load(store, args.model_uri, ctx)
+    rows_digest, out = file_digest(path), ctx.workspace / f"scores_{path.stem}_{_digest(args)}.parquet"
+
+    def asked() -> _Asked:
+        how = kept_reading(ctx.home, model.digest).model_dump_json()
+        return _Asked(args.model_dump_json(), model.digest, rows_digest, out, how)
+
+    if (before := known.get(asked())) is not None:
+        return before
     ctx.progress(1, 3, f"predicting {len(rows)} rows")
     reading, predictions = ask(model, rows, truth, args, task, ctx, positive=args.positive)
     latency = _latencies_ms(model, rows, reading, ctx)
@@ -74,19 +116,17 @@ def evaluate(store: Store, models: Models, args: EvaluateModelArgs, ctx: CallCon
             "error": error,
         }
     )
-    rows_digest = file_digest(path)
     classes = truth if predictions.classes is None else predictions.classes
     positive = positive_text(classes, predictions.positive) if task == "binary" else ""
     of_class = f" (positive class {positive!r})" if positive else ""
     # Kept in the file: what was scored on what, and of which class.
     scores.attrs |= {MODEL_DIGEST: model.digest, ROWS_DIGEST: rows_digest, POSITIVE: positive}
-    out = ctx.workspace / f"scores_{path.stem}_{_digest(args)}.parquet"
     ctx.progress(2, 3, "writing the scores")
     write_table(scores, out)
     value = score(metric, truth, predictions, task)
     audit = _audit(args.gap, groups, truth, predictions, task)
     gap = audit.gap(predictions) if audit else None
-    return Evaluation(
+    found = Evaluation(
         model_uri=args.model_uri,
         metric=args.metric,
         value=value,
@@ -105,6 +145,8 @@ def evaluate(store: Store, models: Models, args: EvaluateModelArgs, ctx: CallCon
         + (f" {_gap_words(args, audit, gap)}" if audit else "")
         + remarks(reading),
     )
+    known.keep(asked(), found)
+    return found
 
 
 def read_output(store: Store, models: Models, args: ReadOutputArgs, ctx: CallContext) -> ReadOutput:

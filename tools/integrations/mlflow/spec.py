@@ -11,9 +11,6 @@ from tools.core.writes import EACH_CALL, ReadBack, Undo
 from tools.integrations.mlflow import writes
 
 Task = Literal["binary", "multiclass", "regression"]
-# How a model's answers are to be read, where they leave a doubt (`tools.modeling.output_settings`).
-Output = Annotated[dict[str, Any], Bound("goal.output")]
-OUTPUT = "how answers are read"
 
 
 class TrainModelArgs(Args):
@@ -90,21 +87,28 @@ class LoggedStudy(Data):
     message: str
 
 
-class EvaluateModelArgs(Args):
-    model_uri: Annotated[ModelRef, Bound()] = Field(description="model to score")
-    data: Annotated[ReadPath, Bound()] = Field(description="labelled file")
+class AskModelArgs(Args):
+    """What every action that asks a model about rows is told of it; `output`: `tools.modeling.output_settings`."""
+
+    model_uri: Annotated[ModelRef, Bound()] = Field(description="model")
     target: Target = Field(description="label column")
     task: Annotated[Task, Bound("goal.task")] = Field(description="kind")
+    drop: Drop = Field(default_factory=list[str], description="columns to ignore")
+    output: Annotated[dict[str, Any], Bound("goal.output")] = Field(
+        default_factory=dict[str, Any], description="how answers are read"
+    )
+
+
+class EvaluateModelArgs(AskModelArgs):
+    data: Annotated[ReadPath, Bound()] = Field(description="labelled file")
     metric: Metric = Field(description="metric name")
-    drop: Drop = Field(default_factory=list, description="columns to ignore")
     segment: Annotated[str, Bound()] = Field("", description="column to report per value")
     gap: Annotated[str, Bound()] = Field("", description="fairness measure between segments")
     positive: Positive = Field("", description="positive class")
-    output: Output = Field(default_factory=dict[str, Any], description=OUTPUT)
 
 
 class Evaluation(Data):
-    """A model on labelled rows. Latencies are of predicting one row, in this process."""
+    """A model on labelled rows. Latencies are of predicting one row on this machine, without waits for a core."""
 
     model_uri: str
     metric: str
@@ -123,14 +127,9 @@ class Evaluation(Data):
     message: str
 
 
-class ColumnImportanceArgs(Args):
-    model_uri: Annotated[ModelRef, Bound()] = Field(description="model")
+class ColumnImportanceArgs(AskModelArgs):
     data: Annotated[ReadPath, Bound()] = Field(description="labelled file")
-    target: Target = Field(description="label column")
-    task: Annotated[Task, Bound("goal.task")] = Field(description="kind")
-    drop: Drop = Field(default_factory=list[str], description="columns to ignore")
     seed: Seed = Field(0, description="seed")
-    output: Output = Field(default_factory=dict[str, Any], description=OUTPUT)
 
 
 class ColumnImportance(Data):
@@ -145,23 +144,13 @@ class ColumnImportance(Data):
     message: str
 
 
-class ScoreRowsArgs(Args):
-    model_uri: Annotated[ModelRef, Bound()] = Field(description="model")
-    data: Annotated[list[ReadPath], Bound()] = Field(description="files, oldest first")
-    target: Target = Field(description="label column, if any")
-    task: Annotated[Task, Bound("goal.task")] = Field(description="kind")
-    drop: Drop = Field(default_factory=list[str], description="columns to ignore")
+class ScoreRowsArgs(AskModelArgs):
+    data: Annotated[list[ReadPath], Bound()] = Field(description="files, oldest first; labels may be missing")
     positive: Positive = Field("", description="positive class")
-    output: Output = Field(default_factory=dict[str, Any], description=OUTPUT)
 
 
-class ReadOutputArgs(Args):
-    model_uri: Annotated[ModelRef, Bound()] = Field(description="model")
+class ReadOutputArgs(AskModelArgs):
     data: Annotated[list[ReadPath], Bound()] = Field(description="labelled files; the first is asked about")
-    target: Target = Field(description="label column")
-    task: Annotated[Task, Bound("goal.task")] = Field(description="kind")
-    drop: Drop = Field(default_factory=list[str], description="columns to ignore")
-    output: Output = Field(default_factory=dict[str, Any], description=OUTPUT)
 
 
 class ReadOutput(Data):

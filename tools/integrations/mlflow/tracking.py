@@ -23,6 +23,7 @@ from tools.core.errors import (
     shorten,
 )
 from tools.core.proxies import may_use_proxy
+from tools.integrations.mlflow.compatible import check_database, too_old
 from tools.integrations.mlflow.spec import FoundRuns, LoggedStudy, RunInfo
 from tools.modeling.model_store import absolute_address
 from tools.modeling.trials import Trial, Trials, flatten
@@ -97,9 +98,12 @@ class Store:
 
         Raises:
             RetryableError: one does not, within seconds.
+            NeedsPersonError: a database of another version of MLflow, which opening would change.
         """
         for uri in dict.fromkeys((self.tracking_uri, self.registry_uri)):
             ping(uri)
+            if self.artifacts is None:  # a store of others
+                check_database(uri)
         with warnings.catch_warnings():
             # Deprecations inside MLflow and the database library it uses; nobody here can act on them.
             warnings.simplefilter("ignore")
@@ -211,6 +215,8 @@ def _translated(error: Any, uri: str, writing: str) -> ToolError:
             "MLFLOW_TRACKING_URI to that server",
             tried=text,
         )
+    if error.error_code == "ENDPOINT_NOT_FOUND":
+        return too_old(hidden(uri))
     if error.error_code in REFUSED_CODES or "error code 401" in text or "error code 403" in text:
         return NeedsPersonError(
             f"the MLflow server at {uri} refuses the credentials; set MLFLOW_TRACKING_TOKEN, or "

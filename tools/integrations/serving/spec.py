@@ -104,7 +104,7 @@ class VariantTraffic(Data):
     errors: int  # requests it failed to score
     left_out: int = 0  # requests it was not asked to score in the shadow, because too much was waiting
     late: int = 0  # of the requests routed to it: answered after SERVING_CHALLENGER_TIMEOUT_S, or not at all
-    latency_p50_ms: float | None  # scoring of one row inside its process
+    latency_p50_ms: float | None  # scoring of one row inside its process, without waits for a core
     latency_p95_ms: float | None
     mean_loss: float | None
     mean_error: float | None

@@ -44,7 +44,8 @@ class Score:
             score for which there was no room, which says nothing on the model).
         predictions: one label or number a row.
         probabilities: rows x classes; None for regressions and models without them.
-        latency_ms: building the table and predicting, inside the model's process; waiting in a queue not included.
+        latency_ms: building the table and predicting, inside the model's process; waiting in a queue, or for a core of
+            a busy machine, is not included.
         error: why, when the status is not 200.
     """
 

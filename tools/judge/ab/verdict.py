@@ -21,6 +21,7 @@ from tools.judge.ab.outcomes import (
     ratio_log_e,
     reach_of,
 )
+from tools.judge.ab.words import harmed_segment, measured, moving, units_of
 from tools.judge.sequential import FRACTIONS, log_threshold
 
 Floats = NDArray[np.float64]
@@ -43,6 +44,15 @@ class Effect:
     difference: float | None
     low: float
     high: float
+
+    @property
+    def is_bounded(self) -> bool:
+        return bool(np.isfinite(self.low) and np.isfinite(self.high))
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether no one difference goes with all looks and with the means of all units."""
+        return self.low > self.high or (self.difference is not None and not self.low <= self.difference <= self.high)
 
 
 @dataclass(frozen=True)
@@ -104,30 +114,31 @@ def judge(units: Units, design: Design) -> Judged:
     effect = _effect(units, design, outcome_alpha)
     segments = _segments(units, design, outcome_alpha)
     ends: list[tuple[int, Verdict, str]] = [
-        (crossed, "champion_wins", f"the challenger harms the guardrail {name}") for name, crossed in harmed.items()
+        (crossed, "champion_wins", f"the challenger was proven to harm the guardrail {name}")
+        for name, crossed in harmed.items()
     ]
     said: dict[str, tuple[Verdict, str]] = {
-        "better": ("challenger_wins", "the challenger is better"),
-        "worse": ("champion_wins", "the challenger is worse"),
-        "small": ("no_relevant_gain", f"the challenger's gain is less than the {design.mde:g} that would matter"),
+        "better": ("challenger_wins", "the challenger was proven better"),
+        "worse": ("champion_wins", "the challenger was proven worse"),
+        "small": (
+            "no_relevant_gain",
+            f"that the challenger is {design.mde:g} better, which would matter, was ruled out",
+        ),
     }
     ends += [(at, *said[name]) for name, at in first.items() if at is not None]
     invalid = _invalid(units, ratio, design)
     verdict: Verdict = "keep_running"
-    decided_at, why = None, f"nothing is proven after {len(units)} units"
+    decided_at, why = None, "nothing is proven yet"
     if invalid:
         verdict, why = "invalid", invalid
     elif ends:
-        at, verdict, why = min(ends, key=lambda end: end[0])
-        decided_at = at + 1
-    if verdict == "no_relevant_gain" and first["worse"] is not None:
-        verdict, why = said["worse"]
+        proven, verdict, why = min(ends, key=lambda end: end[0])
+        decided_at = proven + 1
+        if verdict == "no_relevant_gain" and first["worse"] is not None:
+            proven, (verdict, why) = first["worse"], said["worse"]
+        why += f" after {units_of(proven + 1)}"
     if verdict == "no_relevant_gain" and effect.low > -design.mde:
-        why += ", and neither is its loss: the two are equivalent"
-    measured = "" if effect.difference is None else (
-        f"difference {effect.difference:+.4f} in the challenger's favour, between {effect.low:+.4f} and "
-        f"{effect.high:+.4f} with {1 - outcome_alpha:.0%} confidence at every look"
-    )  # fmt: skip
+        why += f", and so was that it is {design.mde:g} worse: the two are equivalent"
     return Judged(
         verdict=verdict,
         decided_at=decided_at,
@@ -137,8 +148,8 @@ def judge(units: Units, design: Design) -> Judged:
         ratio_e_value=float(np.exp(min(ratio.max(initial=0.0), 60.0))),
         segments=segments,
         guardrails=[g for g, _ in guardrails],
-        warnings=_warnings(verdict, segments, units),
-        reasons=[why, *([measured] if measured else [])],
+        warnings=_warnings(verdict, effect, segments, units),
+        reasons=[text for text in (why, measured(effect, outcome_alpha)) if text],
     )
 
 
@@ -249,23 +260,21 @@ def _guardrail(name: str, units: Units, design: Design, alpha: float) -> tuple[G
 
 def _invalid(units: Units, ratio: Floats, design: Design) -> str:
     """Why no verdict can be trusted; empty when it can."""
-    if len(ratio) and ratio.max() >= log_threshold(RATIO_LEVEL):
+    if (crossed := _first(ratio >= log_threshold(RATIO_LEVEL))) is not None:
+        share = float(units.challenger[: crossed + 1].mean())
         return (
-            f"sample ratio mismatch: {units.challenger.mean():.2%} of {len(units)} units are the challenger's, "
+            f"sample ratio mismatch: of the first {units_of(crossed + 1)} {share:.2%} are the challenger's, "
             f"{design.share:.2%} were planned; units are lost or misrouted, so the variants cannot be compared"
         )
     if units.mixed > MAX_MIXED * (len(units) + units.mixed):
-        return f"{units.mixed} of {len(units) + units.mixed} units met both variants; assignment was not sticky"
+        return f"{units.mixed} of {units_of(len(units) + units.mixed)} met both variants; assignment was not sticky"
     return ""
 
 
-def _warnings(verdict: Verdict, segments: list[Segment], units: Units) -> list[str]:
-    found = [
-        f"the segment {s.name} is harmed: {s.effect.difference:+.4f}, at most {s.effect.high:+.4f}"
-        + (", although the challenger wins on the whole" if verdict == "challenger_wins" else "")
-        for s in segments
-        if s.harmed
-    ]
+def _warnings(verdict: Verdict, effect: Effect, segments: list[Segment], units: Units) -> list[str]:
+    found = [harmed_segment(segment, verdict) for segment in segments if segment.harmed]
+    if effect.is_moving:
+        found.append(moving(effect))
     if units.mixed:
-        found.append(f"{units.mixed} units met both variants and are left out")
+        found.append(f"{units_of(units.mixed)} met both variants and {'is' if units.mixed == 1 else 'are'} left out")
     return found

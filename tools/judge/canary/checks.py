@@ -1,7 +1,7 @@
 """The tests of harm that a canary must survive: quality, quality per segment, failures, latency, fallbacks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ class Check:
     """One test of harm: its log e-process per request, and the log threshold that means rollback.
 
     Values are what is compared, in words a person reads (`unit`); `passed` says per request whether promotion may pass
-    this check.
+    this check. `doubt`: log e-process of what stops a promotion and is not harm yet, where that is less than `log_e`.
     """
 
     name: str
@@ -44,6 +44,12 @@ class Check:
     champion_value: float | None
     challenger_value: float | None
     unit: str
+    doubt: Floats | None = None
+
+    @property
+    def doubted(self) -> NDArray[np.bool_]:
+        """Per request: the evidence leans against a promotion."""
+        return (self.log_e if self.doubt is None else self.doubt) >= SUSPICION
 
     @property
     def crossed(self) -> NDArray[np.bool_]:
@@ -155,20 +161,26 @@ def _blocks_log_e(champion: Floats, challenger: Floats) -> Floats:
     return spread(two_sample_log_e(*count), np.flatnonzero(trial), n)
 
 
+def _more_often_log_e(champion: Floats, challenger: Floats) -> Floats:
+    """Log e-process of "an event (0, 1; NaN: no trial) befalls the challenger more often", per request.
+
+    The same request tried by both is the sharper comparison; requests that only one was asked add to it.
+    """
+    both = np.isfinite(champion) & np.isfinite(challenger)
+    log_e = _disagreements_log_e(np.where(both, np.nan_to_num(challenger) - np.nan_to_num(champion), 0.0))
+    alone = np.where(both, np.nan, champion), np.where(both, np.nan, challenger)
+    return log_e + _blocks_log_e(*alone) if np.isfinite(alone[1]).any() else log_e
+
+
 def _failure_checks(evidence: Evidence, rules: Rules, n: int) -> list[Check]:
     champion, challenger = _failed(evidence.champion_status), _failed(evidence.challenger_status)
     both = np.isfinite(champion) & np.isfinite(challenger)
     paired = int(both.sum()) > 0
     alpha = rules.alpha * SHARES["failures"] / (2 if rules.max_error_rate is not None else 1)
     rates = _mean_or_none(champion[np.isfinite(champion)]), _mean_or_none(challenger[np.isfinite(challenger)])
-    # The same request answered by both is the sharper comparison; requests that only one answered add to it.
-    difference = np.where(both, np.nan_to_num(challenger) - np.nan_to_num(champion), 0.0)
-    log_e = _disagreements_log_e(difference)
-    alone_champion, alone_challenger = np.where(both, np.nan, champion), np.where(both, np.nan, challenger)
-    if np.isfinite(alone_challenger).any():
-        log_e = log_e + _blocks_log_e(alone_champion, alone_challenger)
+    log_e = _more_often_log_e(champion, challenger)
     if paired:
-        bets = betting_log_e(FAILURE_MARGIN - difference[both], 1 - FAILURE_MARGIN)
+        bets = betting_log_e(FAILURE_MARGIN - (challenger - champion)[both], 1 - FAILURE_MARGIN)
         proven = spread(bets, np.flatnonzero(both), n)
     else:
         proven = _unpaired_margin(champion, challenger, n)
@@ -197,28 +209,33 @@ def _unpaired_margin(champion: Floats, challenger: Floats, n: int) -> Floats:
 def _latency_check(evidence: Evidence, rules: Rules, n: int) -> Check:
     """Against the stated bound on every answer of the challenger, else against the champion on the split traffic.
 
+    A bound that is missed is harm where the challenger misses it more often than the champion, on the same requests at
+    the same time: else the machine may be what is slow, and only the promotion waits.
+
     What was routed to the challenger and fell back as too slow belongs to it: without it the slowest would be missing.
     """
     alpha = rules.alpha * SHARES["latency"] / (1 if evidence.late is None else 2)
     mine = np.where(evidence.routed & _timed(evidence.challenger_status), evidence.challenger_latency_ms, np.nan)
     theirs = np.where(~evidence.routed & _timed(evidence.champion_status), evidence.champion_latency_ms, np.nan)
     served = np.cumsum(evidence.served_by_challenger & np.isfinite(evidence.challenger_latency_ms))
-    values, passed = (_quantile(theirs), _quantile(mine)), np.ones(n, dtype=bool)
+    values, passed, doubt = (_quantile(theirs), _quantile(mine)), np.ones(n, dtype=bool), None
     if rules.max_latency_ms is not None:
-        latency = evidence.challenger_latency_ms
-        rows = np.flatnonzero(np.isfinite(latency))
-        log_e = spread(rate_log_e((latency[rows] > rules.max_latency_ms).astype(float), 1 - LATENCY_QUANTILE), rows, n)
-        values = _quantile(evidence.champion_latency_ms), _quantile(latency)
-        unit = f"ms (95th percentile), at most {rules.max_latency_ms:g} accepted"
+        each = evidence.champion_latency_ms, evidence.challenger_latency_ms
+        missed = [np.where(np.isfinite(ms), ms > rules.max_latency_ms, np.nan) for ms in each]
+        rows = np.flatnonzero(np.isfinite(missed[1]))
+        doubt = spread(rate_log_e(missed[1][rows], 1 - LATENCY_QUANTILE), rows, n)
+        log_e = np.minimum(doubt, _more_often_log_e(*missed))
+        values = _quantile(each[0]), _quantile(each[1])
+        unit = f"ms (95th percentile, measured here), at most {rules.max_latency_ms:g} accepted"
     else:
         typical, slow = (_exceedance_log_e(theirs, mine, q) for q in (0.5, LATENCY_QUANTILE))
         log_e = np.logaddexp(typical, slow) - np.log(2.0)
-        unit = f"ms (95th percentile), at most {SLOWER:g} times the champion's accepted"
+        unit = f"ms (95th percentile, measured here), at most {SLOWER:g} times the champion's accepted"
         # A challenger that is slower shows little in its first requests, so promotion needs proof that it is not.
         proof = np.maximum.accumulate(_exceedance_log_e(theirs, mine, 0.5, fewer=True))
         passed &= proof >= log_threshold(rules.alpha)
-    passed &= (served >= MIN_SERVED) & (log_e < SUSPICION)
-    return Check("latency", log_e, log_threshold(alpha), passed, *values, unit)
+    found = Check("latency", log_e, log_threshold(alpha), passed, *values, unit, doubt)
+    return replace(found, passed=passed & (served >= MIN_SERVED) & ~found.doubted)
 
 
 def _timed(status: Floats) -> NDArray[np.bool_]:

@@ -157,7 +157,7 @@ def trace(evidence: Evidence, rules: Rules, holdout: Holdout | None = None) -> T
     harmless = promote
     for check in checks:
         promote = promote & check.passed
-        harmless = harmless & (check.log_e < SUSPICION if check.name == "latency" else check.passed)
+        harmless = harmless & (~check.doubted if check.name == "latency" else check.passed)
     # A loss that is proven, and proven to be smaller than the tolerance, is what the tolerance allows.
     rollback = checks[0].crossed & ~within
     for check in checks[1:]:
@@ -222,6 +222,8 @@ def _reasons(traced: Trace, rules: Rules, labelled: int, served: int) -> list[st
         elif check.name == "latency" and served < MIN_SERVED:
             needed = f"latency: the challenger served {served} requests; at least {MIN_SERVED} are needed"
             missing.append(f"{needed}{_late(traced.checks)}.")
+        elif check.name == "latency" and check.doubted[-1] and check.log_e[-1] < SUSPICION:
+            missing.append(_above_bound(check, rules))
         elif check.name == "latency" and check.log_e[-1] < SUSPICION:
             missing.append(f"latency: not yet proven to be below {SLOWER:g} times the champion's.")
         elif check.name != "quality":
@@ -252,6 +254,15 @@ def _unproven(quality: Quality, rules: Rules, proof: str) -> str:
         f"quality: {rules.metric} cannot be judged yet: it needs {MIN_ROWS} labelled requests of every class, and the "
         f"rarest has {running.rarest}."
     )
+
+
+def _above_bound(check: Check, rules: Rules) -> str:
+    """Why a bound that the challenger misses is no harm, and yet stops its promotion."""
+    ours, theirs, bound = check.challenger_value, check.champion_value, rules.max_latency_ms
+    told = f"latency: the challenger takes {_show(ours)} {check.unit}"
+    if theirs is not None and bound is not None and theirs > bound:
+        return f"{told}; the champion takes {_show(theirs)} on the same requests, so this machine may be what is slow."
+    return f"{told}; that it is slower than the champion ({_show(theirs)}) is not proven yet."
 
 
 def _late(checks: list[Check]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from tools.judge.estimates import Scores, Task, estimate, standard_error
+from tools.judge.estimates import Scores, Task, estimate, p_words, standard_error
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Comparison:
         )
         return (
             f"{metric} {self.challenger_value:.4f} against the champion's {self.champion_value:.4f} on {rows} rows: "
-            f"{told} (interval {low:.4f} to {high:.4f}, p = {self.p_value:.2g}{against}, {self.method})"
+            f"{told} (interval {low:.4f} to {high:.4f}, {p_words(self.p_value)}{against}, {self.method})"
             f"{'' if self.better or worse else f', which does not prove it better{least}'}"
         )
 

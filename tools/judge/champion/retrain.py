@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from tools.judge.estimates import LOSSES, Estimate, Scores, Task, estimate, standard_error
+from tools.judge.estimates import LOSSES, Estimate, Scores, Task, estimate, p_words, standard_error
 
 # Smaller changes are not worth a retraining, however certain they are.
 MIN_LOSS_INCREASE = 0.05  # share of the reference loss
@@ -77,6 +77,7 @@ def decide(
     loss_matters = increase >= MIN_LOSS_INCREASE * base
     metric_floor = MIN_LOSS_INCREASE * before.value if metric in LOSSES else MIN_METRIC_DROP
     breach, breach_p, short_by = _minimum(now, min_metric, level)
+    worst = "minimum" if now.higher_is_better else "maximum"
 
     reasons: list[str] = []
     if len(current) < MIN_ROWS or len(reference) < MIN_ROWS:
@@ -93,12 +94,12 @@ def decide(
     if loss_act and tests > 1:
         reasons.append(
             f"The loss per row rose from {base:.4f} to {base + increase:.4f} (by {interval[0]:.4f} to "
-            f"{interval[1]:.4f}, p = {loss_p:.2g}, tested at {level:.2g})."
+            f"{interval[1]:.4f}, {p_words(loss_p)}, tested at {level:.2g})."
         )
     if breach:
-        reasons.append(f"{metric} {now.value:.4f} misses the goal's minimum {min_metric} (p = {breach_p:.2g}).")
+        reasons.append(f"{metric} {now.value:.4f} misses the goal's {worst} {min_metric} ({p_words(breach_p)}).")
     elif short_by > 0:
-        reasons.append(f"{metric} {now.value:.4f} misses the goal's minimum {min_metric}, but within the noise.")
+        reasons.append(f"{metric} {now.value:.4f} misses the goal's {worst} {min_metric}, but within the noise.")
     drifted = drift_share is not None and drift_share >= DRIFT_WATCH
     if drift_share is not None and not act and drift_share > 0:
         reasons.append(f"{drift_share:.0%} of the columns drifted, but the labels do not prove that the model suffers.")
@@ -113,7 +114,7 @@ def decide(
 def _course(metric: str, before: Estimate, now: Estimate, p_value: float, level: float, floor: float) -> str:
     """What became of the metric: worse by enough, worse by less than matters, or not proven to be worse."""
     verb, noun = ("fell", "fall") if now.higher_is_better else ("rose", "rise")
-    tested = f"(p = {p_value:.2g}, tested at {level:.2g})"
+    tested = f"({p_words(p_value)}, tested at {level:.2g})"
     if p_value >= level:
         return f"{metric} was {before.value:.4f} and is {now.value:.4f}: no {noun} is proven {tested}."
     told = f"{metric} {verb} from {before.value:.4f} to {now.value:.4f} {tested}"

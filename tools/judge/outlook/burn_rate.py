@@ -51,13 +51,15 @@ class Burn:
 class BurnReport:
     """All rules at the last reading.
 
-    `exhausted_in_s`: when a whole period's budget would be gone at the burn of the longest firing window; None while
-    nothing fires.
+    `exhausted_in_s`: when a whole period's budget would be gone at the burn of `fastest`: of the long window of the
+    fastest rule that fires; None while nothing fires. `slo`: as asked.
     """
 
     burns: list[Burn]
     severity: Severity | None
     exhausted_in_s: float | None
+    fastest: Burn | None
+    slo: float
 
 
 def burn_rates(times: Floats, error_shares: Floats, slo: float, requests: Floats | None = None) -> BurnReport:
@@ -101,8 +103,9 @@ def burn_rates(times: Floats, error_shares: Floats, slo: float, requests: Floats
     severity: Severity | None = None
     if firing:
         severity = "page" if any(found.rule.severity == "page" for found in firing) else "ticket"
-    fastest = firing[-1].long_burn if firing else None
-    return BurnReport(burns, severity, PERIOD_S / fastest if fastest else None)
+    fastest = firing[0] if firing else None
+    gone = PERIOD_S / fastest.long_burn if fastest is not None and fastest.long_burn else None
+    return BurnReport(burns, severity, gone, fastest, slo)
 
 
 def _reaches(burn: float, rate: float) -> bool:

@@ -23,6 +23,7 @@ ISO = r"^\s*\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)?(?:Z|[
 _ZONED = r"(?:Z|UTC|GMT|:\d{2}(?:[.,]\d+)?\s*[+-]\d{2}(?::?\d{2})?)\s*$"
 # Smallest and largest epoch of each unit: 1973 to 2286.
 _UNITS: dict[str, tuple[float, float]] = {"s": (1e8, 1e10), "ms": (1e11, 1e13), "us": (1e14, 1e16), "ns": (1e17, 1e19)}
+_DAYS = (1.0, 109574.0)  # of a spreadsheet: 1900 to 2199
 _UNIT_WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
 
@@ -256,6 +257,22 @@ def _refuse(name: str, source: str, texts: pd.Series, wrong: pd.Series, what: st
         f"time column {name!r} of {source}: {len(rows)} of {len(texts)} values {what}, e.g. {examples} (record {where})"
         f"{footer or '; correct them, state data.read.date_format, or name them under data.read.nulls'}"
     )
+
+
+def read_days(name: str, numbers: pd.Series, source: str) -> tuple[pd.Series, str]:
+    """A column of spreadsheet days (44927.5 is noon of 2023-01-01), as times to the second; with how it was read.
+
+    Raises:
+        FixableError: values that are no day from 1900 to 2199.
+    """
+    days = numbers.astype(np.float64)
+    wrong = days.notna() & ~days.between(*_DAYS)
+    if wrong.any():
+        _refuse(name, source, numbers, wrong, "are no spreadsheet days, which data.read.date_format states (excel)")
+    times = pd.Timestamp("1899-12-30") + pd.to_timedelta((days * 86400).round(), unit="s")
+    return pd.Series(times, index=numbers.index, name=numbers.name).astype(
+        "datetime64[ns]"
+    ), "spreadsheet days, as stated"
 
 
 def read_numbers(name: str, numbers: pd.Series, source: str) -> tuple[pd.Series, str] | None:

@@ -78,6 +78,8 @@ class _Reading:
             notes.append(f"the first line states the separator: {_NAMES.get(mark, mark)}")
         if not any(line.strip() for line in head):
             raise FixableError(f"cannot read {path}: the file is empty: it has no line of column names")
+        if why := _stands_for(head[0]):
+            raise FixableError(f"cannot read {path}: {why}")
         separator = stated or self._separator(head)
         self.dialect: dict[str, Any] = {
             "delimiter": separator,
@@ -306,6 +308,16 @@ class _Wrong:
             f"quote the fields that hold a {self.layout.separator_name}, repair these lines, or state "
             "data.read.separator if it is another one"
         )
+
+
+def _stands_for(first: str) -> str:
+    """What a file is that stands where the data should be, by its first line; empty where it is none."""
+    start = first.lstrip("\ufeff \t").lower()
+    if start.startswith("version https://git-lfs.github.com/spec/"):
+        return "it is a pointer of Git LFS, not the data; fetch the data with: git lfs pull"
+    if start.startswith(("<!doctype html", "<html", "<?xml")):
+        return "it is a page of HTML or XML, not a table: perhaps what a server answered instead of the file"
+    return ""
 
 
 def skip_footer(records: int) -> str:

@@ -16,6 +16,7 @@ SEPARATORS = (",", ";", "\t", "|")
 _WORDS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|", "space": " "}
 _THOUSANDS = {"space": " ", "apostrophe": "'", "none": ""}
 ORDERS = ("dmy", "mdy", "ymd")
+EXCEL = "excel"  # days since the end of 1899, as spreadsheets store dates
 
 
 class ReadSettings(BaseModel):
@@ -92,8 +93,8 @@ class ReadSettings(BaseModel):
     @classmethod
     def _a_format_or_order(cls, value: Any) -> Any:
         for one in value.values() if isinstance(value, dict) else [value]:
-            if one is not None and one not in ORDERS and "%" not in one:
-                raise ValueError(f"must be a format such as %d/%m/%Y, or {', '.join(ORDERS)}; got {one!r}")
+            if one is not None and one not in (*ORDERS, EXCEL) and "%" not in one:
+                raise ValueError(f"must be a format such as %d/%m/%Y, or {', '.join((*ORDERS, EXCEL))}; got {one!r}")
         return value
 
     @field_validator("timezone")

@@ -14,7 +14,7 @@ from tools.modeling.reading import dates
 from tools.modeling.reading.date_parts import take_apart
 from tools.modeling.reading.kinds import ColumnTexts, convert
 from tools.modeling.reading.parquet import read_parquet
-from tools.modeling.reading.settings import ReadSettings
+from tools.modeling.reading.settings import EXCEL, ReadSettings
 from tools.modeling.reading.table import (
     Columns,
     Decision,
@@ -184,6 +184,12 @@ def _read_dates(name: str, found: list[ReadFile], settings: ReadSettings) -> Non
     """A column of dates that are not written as ISO 8601 becomes times, in all files or in none."""
     files = {one.facts.source: cast(pd.Series, one.frame[name]) for one in found if name in one.frame.columns}
     texts = {source: column for source, column in files.items() if column.dtype == object}
+    if isinstance(settings.date_format, dict) and settings.date_format.get(name) == EXCEL and not texts:
+        for one in found:
+            if one.facts.source in files:
+                column = files[one.facts.source]
+                one.frame[name], one.facts.columns[name] = dates.read_days(name, column, one.facts.source)
+        return
     if not texts or len(texts) < sum(column.notna().any() for column in files.values()):
         return
     sample = [text for column in texts.values() for text in _sample(column)]
@@ -221,7 +227,9 @@ def _read_clock(name: str, found: list[ReadFile], settings: ReadSettings) -> Non
             made[source] = column.dt.tz_convert("UTC").dt.tz_localize(None) if has_zone else column
             how[source] = "times" + (", as UTC" if has_zone else "")
         elif pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
-            if (times := dates.read_numbers(name, column, source)) is not None:
+            stated = settings.date_format_of(name) == EXCEL
+            read = dates.read_days if stated else dates.read_numbers
+            if (times := read(name, column, source)) is not None:
                 made[source], how[source] = times
         else:
             texts[source] = column.where(column.notna(), None).astype(object)
