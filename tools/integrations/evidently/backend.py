@@ -195,9 +195,7 @@ def _definition(kinds: dict[str, str]) -> Any:
     )
 
 
-def _run_drift(
-    reference: Frame, current: Frame, kinds: dict[str, str], html: Path, json_path: Path
-) -> dict[str, Any]:
+def _run_drift(reference: Frame, current: Frame, kinds: dict[str, str], html: Path, json_path: Path) -> dict[str, Any]:
     """Evidently's own result for each column; writes its reports.
 
     These are the metrics of its drift preset. The preset computes each column three times, and draws it twice, to
