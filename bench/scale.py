@@ -266,8 +266,9 @@ def run_step(folder: Path, step: str) -> dict[str, Any]:
     return {"seconds": seconds, "processor": sum(os.times()[:4]) - imports, "imports": imports, "said": result.message}
 
 
-def steps(rows: int, columns: int, folder: Path) -> list[str]:
+def steps(size: tuple[int, int], folder: Path) -> list[str]:
     """What checks, drift and importance of a run cost, and the bounds that were missed."""
+    rows, columns = size
     for seed, name in enumerate(("reference", "current", "train")):
         write_wide(
             folder / f"{name}.parquet", 5_000 if name == "train" else rows, columns, seed, name == "current", True
@@ -348,13 +349,14 @@ def compare(rows: int, folder: Path, options: argparse.Namespace, agree: bool) -
     return found, missed
 
 
-def wide(rows: int, columns: int, folder: Path) -> list[str]:
+def wide(size: tuple[int, int], folder: Path) -> list[str]:
     """The drift of two wide files, and the bounds that were missed."""
+    rows, columns = size
     write_wide(folder / "reference.parquet", rows, columns, 0, False)
     write_wide(folder / "current.parquet", rows, columns, 1, True)
-    size = sum(path.stat().st_size for path in folder.iterdir()) / 2**30
+    disk = sum(path.stat().st_size for path in folder.iterdir()) / 2**30
     found = measured("drift", folder)
-    said = f"{found['drifted']}, {found['processor']:.0f} s of processor time, files of {size:.1f} GiB"
+    said = f"{found['drifted']}, {found['processor']:.0f} s of processor time, files of {disk:.1f} GiB"
     table_row(rows, f"drift, {columns} columns", found, said)
     missed = [f"{found['memory_mib']:.0f} MiB for {columns} columns"] if found["memory_mib"] > MAX_MIB else []
     if found["seconds"] > MAX_WIDE_SECONDS:
@@ -387,10 +389,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.steps:
         with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
-            ended(steps(*options.steps, Path(temporary)))
+            ended(steps(options.steps, Path(temporary)))
     if options.wide:
         with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
-            ended(wide(*options.wide, Path(temporary)))
+            ended(wide(options.wide, Path(temporary)))
     print(f"columns that drift: {sorted(f'c{i}' for i in DRIFTED)}")
     print(f"{'rows x 2':>12} {'':20} {'seconds':>8} {'peak MiB':>9}")
     missed: list[str] = []

@@ -20,7 +20,7 @@ class ActionTime:
 
 @dataclass(frozen=True)
 class StepTime:
-    """One task. `in_calls_s` counts time in which calls overlap once; the rest is the agent's, the model's or a wait."""
+    """One task. `in_calls_s` counts overlapping calls once; the rest is the agent's, the model's or a wait."""
 
     task: str
     seconds: float | None  # None: it has not ended

@@ -181,7 +181,7 @@ def _print_times(facts: dict[str, Any], as_json: bool) -> None:
         for action in step.actions:
             rows.append(["  " + action.action, duration(action.seconds), "", "", str(action.calls)])
             rows[-1].append(duration(action.longest_s) if action.calls > 1 else "")
-            tones.append({column: "dim" for column in range(6)})
+            tones.append(dict.fromkeys(range(6), "dim"))
     say(table(rows, indent=2, colours=tones))
 
 
