@@ -65,14 +65,22 @@ def runs(
     return 0
 
 
-def show(run: RunArgument = LATEST, project: ProjectOption = None, as_json: JsonOption = False) -> int:
-    """Show one run: its tasks, decisions and calls, and where its report is."""
+def show(
+    run: RunArgument = LATEST,
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+    time: Annotated[bool, typer.Option("--time", help="Seconds per task and per action instead.")] = False,
+) -> int:
+    """Show one run: its tasks, decisions and calls, and where its report is; or where its time went."""
     home = place_of(project).home
 
     from crew.runs import show_run
 
     run_id = _resolve(home, run)
     facts = show_run(home, run_id)
+    if time:
+        _print_times(facts, as_json)
+        return 0
     folder = home / "runs" / run_id
     report = folder / "report.html"
     if as_json:
@@ -152,6 +160,29 @@ def _print_tasks(tasks: list[dict[str, Any]]) -> None:
     ]
     skipped: dict[int, Colour] = {0: "dim", 1: "dim", 2: "dim", 3: "dim"}
     say(table(rows, indent=2, colours=[skipped if task["state"] == "skipped" else {2: "dim"} for task in tasks]))
+
+
+def _print_times(facts: dict[str, Any], as_json: bool) -> None:
+    from crew.step_times import step_times
+    from crew.words import DASH, duration
+
+    run, steps = facts["run"], step_times(facts)
+    if as_json:
+        print_json({"duration_s": run["duration_s"], "steps": [dataclasses.asdict(step) for step in steps]})
+        return
+    say(f"Run {run['id']} took {duration(run['duration_s'])}")
+    rows = [["TASK AND ACTION", "TOOK", "OF THE RUN", "IN CALLS", "CALLS", "LONGEST"]]
+    tones: list[dict[int, Colour]] = [{}]
+    for step in steps:
+        share = DASH if step.share is None else f"{step.share:.0%}"
+        count = str(sum(action.calls for action in step.actions))
+        rows.append([step.task, duration(step.seconds), share, duration(step.in_calls_s), count, ""])
+        tones.append({0: "bold"})
+        for action in step.actions:
+            rows.append(["  " + action.action, duration(action.seconds), "", "", str(action.calls)])
+            rows[-1].append(duration(action.longest_s) if action.calls > 1 else "")
+            tones.append(dict.fromkeys(range(6), "dim"))
+    say(table(rows, indent=2, colours=tones))
 
 
 def _told(task: dict[str, Any]) -> str:

@@ -407,6 +407,20 @@ class TestLookingBack:
             assert part in shown
         assert json.loads(cli("show", RUN_ID, "--json").out)["run"]["exit_code"] == 0
 
+    def test_show_time_tells_seconds_per_task_and_action(self, cli: Cli, played: Path) -> None:
+        found = json.loads(cli("show", RUN_ID, "--time", "--json").out)
+        facts = json.loads(cli("show", RUN_ID, "--json").out)
+        steps = {step["task"]: step for step in found["steps"]}
+        assert {task: step["seconds"] for task, step in steps.items() if task != "between tasks"} == {
+            task["task"]: task["duration_s"] for task in facts["tasks"] if task["state"] == "done"
+        }
+        assert sum(step["seconds"] for step in found["steps"]) == pytest.approx(found["duration_s"], abs=0.01)
+        assert sum(a["calls"] for step in found["steps"] for a in step["actions"]) == len(facts["calls"])
+        search = steps["search_architecture"]
+        assert 0 < search["in_calls_s"] <= search["seconds"]
+        shown = cli("show", "--time").out
+        assert all(part in shown for part in ("search_architecture", search["actions"][0]["action"], "OF THE RUN"))
+
     def test_an_unknown_run_is_an_error_that_names_the_newest(self, cli: Cli, played: Path) -> None:
         for command in ("show", "report"):
             ended = cli(command, "20200101-000000-dead")

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tools.judge.drift.verdict import judge
+from tools.modeling import large_files
 from tools.modeling.column_counts import count_frames
 from tools.modeling.column_scan import scan
 
@@ -82,3 +83,24 @@ def test_a_scan_reads_nulls_booleans_and_numbers_written_as_text(tmp_path: Path)
     assert found["hole"].reference[0] == frame["hole"].isna().sum()
     assert found["word"].reference[found["word"].cells.index("(null)")] == frame["word"].isna().sum()
     assert all(column.reference.sum() == 5000 for column in found.values())
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_columns_read_a_few_at_a_time_give_the_same_counts(
+    parquet: Any, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    whole = scan(parquet[0], parquet[1], ["b"])
+    read: list[int] = []
+    batches = large_files.LargeTable.batches
+    monkeypatch.setattr(large_files, "WIDTH", width)
+    monkeypatch.setattr(
+        large_files.LargeTable, "batches", lambda self, columns: read.append(len(columns)) or batches(self, columns)
+    )
+    parts = scan(parquet[0], parquet[1], ["b"])
+    assert max(read) == width
+    assert parts.skipped == whole.skipped and "b" in parts.skipped
+    for one, other in zip(parts.columns, whole.columns, strict=True):
+        assert (one.name, one.kind, one.distance, one.inflation) == (
+            other.name, other.kind, other.distance, other.inflation,
+        )  # fmt: skip
+        assert dict(zip(one.cells, one.current, strict=True)) == dict(zip(other.cells, other.current, strict=True))

@@ -14,6 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tools.judge.filtering import filtered
+
 Floats = NDArray[np.float64]
 Change = Literal["none", "jump", "bend", "curve", "outlier"]
 CHANGES: tuple[Change, ...] = ("none", "jump", "bend", "curve", "outlier")
@@ -28,6 +30,7 @@ OUTLIERS = 4  # of the last points; earlier ones are cleaned before
 EDGE = 4  # no change is looked for among the first points
 MIN_CURVE = 8  # steps; no acceleration is read from fewer
 NOISE_SHAPE = 2.0  # of the inverse-gamma prior: worth four observations
+STEPS_AT_ONCE = 10  # of a drawn future: so few that they stay in the processor's cache
 
 
 _JUMP, _BEND, _CURVE, _OUTLIER = (CHANGES.index(name) for name in ("jump", "bend", "curve", "outlier"))
@@ -70,19 +73,31 @@ class Trend:
         model = random.choice(len(self.weight), size=count, p=self.weight)
         noise = np.sqrt(self.rate[model] / random.gamma(self.shape, size=count))
         # The square root of a covariance that may be singular: a straight line has no acceleration.
-        values, vectors = np.linalg.eigh(self.covariance[model])
-        spread = np.sqrt(np.maximum(values, 0.0)) * random.standard_normal((count, 3))
-        level, slope, bend = (self.state[model] + noise[:, None] * np.einsum("kij,kj->ki", vectors, spread)).T
+        drawn, own = np.unique(model, return_inverse=True)
+        values, vectors = np.linalg.eigh(self.covariance[drawn])
+        spread = np.sqrt(np.maximum(values, 0.0))[own] * random.standard_normal((count, 3))
+        start = self.state[model] + noise[:, None] * np.einsum("kij,kj->ki", vectors[own], spread)
+        level, slope, bend = np.ascontiguousarray(start.T)
         wander, turn = self.ratios[model].T
-        paths = np.empty((count, len(steps)))
-        for j, dt in enumerate(np.diff(steps, prepend=0.0)):
-            shock, twist = random.standard_normal((2, count)) * noise
-            twist = twist * np.sqrt(turn * dt)
-            wandered = shock * np.sqrt(wander * dt + turn * dt**3 / 12)
-            level = level + slope * dt + bend * dt**2 / 2 + wandered + twist * dt / 2
-            slope = slope + bend * dt + twist
-            paths[:, j] = level
-        return paths
+        turning, wandering, cubed = noise * np.sqrt(turn), noise**2 * wander, noise**2 * turn / 12
+        paths = np.empty((len(steps), count))
+        every = np.diff(steps, prepend=0.0)[:, None]
+        for first in range(0, len(steps), STEPS_AT_ONCE):
+            here = slice(first, first + STEPS_AT_ONCE)
+            dt = every[here]
+            random_steps = random.standard_normal((len(dt), 2, count))
+            moves, turns = random_steps[:, 0], random_steps[:, 1]  # of the level and of the slope
+            moves *= np.sqrt(wandering * dt + cubed * dt**3)
+            turns *= turning * np.sqrt(dt)
+            turns += bend * dt
+            moves -= turns * (dt / 2)
+            turns[0] += slope
+            slopes = np.cumsum(turns, axis=0)  # after each step
+            moves += slopes * dt
+            moves[0] += level
+            np.cumsum(moves, axis=0, out=paths[here])
+            level, slope = paths[here][-1], slopes[-1]
+        return paths.T
 
 
 def fit_trend(values: Floats, reach: float) -> Trend:
@@ -94,59 +109,41 @@ def fit_trend(values: Floats, reach: float) -> Trend:
             it scales the priors of jumps and slopes together with the spread of the series.
     """
     n = len(values)
-    change, place, ratios, prior = _models(n)
+    change, place = _changes(n)
+    prior = np.array([PRIOR[name] for name in CHANGES])[change] / np.bincount(change)[change]
     noise = noise_scale(values)
     scale = max(noise, 1e-6 * reach, 1e-9 * float(np.abs(values).max()), 1e-12)
     y = (values - values[0]) / scale
     spread = max(float(np.ptp(y)), reach / scale, 3.0)
-    jump_variance, slope_variance, curve_variance = (spread / 2) ** 2, (4 * spread / n) ** 2, (18 * spread / n**2) ** 2
-    count = len(change)
-    level, slope, bend = np.full(count, float(np.median(y[:5]))), np.zeros(count), np.zeros(count)
-    # Covariance of (level, slope, acceleration): ll ls lb / ss sb / bb.
-    ll, ls, lb = np.full(count, jump_variance), np.zeros(count), np.zeros(count)
-    ss, sb, bb = np.full(count, slope_variance), np.zeros(count), np.zeros(count)
-    log_f, squares, jumped = np.zeros(count), np.zeros(count), np.zeros(count)
-    wander, turn = ratios.T
-    at = {i: np.flatnonzero(place == i) for i in range(n)}
-    for i in range(n):
-        here = at[i]
-        kind = change[here]
-        starts = here[(kind == _BEND) | (kind == _CURVE)]
-        ss[starts] += slope_variance
-        bb[here[kind == _CURVE]] += curve_variance
-        if i:
-            level = level + slope + bend / 2
-            slope = slope + bend
-            ll = ll + 2 * ls + ss + lb + sb + bb / 4 + wander
-            ls = ls + ss + lb / 2 + 1.5 * sb + bb / 2
-            lb = lb + sb + bb / 2
-            ss = ss + 2 * sb + bb + turn
-            sb = sb + bb
-        ll[here[kind == _JUMP]] += jump_variance
-        f = ll + 1.0
-        f[here[kind == _OUTLIER]] += jump_variance
-        v = y[i] - level
-        k, m, o = ll / f, ls / f, lb / f
-        jumped[here] = k[here] * v[here]
-        level, slope, bend = level + k * v, slope + m * v, bend + o * v
-        bb, sb, ss = bb - o * lb, sb - m * lb, ss - m * ls
-        lb, ls, ll = lb - k * lb, ls - k * ls, ll - k * ll
-        log_f += np.log(f)
-        squares += v * v / f
+    jump, slope, curve = (spread / 2) ** 2, (4 * spread / n) ** 2, (18 * spread / n**2) ** 2
+    base = filtered(y, RATIOS, jump, slope)
+    parts = [
+        base.without(),
+        base.with_one(base.jumps(place[change == _JUMP]), jump),
+        base.with_one(base.bends(place[change == _BEND]), slope),
+        base.with_curve(place[change == _CURVE], slope, curve),
+        base.with_one(base.outliers(place[change == _OUTLIER]), jump),
+    ]
+    state, covariance, log_f, squares = (
+        np.concatenate(found).reshape(-1, *found[0].shape[2:]) for found in zip(*parts, strict=True)
+    )
+    jumped = np.zeros((len(change), len(RATIOS)))
+    f, v = base.f[place[change == _JUMP]], base.v[place[change == _JUMP]]
+    jumped[change == _JUMP] = (f - 1 + jump) / (f + jump) * v
     shape = NOISE_SHAPE + n / 2
-    rate = NOISE_SHAPE + squares / 2
-    log_weight = np.log(prior) - log_f / 2 - shape * np.log(rate)
+    rate = NOISE_SHAPE + np.maximum(squares, 0.0) / 2
+    log_weight = np.log(np.repeat(prior, len(RATIOS))) - log_f / 2 - shape * np.log(rate)
     weight = np.exp(log_weight - log_weight.max())
     return Trend(
         weight=weight / weight.sum(),
-        change=change,
-        place=place,
-        ratios=ratios,
-        state=np.stack([level * scale + values[0], slope * scale, bend * scale], axis=1),
-        covariance=np.stack([ll, ls, lb, ls, ss, sb, lb, sb, bb], axis=1).reshape(-1, 3, 3),
+        change=np.repeat(change, len(RATIOS)),
+        place=np.repeat(place, len(RATIOS)),
+        ratios=np.tile(np.array(RATIOS), (len(change), 1)),
+        state=state * scale + np.array([values[0], 0.0, 0.0]),
+        covariance=covariance,
         shape=shape,
         rate=rate * scale**2,
-        jump_size=jumped * scale,
+        jump_size=jumped.ravel() * scale,
     )
 
 
@@ -157,8 +154,8 @@ def noise_scale(values: Floats) -> float:
     return middle if middle > 0 else float(second.mean()) / (0.7979 * np.sqrt(6))
 
 
-def _models(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats, Floats]:
-    """Change, its place, ratios and prior probability of each model."""
+def _changes(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What may have changed (an index into CHANGES), and where; each is compared under all `RATIOS`."""
     places: dict[Change, range] = {
         "none": range(-1, 0),
         "jump": range(EDGE, n),
@@ -166,6 +163,5 @@ def _models(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats, Float
         "curve": range(0, n - MIN_CURVE, max(1, n // 24)),
         "outlier": range(n - OUTLIERS, n),
     }
-    kinds = [(CHANGES.index(name), at, PRIOR[name] / len(part)) for name, part in places.items() for at in part]
-    change, place, prior = (np.repeat([kind[i] for kind in kinds], len(RATIOS)) for i in range(3))
-    return change, place, np.tile(np.array(RATIOS), (len(kinds), 1)), prior / len(RATIOS)
+    kinds = np.array([(CHANGES.index(name), at) for name, part in places.items() for at in part], dtype=np.int64)
+    return kinds[:, 0], kinds[:, 1]

@@ -4,7 +4,7 @@ Numbers are counted in cells between quantiles of both tables together, categori
 own. `column_scan` makes the same counts of large files, `count_files` of any.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 Kind = Literal["number", "category"]
 CELLS = 100  # per numeric column of a frame, where the distance is computed exactly beside
 NULL = "(null)"
+SHOWN_COLUMNS = 8
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def count_frames(reference: pd.DataFrame, current: pd.DataFrame, exclude: Sequen
         FixableError: no column can be compared.
     """
     kinds, skipped = choose_columns(reference, current, exclude)
+    refuse_nothing(kinds, skipped)
     columns = []
     for name, kind in kinds.items():
         before, now = cast(pd.Series, reference[name]), cast(pd.Series, current[name])
@@ -156,9 +158,15 @@ def choose_columns(
         else:
             kinds[name] = "number" if kind == "number" else "category"
     skipped.update({str(name): "missing in reference" for name in current.columns if name not in reference.columns})
-    if not kinds:
-        raise FixableError(f"no column can be compared; left out: {skipped}")
     return kinds, skipped
+
+
+def refuse_nothing(kinds: Mapping[str, Kind], skipped: Mapping[str, str]) -> None:
+    """Raise `FixableError` where no column can be compared."""
+    if not kinds:
+        named = ", ".join(f"{name} ({why})" for name, why in list(skipped.items())[:SHOWN_COLUMNS])
+        more = f" and {len(skipped) - SHOWN_COLUMNS} more" if len(skipped) > SHOWN_COLUMNS else ""
+        raise FixableError(f"no column can be compared; left out: {named or 'nothing'}{more}")
 
 
 def _counts_rows(column: Any) -> bool:

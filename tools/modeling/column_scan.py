@@ -1,13 +1,14 @@
 """Two large tables as counts per column: planned on samples, counted batch by batch, the counts added up.
 
 Counts of batches add up exactly, in any order and on any machine, so the same three steps run over files in one
-process (`scan`) and over the blocks of a cluster. Memory holds a few batches, whatever the number of rows.
+process (`scan`) and over the blocks of a cluster. Columns are read some at a time, so that memory holds a few batches
+of a few columns, whatever the number of rows and of columns.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -23,10 +24,11 @@ from tools.modeling.column_counts import (
     PairedCounts,
     choose_columns,
     inflation,
+    refuse_nothing,
 )
 from tools.modeling.columns import to_number
 from tools.modeling.data import as_text
-from tools.modeling.large_files import LargeTable, open_large
+from tools.modeling.large_files import LargeTable, in_widths, open_large
 
 SCAN_CELLS = 2000  # per column of numbers: the distance is known to about one cell's share of rows
 SAMPLES, SAMPLE_ROWS = 5, 1 << 15  # stretches per table that place the cells and show how rows depend on each other
@@ -47,10 +49,10 @@ class CellPlan:
         skipped: column -> why it is not counted.
     """
 
-    kinds: dict[str, Kind]
-    ends: dict[str, Floats]
-    inflation: dict[str, tuple[float, float]]
-    skipped: dict[str, str]
+    kinds: dict[str, Kind] = field(default_factory=dict[str, Kind])
+    ends: dict[str, Floats] = field(default_factory=dict[str, Floats])
+    inflation: dict[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
+    skipped: dict[str, str] = field(default_factory=dict[str, str])
 
 
 Counts = dict[str, Floats | Counter[str] | None]
@@ -65,22 +67,35 @@ def scan(reference: Path, current: Path, exclude: Sequence[str] = ()) -> PairedC
         FixableError: a file cannot be read, or no column can be compared.
     """
     with open_large(reference) as before, open_large(current) as now, ThreadPoolExecutor(THREADS) as pool:
-        plan = plan_scan(take_samples(before), take_samples(now), exclude)
+        plan = plan_scan(before, now, exclude)
         counted = [count_table(table, plan, pool) for table in (before, now)]
         return pair_counts(plan, counted[0], counted[1], before.rows, now.rows)
 
 
-def take_samples(table: LargeTable) -> list[pd.DataFrame]:
-    """What `plan_scan` needs of a table."""
-    return [stretch.to_pandas() for stretch in table.stretches(SAMPLES, SAMPLE_ROWS)]
-
-
-def plan_scan(reference: list[pd.DataFrame], current: list[pd.DataFrame], exclude: Sequence[str] = ()) -> CellPlan:
-    """Columns, cells and dependence from samples: stretches of consecutive rows.
+def plan_scan(reference: LargeTable, current: LargeTable, exclude: Sequence[str] = ()) -> CellPlan:
+    """Columns, cells and dependence, from stretches of consecutive rows of both tables.
 
     Raises:
         FixableError: no column can be compared.
     """
+    plan = CellPlan()
+    names = [*reference.columns, *(name for name in current.columns if name not in reference.columns)]
+    for columns in in_widths(names):
+        samples = [_stretches(table, columns) for table in (reference, current)]
+        part = _plan_columns(samples[0], samples[1], exclude)
+        for whole, more in zip(vars(plan).values(), vars(part).values(), strict=True):
+            whole.update(more)
+    refuse_nothing(plan.kinds, plan.skipped)
+    return plan
+
+
+def _stretches(table: LargeTable, columns: Sequence[str]) -> list[pd.DataFrame]:
+    """Stretches of those of the columns that the table has."""
+    here = [name for name in columns if name in table.columns]
+    return [stretch.to_pandas() for stretch in table.stretches(SAMPLES, SAMPLE_ROWS, here)]
+
+
+def _plan_columns(reference: list[pd.DataFrame], current: list[pd.DataFrame], exclude: Sequence[str]) -> CellPlan:
     samples = reference, current
     heads = [pd.concat(parts, ignore_index=True) for parts in samples]
     kinds, skipped = choose_columns(heads[0], heads[1], exclude)
@@ -94,11 +109,13 @@ def plan_scan(reference: list[pd.DataFrame], current: list[pd.DataFrame], exclud
 
 def count_table(table: LargeTable, plan: CellPlan, pool: ThreadPoolExecutor) -> Counts:
     """All rows of a table; the pool's threads share the columns of a batch."""
-    names = list(plan.kinds)
     total: Counts = {}
-    for batch in table.batches(names):
-        found = pool.map(lambda name, batch=batch: count_column(batch[name], plan, name), names)
-        total = add_counts(total, dict(zip(names, found, strict=True)))
+    for names in in_widths(list(plan.kinds)):
+        part: Counts = {}
+        for batch in table.batches(names):
+            found = pool.map(lambda name, batch=batch: count_column(batch[name], plan, name), names)
+            part = add_counts(part, dict(zip(names, found, strict=True)))
+        total |= part
     return total
 
 

@@ -26,6 +26,7 @@ LARGE_ROWS = 500_000  # of a Parquet file
 LARGE_CSV_BYTES = 64 * 2**20  # the rows of a CSV file are not known before it is read
 LARGE_PACKED_BYTES = 16 * 2**20
 BATCH_ROWS = 1 << 17
+WIDTH = 32  # columns that are read at once, so that memory does not grow with their number either
 
 
 @dataclass(frozen=True)
@@ -45,19 +46,29 @@ class LargeTable:
         lazy = self.lazy().select(columns)
         return iter(lazy.collect_batches(chunk_size=BATCH_ROWS, maintain_order=False, engine="streaming"))
 
-    def stretches(self, count: int, rows: int) -> list[pl.DataFrame]:
-        """Up to `count` stretches of consecutive rows, spread evenly over the table; the whole of a small table."""
+    def stretches(self, count: int, rows: int, columns: Sequence[str]) -> list[pl.DataFrame]:
+        """Up to `count` stretches of consecutive rows, spread evenly over the table; all rows of a small table."""
+        lazy = self.lazy().select(columns)
         if self.rows <= count * rows:
-            return [self.lazy().collect()]
+            return [lazy.collect()]
         starts = np.linspace(0, self.rows - rows, count).astype(int)
-        return [self.lazy().slice(int(start), rows).collect() for start in starts]
+        return [lazy.slice(int(start), rows).collect() for start in starts]
 
     def sample(self, rows: int, seed: int) -> pd.DataFrame:
         """So many rows drawn at random without replacement, in their order."""
         drawn = np.sort(np.random.default_rng(seed).choice(self.rows, min(rows, self.rows), replace=False))
         kept = pl.LazyFrame({"__row": drawn.astype(np.uint32)})
-        found = self.lazy().with_row_index("__row").join(kept, on="__row", how="semi", maintain_order="left")
-        return found.drop("__row").collect(engine="streaming").to_pandas()
+        parts: list[pd.DataFrame] = []
+        for columns in in_widths(self.columns):
+            lazy = self.lazy().select(columns).with_row_index("__row")
+            found = lazy.join(kept, on="__row", how="semi", maintain_order="left").drop("__row")
+            parts.append(found.collect(engine="streaming").to_pandas())
+        return parts[0] if len(parts) == 1 else pd.concat(parts, axis=1)
+
+
+def in_widths(columns: Sequence[str]) -> Iterator[list[str]]:
+    """The columns in their order, `WIDTH` at a time."""
+    return (list(columns[start : start + WIDTH]) for start in range(0, len(columns), WIDTH))
 
 
 def is_large(path: Path) -> bool:

@@ -16,7 +16,7 @@ import ray
 import ray.data
 
 from tools.modeling.column_counts import PairedCounts
-from tools.modeling.column_scan import CellPlan, Counts, add_counts, count_batch, pair_counts, plan_scan, take_samples
+from tools.modeling.column_scan import CellPlan, Counts, add_counts, count_batch, pair_counts, plan_scan
 from tools.modeling.large_files import open_large
 
 BLOCK_ROWS = 1 << 18  # counted at a time; the counts that travel have the size of the plan, whatever the rows
@@ -39,7 +39,7 @@ def count_on_cluster(
         FixableError: a file cannot be read, or no column can be compared.
     """
     with open_large(reference) as before, open_large(current) as now:
-        plan = plan_scan(take_samples(before), take_samples(now), exclude)
+        plan = plan_scan(before, now, exclude)
         total, done = before.rows + now.rows, 0
         by_node: dict[str, int] = {}
         counted: list[Counts] = []

@@ -123,8 +123,10 @@ def even_series(times: Floats, values: Floats) -> tuple[float, Floats]:
     bins = int(place[0]) + 1
     place = bins - 1 - place
     starts = np.flatnonzero(np.diff(place, prepend=-1))
-    filled = [float(np.median(part)) for part in np.split(values, starts[1:])]
-    return step, np.interp(np.arange(bins), place[starts], filled)
+    ordered = values[np.lexsort((values, place))]  # so that each step's median lies in the middle of its part
+    counts = np.diff(starts, append=len(values))
+    medians = (ordered[starts + (counts - 1) // 2] + ordered[starts + counts // 2]) / 2
+    return step, np.interp(np.arange(bins), place[starts], medians)
 
 
 def clean_spikes(values: Floats) -> Floats:

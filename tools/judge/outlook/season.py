@@ -70,7 +70,7 @@ def find_season(values: Floats) -> Season | None:
     if not about.std() > 1e-12 * (1 + np.abs(values).max()):
         return None
     last = min(n - 3, int(2.2 * longest))
-    correlations = np.array([1.0, *(_correlation(about[lag:], about[:-lag]) for lag in range(1, last + 1))])
+    correlations = _autocorrelations(about, last)
     below = np.flatnonzero(correlations < 0)
     if len(below) == 0:
         return None
@@ -82,6 +82,24 @@ def find_season(values: Floats) -> Season | None:
     if correlations[period] < MIN_CORRELATION or correlations[double] < MIN_CORRELATION / 2:
         return None
     return _shape(values, period)
+
+
+def _autocorrelations(values: Floats, last: int) -> Floats:
+    """The correlation of the values with themselves at the lags 0 to `last`, each about the means of what it compares.
+
+    As `_correlation` has it, from sums that all lags share; 0 where a part does not vary.
+    """
+    n = len(values)
+    lags = np.arange(last + 1)
+    sums, squares = (np.concatenate([[0.0], np.cumsum(values**power)]) for power in (1, 2))
+    products = np.correlate(values, values, "full")[n - 1 : n + last]
+    early, late = sums[n - lags], sums[n] - sums[lags]
+    rows = n - lags
+    early_spread = squares[n - lags] - early**2 / rows
+    late_spread = squares[n] - squares[lags] - late**2 / rows
+    varies = np.minimum(early_spread, late_spread) > 1e-12 * squares[n]
+    scale = np.sqrt(np.where(varies, early_spread * late_spread, 1.0))
+    return np.where(varies, (products - early * late / rows) / scale, 0.0)
 
 
 def _correlation(a: Floats, b: Floats) -> float:
