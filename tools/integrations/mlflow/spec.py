@@ -443,7 +443,7 @@ SPEC = Integration(
     ),
     backend="tools.integrations.mlflow.backend:MLflowBackend",
     requires=("mlflow", "scikit-learn", "pandas"),
-    imports=("mlflow",),
+    imports=("alembic", "mlflow", "sqlalchemy"),
     settings=(
         Setting("MLFLOW_TRACKING_URI", "MLflow tracking store; unset: SQLite in the state folder", real=True),
         Setting("MLFLOW_REGISTRY_URI", "model registry; unset: the tracking store", real=True),
