@@ -80,7 +80,7 @@ def block(file: str) -> Block:
 
 def table(first: str) -> list[list[str]]:
     """The rows, without the heading, of the one table whose heading begins with `first`."""
-    (page,) = (text for text in PAGES.values() if f"| {first} |" in text)
+    (page,) = (text for text in PAGES.values() if f"\n| {first} |" in text)
     lines = iter(page.splitlines())
     next(line for line in lines if line.startswith(f"| {first} |"))
     next(lines)
