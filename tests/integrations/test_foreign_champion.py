@@ -185,4 +185,4 @@ def test_a_database_of_another_version_is_told_with_what_to_do(
     place = Project(tmp_path)
     told = place.call("mlflow", "get_champion", name="any").message
     place.backends["mlflow"].close()
-    assert "made by another version of MLflow" in told and f"mlflow db upgrade sqlite:///{tmp_path}/old.db" in told
+    assert "made by an older MLflow" in told and f"mlflow db upgrade sqlite:///{tmp_path}/old.db" in told

@@ -96,7 +96,7 @@ def test_the_estimate_is_made_before_labels_and_compared_when_they_come(project:
     assert early["estimated_low"] < early["estimated_value"] < early["estimated_high"]
     later = project.ok("judge", "estimate_performance", current_scores="labelled.parquet", **ask)
     assert later["estimated_low"] <= later["actual_value"] <= later["estimated_high"]
-    assert "go with the scores as before" in later["message"]
+    assert "no change in how they go with the scores is proven" in later["message"]
     assert project.ok("judge", "estimate_performance", current_scores="labelled.parquet", **ask) == later
 
 
