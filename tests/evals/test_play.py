@@ -12,7 +12,7 @@ from tools.core.yamlfile import ConfigError
 GROUPS = {
     "bad data", "covariate drift", "concept drift", "label delay", "new class", "canary regression",
     "segment regression", "latency regression", "late regression", "registry outage", "flaky tool", "slow burn",
-    "nothing wrong",
+    "nothing wrong", "more to learn",
 }  # fmt: skip
 
 CASES = {name: load_case(name) for name in names()}
