@@ -98,8 +98,12 @@ def _bin(edges: list[Any], i: int) -> str:
 
 
 def metric_over_time(points: list[Facts], marks: list[tuple[float, str]], metric: str, floor: float | None) -> Markup:
-    """Evaluations in the order they were made, one line per model; dashed lines where something was decided."""
-    points = [point for point in points if point["value"] is not None]
+    """Evaluations in the order they were made, one line per model; dashed lines where something was decided.
+
+    The same model on the same rows with the same value is one measurement, however many tasks asked for it.
+    """
+    measured = [point for point in points if point["value"] is not None]
+    points = [*{(p["model"], p["data"], p["value"]): p for p in reversed(measured)}.values()][::-1]
     if not points:
         return Markup("")
     events: list[tuple[float, Facts | str]] = [(p["at_s"], p) for p in points]

@@ -1,7 +1,9 @@
 """Pictures made from real tools' results."""
 
+from typing import Any
+
 from crew.report import write_report
-from crew.report.charts import histogram
+from crew.report.charts import histogram, metric_over_time
 from tests.conftest import Project
 from tests.helpers.page import Page
 from tools.core.journal import Journal
@@ -53,3 +55,14 @@ def test_a_histogram_of_an_unknown_shape_is_left_out() -> None:
     assert histogram("x", {"kind": "number", "reference": [1, 2], "current": [1]}) == ""
     assert histogram("x", {"kind": "number", "reference": "many", "current": None}) == ""
     assert 'aria-label="Distribution of x' in histogram("x", {"reference": [0, 0], "current": [0, 0]})
+
+
+def test_what_several_tasks_measured_alike_is_one_point() -> None:
+    def point(at: float, data: str, value: float) -> dict[str, Any]:
+        return {"at_s": at, "model": "version 1", "data": data, "metric": "roc_auc", "value": value, "call": f"c{at}"}
+
+    once = [point(1.0, "holdout", 0.9), point(2.0, "current", 0.7)]
+    again = [*once, point(3.0, "holdout", 0.9), point(4.0, "current", 0.7)]
+    assert metric_over_time(again, [], "roc_auc", None) == metric_over_time(once, [], "roc_auc", None)
+    other = [*once, point(3.0, "holdout", 0.8)]
+    assert metric_over_time(other, [], "roc_auc", None) != metric_over_time(once, [], "roc_auc", None)
