@@ -13,7 +13,6 @@ from typing import Any
 
 import pandas as pd
 
-FLAML_METRICS = {"roc_auc": "roc_auc", "log_loss": "log_loss", "rmse": "rmse"}
 AUTOGLUON_METRICS = {"roc_auc": "roc_auc", "log_loss": "log_loss", "rmse": "root_mean_squared_error"}
 
 
@@ -23,7 +22,7 @@ def flaml(job: dict[str, Any], train: pd.DataFrame, held: pd.DataFrame) -> pd.Da
     automl = AutoML()
     task = "regression" if job["task"] == "regression" else "classification"
     X, y = train.drop(columns=[job["target"]]), train[job["target"]]
-    automl.fit(X, y, task=task, metric=FLAML_METRICS[job["metric"]], time_budget=job["seconds"], seed=0, verbose=0)
+    automl.fit(X, y, task=task, metric=job["metric"], time_budget=job["seconds"], seed=0, verbose=0)
     if task == "regression":
         return pd.DataFrame({"prediction": automl.predict(held)})
     classes: Any = [str(name) for name in automl.classes_]

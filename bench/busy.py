@@ -18,20 +18,19 @@ memory nor disks.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # else this file, started as a script, would hide the package of the same name
 
+from evals.faults import computing  # noqa: E402
 from evals.play import names  # noqa: E402
 from tools.core.journal import read_journal  # noqa: E402
 
@@ -62,18 +61,6 @@ def main() -> int:
     differ = [one["case"] for one, other in zip(rows[::2], rows[1::2], strict=True) if verdict(one) != verdict(other)]
     print(f"\nDecided otherwise under load: {', '.join(differ) or 'nothing'}.")
     return 1 if differ else 0
-
-
-@contextlib.contextmanager
-def computing(count: int) -> Generator[None]:
-    """So many processes that compute without end, meanwhile."""
-    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for process in spinning:
-            process.kill()
-            process.wait()
 
 
 def played(case: str, seed: int, folder: Path) -> Row:

@@ -53,6 +53,18 @@ class Faults(BaseModel):
 
 
 @contextlib.contextmanager
+def computing(count: int) -> Generator[None]:
+    """So many processes that compute without end, meanwhile."""
+    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
 def under(faults: Faults, folder: Path) -> Generator[Callable[[Record], None]]:
     """Arrange the faults. Yields what must hear every journal record."""
     with contextlib.ExitStack() as stack:

@@ -37,8 +37,6 @@ def check_data(
     Two files are read together, as a run reads reference and current: one way of writing for each column. Nothing is
     written or trained. Exits with 3 when a file cannot be read without guessing; the sentence names the setting.
     """
-    place = place_of(project) if goal is not None else None  # files are looked at anywhere
-
     from pydantic import ValidationError
 
     from tools.core.errors import FixableError
@@ -56,9 +54,10 @@ def check_data(
     }
     stated = {name: value for name, value in given.items() if value is not None}
     try:
-        if goal is not None and place is not None:
+        if goal is not None:
             if files:
                 raise CommandError("give files, or --goal, which names them", code=2)
+            place = place_of(project)  # without a goal, files are looked at anywhere
             loaded = _goal_at(goal, place.env)
             paths, settings, more = _of_goal(loaded, place.project, stated)
         else:

@@ -103,3 +103,8 @@ def test_a_server_that_is_too_old_is_told_in_words(
     result = project.call("mlflow", "search_runs")
     assert result.error.kind == "needs_person"
     assert "older than MLflow 3" in result.message and "html" not in result.message
+
+
+def test_a_password_in_the_address_of_a_server_is_not_shown() -> None:
+    message = compatible.too_old("http://ann:s3cretword@mlflow.example:5000", "2.9.2").message
+    assert "s3cretword" not in message and "http://mlflow.example:5000" in message

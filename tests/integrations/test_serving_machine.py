@@ -2,14 +2,12 @@
 
 import os
 import socket
-import subprocess
-import sys
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 
+from evals.faults import computing
 from tests.conftest import Project
 from tests.integrations import test_serving_integration as serving
 from tests.integrations.test_serving_integration import canary, models, project, traffic  # noqa: F401 - fixtures
@@ -20,17 +18,9 @@ BATCH, BATCHES = 200, 8
 MACHINES = ["idle", "busy"]
 
 
-@contextmanager
-def machine(kind: str) -> Generator[None]:
+def machine(kind: str) -> AbstractContextManager[None]:
     """Keeps every core busy with two processes of its own, or none."""
-    count = 2 * (os.cpu_count() or 1) if kind == "busy" else 0
-    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for process in spinning:
-            process.kill()
-            process.wait()
+    return computing(2 * (os.cpu_count() or 1) if kind == "busy" else 0)
 
 
 def judged(

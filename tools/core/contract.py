@@ -10,6 +10,7 @@ An integration is one folder `tools/integrations/<name>/`:
 Listing every integration therefore imports no vendor library.
 """
 
+import hashlib
 import importlib
 import importlib.metadata
 from collections.abc import Callable, Mapping
@@ -42,6 +43,10 @@ class Args(BaseModel):
     """Base of argument models: unknown arguments are errors."""
 
     model_config = ConfigDict(extra="forbid")
+
+    def question_digest(self, digits: int = 12) -> str:
+        """Names a file by what was asked: the same arguments, the same name. Hexadecimal."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:digits]
 
 
 class Data(BaseModel):

@@ -1,6 +1,5 @@
 """Writes what is too long for an answer: every column's test, a canary's course, a forecast's."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,7 @@ from tools.core.files import write_json
 
 def details_path(name: str, args: Args, ctx: CallContext, *, suffix: str = "json") -> Path:
     """A file in the run's folder whose name depends on the question only, so repeating it overwrites it."""
-    question = hashlib.sha256(args.model_dump_json().encode()).hexdigest()[:12]
-    return ctx.workspace / f"{name}_{question}.{suffix}"
+    return ctx.workspace / f"{name}_{args.question_digest()}.{suffix}"
 
 
 def write_details(name: str, content: dict[str, Any], args: Args, ctx: CallContext) -> str:

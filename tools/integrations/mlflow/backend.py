@@ -68,9 +68,9 @@ class MLflowBackend(Backend):
 
     def health(self, ctx: CallContext) -> str:
         store = self._store(ctx)
+        count = Registry(store).count()  # which says first whether they answer at all
         for uri in dict.fromkeys((store.tracking_uri, store.registry_uri)):
             check_server(uri, PING_TIMEOUT_S)
-        count = Registry(store).count()
         return f"{store.registry_uri}, {count} registered model{'' if count == 1 else 's'}"
 
     def train_model(self, args: TrainModelArgs, ctx: CallContext) -> TrainedModel:

@@ -8,9 +8,13 @@ models.
 import functools
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tools.core.errors import NeedsPersonError
 from tools.core.proxies import may_use_proxy
+
+if TYPE_CHECKING:
+    import httpx
 
 OLDEST = 3  # the first whose servers take logged models
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -66,12 +70,10 @@ def check_server(uri: str, timeout_s: float) -> None:
     """Raise `NeedsPersonError` where the address is a server that is too old; one that does not say passes."""
     import httpx
 
-    if not uri.startswith(("http://", "https://")):
+    if not is_server(uri):
         return
     try:
-        told = httpx.get(
-            f"{uri.rstrip('/')}/version", timeout=timeout_s, verify=False, trust_env=may_use_proxy(uri)
-        ).text
+        told = ask_openly(uri, "version", timeout_s).text
     except httpx.HTTPError:
         return
     found = re.fullmatch(r"(\d+)\.\d+[\w.]*", told.strip())
@@ -83,12 +85,30 @@ def too_old(uri: str, version: str = "") -> NeedsPersonError:
     """What to do about a server that takes no models of this MLflow."""
     from mlflow.version import VERSION
 
-    shown = f"MLflow {version}" if version else f"older than MLflow {OLDEST}"
+    uri, shown = hidden(uri), f"MLflow {version}" if version else f"older than MLflow {OLDEST}"
     return NeedsPersonError(
         f"the MLflow server at {uri} is {shown}: models can be read from it, but it does not take those that are "
         f"logged with {VERSION}, which is installed here; update the server to {OLDEST}.0 or later, or unset "
         "MLFLOW_TRACKING_URI to use the store of the project"
     )
+
+
+def is_server(uri: str) -> bool:
+    """Whether the address is one of HTTP."""
+    return uri.startswith(("http://", "https://"))
+
+
+def ask_openly(uri: str, page: str, timeout_s: float) -> "httpx.Response":
+    """A page of a server that tells nothing secret: none is sent, and certificates are checked by the calls that
+    follow. Raises what httpx raises."""
+    import httpx
+
+    return httpx.get(f"{uri.rstrip('/')}/{page}", timeout=timeout_s, verify=False, trust_env=may_use_proxy(uri))
+
+
+def hidden(uri: str) -> str:
+    """An address without user and password."""
+    return re.sub(r"(?<=://)[^/@]*@", "", uri)
 
 
 def _is_file(path: str | None) -> bool:

@@ -1,7 +1,5 @@
 """Quick models, one per training window, for the judge to compare with the champion."""
 
-import hashlib
-
 from tools.core.contract import CallContext
 from tools.core.errors import FixableError
 from tools.integrations.mlflow.spec import ProbedWindows, ProbeWindowsArgs
@@ -22,8 +20,7 @@ def probe(args: ProbeWindowsArgs, ctx: CallContext) -> ProbedWindows:
     found = probe_windows(
         older, train, later, args.target, args.drop, args.task, args.windows, args.seed, args.positive
     )
-    digest = hashlib.sha256(args.model_dump_json().encode()).hexdigest()[:10]
-    out = ctx.workspace / f"probes_{digest}.parquet"
+    out = ctx.workspace / f"probes_{args.question_digest(10)}.parquet"
     found.scores.attrs |= {POSITIVE: found.positive}
     write_table(found.scores, out)
     left = "".join(f" On {window} none could be trained: {reason}." for window, reason in found.failed.items())

@@ -22,8 +22,7 @@ from tools.core.errors import (
     UnknownOutcomeError,
     shorten,
 )
-from tools.core.proxies import may_use_proxy
-from tools.integrations.mlflow.compatible import check_database, too_old
+from tools.integrations.mlflow.compatible import ask_openly, check_database, hidden, is_server, too_old
 from tools.integrations.mlflow.spec import FoundRuns, LoggedStudy, RunInfo
 from tools.modeling.model_store import absolute_address
 from tools.modeling.trials import Trial, Trials, flatten
@@ -169,11 +168,10 @@ def ping(uri: str) -> None:
     """Raise `RetryableError` unless something answers at an HTTP address; other addresses pass."""
     import httpx
 
-    if not uri.startswith(("http://", "https://")):
+    if not is_server(uri):
         return
     try:
-        # Only whether it answers: nothing secret is sent, and certificates are checked by the calls that follow.
-        httpx.get(f"{uri.rstrip('/')}/health", timeout=PING_TIMEOUT_S, verify=False, trust_env=may_use_proxy(uri))
+        ask_openly(uri, "health", PING_TIMEOUT_S)
     except httpx.HTTPError as error:
         raise RetryableError(
             f"the MLflow server at {uri} does not answer ({type(error).__name__}); start it or correct "
@@ -216,7 +214,7 @@ def _translated(error: Any, uri: str, writing: str) -> ToolError:
             tried=text,
         )
     if error.error_code == "ENDPOINT_NOT_FOUND":
-        return too_old(hidden(uri))
+        return too_old(uri)
     if error.error_code in REFUSED_CODES or "error code 401" in text or "error code 403" in text:
         return NeedsPersonError(
             f"the MLflow server at {uri} refuses the credentials; set MLFLOW_TRACKING_TOKEN, or "
@@ -232,11 +230,6 @@ def _translated(error: Any, uri: str, writing: str) -> ToolError:
     if error.error_code in WRONG_ARGUMENT_CODES:
         return FixableError(f"MLflow at {uri}: {text}")
     return FinalError(f"MLflow at {uri}: {error.error_code}: {text}")
-
-
-def hidden(uri: str) -> str:
-    """An address without user and password."""
-    return re.sub(r"(?<=://)[^/@]*@", "", uri)
 
 
 def now_ms() -> int:

@@ -1,6 +1,5 @@
 """The Prometheus backend: the same actions over a real server or the embedded store."""
 
-import hashlib
 import math
 import os
 import time
@@ -95,8 +94,7 @@ class PrometheusBackend(Backend):
             **args.model_dump(),
             "series": [{"labels": s.labels, "points": [[t, _finite(v)] for t, v in s.points]} for s in found],
         }
-        digest = hashlib.sha256(args.model_dump_json().encode()).hexdigest()[:12]
-        path = ctx.workspace / "prometheus" / f"range-{digest}.json"
+        path = ctx.workspace / "prometheus" / f"range-{args.question_digest()}.json"
         write_json(path, content)
         return RangeResult(
             path=ctx.show(path),

@@ -1,7 +1,6 @@
 """The Ray backend."""
 
 import contextlib
-import hashlib
 import logging
 import os
 import shutil
@@ -76,8 +75,7 @@ class RayBackend(Backend):
 
             counted = count_on_cluster(ctx.path(args.reference), ctx.path(args.current), args.exclude, ctx.progress)
         tables = counted.tables
-        question = hashlib.sha256(args.model_dump_json().encode()).hexdigest()[:8]
-        path = ctx.workspace / f"column_counts_{question}.json"
+        path = ctx.workspace / f"column_counts_{args.question_digest(8)}.json"
         write_counts(tables, path)
         error = max((column.distance_error for column in tables.columns), default=0.0)
         rows = tables.reference_rows + tables.current_rows
